@@ -1,0 +1,23 @@
+"""Compiled loops over ranges of rows: no Python objects, no allocation, the GIL released.
+
+`dense` is the module compiled for the widest vectors this processor has.
+"""
+
+from importlib import import_module
+
+from fastridge._kernels import dense_base, descent, moments, sparse, vectors
+
+
+def _best_dense(level: int):
+    for name, needed in (("dense_v4", 4), ("dense_v3", 3)):
+        if level >= needed:
+            try:
+                return import_module(f"fastridge._kernels.{name}")
+            except ImportError:  # not built on this platform
+                continue
+    return dense_base
+
+
+dense = _best_dense(dense_base.simd_level())
+
+__all__ = ["dense", "descent", "moments", "sparse", "vectors"]

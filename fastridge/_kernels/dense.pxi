@@ -1,0 +1,293 @@
+# Loops over the lines of a dense matrix M: the rows of C order, or the columns of F order. Compiled once for every SIMD level.
+#
+# Every line is contiguous; lines may lie apart. Centring is done entry by entry, (x - a_i b_j), in registers: next to the cost of
+# fetching x it is free, and it keeps the digits that subtracting n mu mu' afterwards loses. `b` None: not centred. `a` None: ones.
+# Sums run in UNROLL lanes written out by hand, so that the compiler can use vectors without permission to reorder anything.
+
+from fastridge._kernels.types cimport offset, pointer, real
+
+cdef enum:
+    UNROLL = 8  # doubles: two AVX2 vectors, one AVX-512 vector, per line
+    GROUP = 4  # lines taken together, so that v and q are loaded once for all of them
+
+
+cdef inline double reduce(const double *s) noexcept nogil:
+    return ((s[0] + s[1]) + (s[2] + s[3])) + ((s[4] + s[5]) + (s[6] + s[7]))
+
+
+cdef inline void dot_group(
+    const real *x, Py_ssize_t ld, Py_ssize_t width, const double *a, const double *b, const double *v, double *t
+) noexcept nogil:
+    """t[:4] += (x[:4] - outer(a[:4], b)) @ v"""
+    cdef const real *x0 = x
+    cdef const real *x1 = x + ld
+    cdef const real *x2 = x + 2 * ld
+    cdef const real *x3 = x + 3 * ld
+    cdef double a0 = 1, a1 = 1, a2 = 1, a3 = 1
+    cdef double[UNROLL] s0
+    cdef double[UNROLL] s1
+    cdef double[UNROLL] s2
+    cdef double[UNROLL] s3
+    cdef Py_ssize_t j = 0, u
+    if a is not NULL:
+        a0, a1, a2, a3 = a[0], a[1], a[2], a[3]
+    for u in range(UNROLL):
+        s0[u] = 0
+        s1[u] = 0
+        s2[u] = 0
+        s3[u] = 0
+    if b is NULL:
+        while j + UNROLL <= width:
+            for u in range(UNROLL):
+                s0[u] += x0[j + u] * v[j + u]
+                s1[u] += x1[j + u] * v[j + u]
+                s2[u] += x2[j + u] * v[j + u]
+                s3[u] += x3[j + u] * v[j + u]
+            j += UNROLL
+        while j < width:
+            s0[0] += x0[j] * v[j]
+            s1[0] += x1[j] * v[j]
+            s2[0] += x2[j] * v[j]
+            s3[0] += x3[j] * v[j]
+            j += 1
+    else:
+        while j + UNROLL <= width:
+            for u in range(UNROLL):
+                s0[u] += (x0[j + u] - a0 * b[j + u]) * v[j + u]
+                s1[u] += (x1[j + u] - a1 * b[j + u]) * v[j + u]
+                s2[u] += (x2[j + u] - a2 * b[j + u]) * v[j + u]
+                s3[u] += (x3[j + u] - a3 * b[j + u]) * v[j + u]
+            j += UNROLL
+        while j < width:
+            s0[0] += (x0[j] - a0 * b[j]) * v[j]
+            s1[0] += (x1[j] - a1 * b[j]) * v[j]
+            s2[0] += (x2[j] - a2 * b[j]) * v[j]
+            s3[0] += (x3[j] - a3 * b[j]) * v[j]
+            j += 1
+    t[0] += reduce(s0)
+    t[1] += reduce(s1)
+    t[2] += reduce(s2)
+    t[3] += reduce(s3)
+
+
+cdef inline double dot_one(
+    const real *x, Py_ssize_t width, double a, const double *b, const double *v
+) noexcept nogil:
+    """(x - a * b) @ v"""
+    cdef double[UNROLL] s
+    cdef Py_ssize_t j = 0, u
+    for u in range(UNROLL):
+        s[u] = 0
+    if b is NULL:
+        while j + UNROLL <= width:
+            for u in range(UNROLL):
+                s[u] += x[j + u] * v[j + u]
+            j += UNROLL
+        while j < width:
+            s[0] += x[j] * v[j]
+            j += 1
+    else:
+        while j + UNROLL <= width:
+            for u in range(UNROLL):
+                s[u] += (x[j + u] - a * b[j + u]) * v[j + u]
+            j += UNROLL
+        while j < width:
+            s[0] += (x[j] - a * b[j]) * v[j]
+            j += 1
+    return reduce(s)
+
+
+cdef inline void add_group(
+    const real *x, Py_ssize_t ld, Py_ssize_t width, const double *a, const double *b, const double *t, double *q
+) noexcept nogil:
+    """q += (x[:4] - outer(a[:4], b)).T @ t[:4]"""
+    cdef const real *x0 = x
+    cdef const real *x1 = x + ld
+    cdef const real *x2 = x + 2 * ld
+    cdef const real *x3 = x + 3 * ld
+    cdef double a0 = 1, a1 = 1, a2 = 1, a3 = 1
+    cdef double t0 = t[0], t1 = t[1], t2 = t[2], t3 = t[3]
+    cdef Py_ssize_t j
+    if a is not NULL:
+        a0, a1, a2, a3 = a[0], a[1], a[2], a[3]
+    if b is NULL:
+        for j in range(width):
+            q[j] += (t0 * x0[j] + t1 * x1[j]) + (t2 * x2[j] + t3 * x3[j])
+    else:
+        for j in range(width):
+            q[j] += ((t0 * (x0[j] - a0 * b[j]) + t1 * (x1[j] - a1 * b[j]))
+                     + (t2 * (x2[j] - a2 * b[j]) + t3 * (x3[j] - a3 * b[j])))
+
+
+cdef inline void add_one(
+    const real *x, Py_ssize_t width, double a, const double *b, double t, double *q
+) noexcept nogil:
+    """q += t * (x - a * b)"""
+    cdef Py_ssize_t j
+    if b is NULL:
+        for j in range(width):
+            q[j] += t * x[j]
+    else:
+        for j in range(width):
+            q[j] += t * (x[j] - a * b[j])
+
+
+cdef inline void dot_lines(
+    const real *x, Py_ssize_t ld, Py_ssize_t n_lines, Py_ssize_t width, const double *a, const double *b,
+    const double *v, double *t,
+) noexcept nogil:
+    """t += (x - outer(a, b)) @ v"""
+    cdef Py_ssize_t i = 0
+    while i + GROUP <= n_lines:
+        dot_group(x + i * ld, ld, width, offset(a, i), b, v, t + i)
+        i += GROUP
+    while i < n_lines:
+        t[i] += dot_one(x + i * ld, width, 1.0 if a is NULL else a[i], b, v)
+        i += 1
+
+
+cdef inline void add_lines(
+    const real *x, Py_ssize_t ld, Py_ssize_t n_lines, Py_ssize_t width, const double *a, const double *b,
+    const double *t, double *q,
+) noexcept nogil:
+    """q += (x - outer(a, b)).T @ t"""
+    cdef Py_ssize_t i = 0
+    while i + GROUP <= n_lines:
+        add_group(x + i * ld, ld, width, offset(a, i), b, t + i, q)
+        i += GROUP
+    while i < n_lines:
+        add_one(x + i * ld, width, 1.0 if a is NULL else a[i], b, t[i], q)
+        i += 1
+
+
+def dot(
+    const real[:, :] M, Py_ssize_t lo, Py_ssize_t hi, const double[::1] a, const double[::1] b, const double[::1] v,
+    double[::1] out,
+):
+    """out[lo:hi] = (M[lo:hi] - outer(a[lo:hi], b)) @ v"""
+    cdef const double *a_p = pointer(a)
+    cdef Py_ssize_t i, ld = M.strides[0] // <Py_ssize_t> sizeof(real)
+    for i in range(lo, hi):
+        out[i] = 0
+    if lo >= hi or M.shape[1] == 0:
+        return
+    with nogil:
+        dot_lines(&M[lo, 0], ld, hi - lo, M.shape[1], offset(a_p, lo), pointer(b), &v[0], &out[lo])
+
+
+def add(
+    const real[:, :] M, Py_ssize_t lo, Py_ssize_t hi, const double[::1] a, const double[::1] b, const double[::1] t,
+    double[::1] out,
+):
+    """out[lo:hi] = (M[:, lo:hi] - outer(a, b[lo:hi])).T @ t"""
+    cdef const double *b_p = pointer(b)
+    cdef Py_ssize_t j, ld = M.strides[0] // <Py_ssize_t> sizeof(real)
+    for j in range(lo, hi):
+        out[j] = 0
+    if lo >= hi or M.shape[0] == 0:
+        return
+    with nogil:
+        add_lines(&M[0, lo], ld, M.shape[0], hi - lo, pointer(a), offset(b_p, lo), &t[0], &out[lo])
+
+
+def normal_along(
+    const real[:, :] M, Py_ssize_t lo, Py_ssize_t hi, const double[::1] a, const double[::1] b,
+    const double[::1] weights, const double[::1] v, double[::1] out, Py_ssize_t n_together,
+):
+    """A = M[lo:hi] - outer(a[lo:hi], b);  out += A.T @ (w[lo:hi] * (A @ v))
+
+    One pass over M: `n_together` (1 to 64) lines are read for their dot products and added back while they are in cache.
+    """
+    cdef const double *a_p = pointer(a)
+    cdef const double *b_p = pointer(b)
+    cdef const double *w = pointer(weights)
+    cdef const double *a_i
+    cdef const real *x
+    cdef double[64] t
+    cdef Py_ssize_t i, u, size, width = M.shape[1], ld = M.strides[0] // <Py_ssize_t> sizeof(real)
+    if lo >= hi or width == 0:
+        return
+    if n_together < 1 or n_together > 64:
+        raise ValueError(f"n_together must be 1 to 64, got {n_together}")
+    with nogil:
+        i = lo
+        while i < hi:
+            size = n_together if i + n_together <= hi else hi - i
+            x = &M[i, 0]
+            a_i = offset(a_p, i)
+            for u in range(size):
+                t[u] = 0
+            dot_lines(x, ld, size, width, a_i, b_p, &v[0], t)
+            if w is not NULL:
+                for u in range(size):
+                    t[u] *= w[i + u]
+            add_lines(x, ld, size, width, a_i, b_p, t, &out[0])
+            i += size
+
+
+def normal_across(
+    const real[:, :] M, Py_ssize_t lo, Py_ssize_t hi, const double[::1] a, const double[::1] b,
+    const double[::1] weights, const double[::1] v, double[::1] out, double[::1] work,
+):
+    """A = M[:, lo:hi] - outer(a, b[lo:hi]);  out += A @ (w[lo:hi] * (A.T @ v))
+
+    One pass over M: the lines are cut into pieces as long as `work`, so that a piece of every line stays in cache.
+    """
+    cdef const double *a_p = pointer(a)
+    cdef const double *b_p = pointer(b)
+    cdef const double *b_j
+    cdef const double *w = pointer(weights)
+    cdef const real *x
+    cdef double *t = &work[0]
+    cdef Py_ssize_t j, u, size, piece = work.shape[0], n_lines = M.shape[0]
+    cdef Py_ssize_t ld = M.strides[0] // <Py_ssize_t> sizeof(real)
+    if lo >= hi or n_lines == 0:
+        return
+    with nogil:
+        j = lo
+        while j < hi:
+            size = piece if j + piece <= hi else hi - j
+            x = &M[0, j]
+            b_j = offset(b_p, j)
+            for u in range(size):
+                t[u] = 0
+            add_lines(x, ld, n_lines, size, a_p, b_j, &v[0], t)
+            if w is not NULL:
+                for u in range(size):
+                    t[u] *= w[j + u]
+            dot_lines(x, ld, n_lines, size, a_p, b_j, t, &out[0])
+            j += size
+
+
+def fill(
+    const real[:, :] M, Py_ssize_t i_lo, Py_ssize_t i_hi, Py_ssize_t j_lo, Py_ssize_t j_hi, const double[::1] a,
+    const double[::1] b, const double[::1] line_scale, const double[::1] cross_scale, double[:, :] out,
+):
+    """out[:] = line_scale[i_lo:i_hi, None] * (M - outer(a, b))[i_lo:i_hi, j_lo:j_hi] * cross_scale[j_lo:j_hi]"""
+    cdef const double *a_p = pointer(a)
+    cdef const double *b_p = pointer(b)
+    cdef const double *s = pointer(line_scale)
+    cdef const double *c = pointer(cross_scale)
+    cdef const real *x
+    cdef double *y
+    cdef double a_i, s_i
+    cdef Py_ssize_t i, j, width = j_hi - j_lo
+    if i_lo >= i_hi or width <= 0:
+        return
+    b_p = offset(b_p, j_lo)
+    c = offset(c, j_lo)
+    with nogil:
+        for i in range(i_lo, i_hi):
+            x = &M[i, j_lo]
+            y = &out[i - i_lo, 0]
+            a_i = 1.0 if a_p is NULL else a_p[i]
+            s_i = 1.0 if s is NULL else s[i]
+            if b_p is NULL:
+                for j in range(width):
+                    y[j] = s_i * x[j]
+            else:
+                for j in range(width):
+                    y[j] = s_i * (x[j] - a_i * b_p[j])
+            if c is not NULL:
+                for j in range(width):
+                    y[j] *= c[j]

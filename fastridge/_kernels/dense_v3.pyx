@@ -1,0 +1,3 @@
+"""The dense loops at one SIMD level; the text is dense.pxi."""
+
+include "dense.pxi"

@@ -1,0 +1,135 @@
+"""Sweeps of coordinate descent over the lines of a sparse or dense matrix, or over a Gram matrix, for one target.
+
+They minimise  1/2 ||B z||^2 + 1/2 penalty ||z||^2 - z'(linear + B'rho0)  over z, one coordinate after the other, where the columns of
+B are the centred, scaled lines of M:  B_l = s_l r o (M_l - a_l b)  (r: the square root of `weights`, o: entry by entry).
+What is kept up to date besides z is tau = r o rho with rho = rho0 - B z, so that B_l'rho = s_l (M_l - a_l b)'tau.
+`sq_norms` are ||B_l||^2. Coordinates are taken in order, or from last to first where `backward`. A sweep returns the decrease of
+the objective times two: sum of delta_l^2 (||B_l||^2 + penalty).
+"""
+
+from fastridge._kernels.types cimport index, pointer, real
+
+
+def sweep_sparse(
+    const real[::1] data, const index[::1] indices, const index[::1] indptr, const double[::1] line_shift,
+    const double[::1] line_scale, const double[::1] weights, const double[::1] h, double eta, const double[::1] sq_norms,
+    const double[::1] linear, double penalty, double[::1] z, double[::1] u, double[::1] state,
+    bint backward,
+):
+    """One sweep over a sparse M, centred by scalars: a line costs two visits of its stored entries and nothing else.
+
+    tau = u + kappa (w o b) with state = (kappa, b'tau); h_l = M_l'(w o b), eta = b'(w o b).
+    """
+    cdef const double *a = pointer(line_shift)
+    cdef const double *s = pointer(line_scale)
+    cdef const double *w = pointer(weights)
+    cdef bint centred = h is not None
+    cdef double kappa = state[0], b_tau = state[1], dot, delta, step, a_l, s_l, decrease = 0
+    cdef Py_ssize_t i, l, e, n_lines = z.shape[0]
+    with nogil:
+        for i in range(n_lines):
+            l = n_lines - 1 - i if backward else i
+            if sq_norms[l] + penalty <= 0:
+                continue
+            a_l = 1.0 if a is NULL else a[l]
+            s_l = 1.0 if s is NULL else s[l]
+            dot = 0
+            for e in range(indptr[l], indptr[l + 1]):
+                dot += data[e] * u[indices[e]]
+            if centred:
+                dot += kappa * h[l] - a_l * b_tau
+            delta = (linear[l] + s_l * dot - penalty * z[l]) / (sq_norms[l] + penalty)
+            if delta == 0:
+                continue
+            z[l] += delta
+            decrease += delta * delta * (sq_norms[l] + penalty)
+            step = delta * s_l
+            if w is NULL:
+                for e in range(indptr[l], indptr[l + 1]):
+                    u[indices[e]] -= step * data[e]
+            else:
+                for e in range(indptr[l], indptr[l + 1]):
+                    u[indices[e]] -= step * data[e] * w[indices[e]]
+            if centred:
+                kappa += step * a_l
+                b_tau -= step * (h[l] - a_l * eta)
+    state[0] = kappa
+    state[1] = b_tau
+    return decrease
+
+
+def sweep_dense(
+    const real[:, :] M, const double[::1] line_shift, const double[::1] cross_shift, const double[::1] line_scale,
+    const double[::1] weights, const double[::1] sq_norms, const double[::1] linear, double penalty, double[::1] z,
+    double[::1] tau, bint backward,
+):
+    """One sweep over a dense M, centred entry by entry."""
+    cdef const double *a = pointer(line_shift)
+    cdef const double *b = pointer(cross_shift)
+    cdef const double *s = pointer(line_scale)
+    cdef const double *w = pointer(weights)
+    cdef const real *x
+    cdef double *t
+    cdef double[4] dots
+    cdef double delta, step, a_l, s_l, decrease = 0
+    cdef Py_ssize_t line, l, i, v, n_lines = M.shape[0], width = M.shape[1]
+    if width == 0:
+        return 0.0
+    t = &tau[0]
+    with nogil:
+        for line in range(n_lines):
+            l = n_lines - 1 - line if backward else line
+            if sq_norms[l] + penalty <= 0:
+                continue
+            x = &M[l, 0]
+            a_l = 0.0 if b is NULL else 1.0 if a is NULL else a[l]
+            s_l = 1.0 if s is NULL else s[l]
+            for v in range(4):
+                dots[v] = 0
+            i = 0
+            if b is NULL:
+                while i + 4 <= width:
+                    for v in range(4):
+                        dots[v] += x[i + v] * t[i + v]
+                    i += 4
+                while i < width:
+                    dots[0] += x[i] * t[i]
+                    i += 1
+            else:
+                while i + 4 <= width:
+                    for v in range(4):
+                        dots[v] += (x[i + v] - a_l * b[i + v]) * t[i + v]
+                    i += 4
+                while i < width:
+                    dots[0] += (x[i] - a_l * b[i]) * t[i]
+                    i += 1
+            delta = s_l * ((dots[0] + dots[1]) + (dots[2] + dots[3]))
+            delta = (linear[l] + delta - penalty * z[l]) / (sq_norms[l] + penalty)
+            if delta == 0:
+                continue
+            z[l] += delta
+            decrease += delta * delta * (sq_norms[l] + penalty)
+            step = delta * s_l
+            for i in range(width):
+                t[i] -= step * (1.0 if w is NULL else w[i]) * (x[i] - (0.0 if b is NULL else a_l * b[i]))
+    return decrease
+
+
+def sweep_gram(const double[:, ::1] gram, double penalty, double[::1] z, double[::1] gradient, bint backward):
+    """One sweep with gram = B'B (symmetric, both triangles); gradient = B'rho0 + linear - (gram + penalty I) z."""
+    cdef double delta, decrease = 0
+    cdef Py_ssize_t i, l, j, p = z.shape[0]
+    with nogil:
+        for i in range(p):
+            l = p - 1 - i if backward else i
+            if gram[l, l] + penalty <= 0:
+                continue
+            delta = gradient[l] / (gram[l, l] + penalty)
+            if delta == 0:
+                continue
+            z[l] += delta
+            decrease += delta * delta * (gram[l, l] + penalty)
+            for j in range(p):
+                gradient[j] -= delta * gram[l, j]
+            gradient[l] -= delta * penalty
+    return decrease

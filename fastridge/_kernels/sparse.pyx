@@ -1,0 +1,204 @@
+"""Products with the lines of a sparse matrix M: the rows of CSR, or the columns of CSC.
+
+Every function works on lines [lo, hi), adds into arrays the caller owns and allocates nothing. Centring is the rank-one term
+of M - a b', with `line_shift` a (None: ones) over the lines and the scalars `b_v` = b'V of the product at hand; scaling by
+`weights` (None: ones) is per line. Vectors are (length, k) for k targets, C-contiguous.
+"""
+
+from fastridge._kernels.types cimport index, pointer, real
+
+
+cdef inline double line_dot(
+    const real *data, const index *indices, Py_ssize_t size, const double *v
+) noexcept nogil:
+    """data @ v[indices]: four sums hide the latency of the gathers."""
+    cdef double s0 = 0, s1 = 0, s2 = 0, s3 = 0
+    cdef Py_ssize_t e = 0
+    while e + 4 <= size:
+        s0 += data[e] * v[indices[e]]
+        s1 += data[e + 1] * v[indices[e + 1]]
+        s2 += data[e + 2] * v[indices[e + 2]]
+        s3 += data[e + 3] * v[indices[e + 3]]
+        e += 4
+    while e < size:
+        s0 += data[e] * v[indices[e]]
+        e += 1
+    return (s0 + s1) + (s2 + s3)
+
+
+cdef inline void line_add(
+    const real *data, const index *indices, Py_ssize_t size, double t, double *out
+) noexcept nogil:
+    """out[indices] += t * data"""
+    cdef Py_ssize_t e
+    for e in range(size):
+        out[indices[e]] += t * data[e]
+
+
+cdef inline void line_dot_many(
+    const real *data, const index *indices, Py_ssize_t size, Py_ssize_t k, const double *v, double *t
+) noexcept nogil:
+    """t = data @ v[indices, :]"""
+    cdef Py_ssize_t e, l
+    cdef const double *row
+    cdef double x
+    for l in range(k):
+        t[l] = 0
+    for e in range(size):
+        x = data[e]
+        row = v + indices[e] * k
+        for l in range(k):
+            t[l] += x * row[l]
+
+
+cdef inline void line_add_many(
+    const real *data, const index *indices, Py_ssize_t size, Py_ssize_t k, const double *t, double *out
+) noexcept nogil:
+    """out[indices, :] += outer(data, t)"""
+    cdef Py_ssize_t e, l
+    cdef double *row
+    cdef double x
+    for e in range(size):
+        x = data[e]
+        row = out + indices[e] * k
+        for l in range(k):
+            row[l] += x * t[l]
+
+
+def dot(
+    const real[::1] data, const index[::1] indices, const index[::1] indptr, Py_ssize_t lo, Py_ssize_t hi,
+    const double[::1] line_shift, const double[::1] b_v, const double[:, ::1] v, double[:, ::1] out,
+):
+    """out[lo:hi] = M[lo:hi] @ v - outer(a[lo:hi], b_v)"""
+    cdef Py_ssize_t i, l, start, size, k = v.shape[1]
+    cdef const double *a = pointer(line_shift)
+    cdef const real *x = NULL
+    cdef const index *ix = NULL
+    if indices.shape[0]:
+        x = &data[0]
+        ix = &indices[0]
+    with nogil:
+        for i in range(lo, hi):
+            start = indptr[i]
+            size = indptr[i + 1] - start
+            if size == 0:
+                for l in range(k):
+                    out[i, l] = 0
+            elif k == 1:
+                out[i, 0] = line_dot(x + start, ix + start, size, &v[0, 0])
+            else:
+                line_dot_many(x + start, ix + start, size, k, &v[0, 0], &out[i, 0])
+            for l in range(k):
+                out[i, l] -= b_v[l] * (1.0 if a is NULL else a[i])
+
+
+def add(
+    const real[::1] data, const index[::1] indices, const index[::1] indptr, Py_ssize_t lo, Py_ssize_t hi,
+    const double[::1] line_shift, const double[:, ::1] t, double[:, ::1] out, double[::1] a_t,
+):
+    """out += M[lo:hi].T @ t[lo:hi];  a_t += a[lo:hi] @ t[lo:hi]"""
+    cdef Py_ssize_t i, l, start, size, k = t.shape[1]
+    cdef const double *a = pointer(line_shift)
+    cdef const real *x = NULL
+    cdef const index *ix = NULL
+    if indices.shape[0]:
+        x = &data[0]
+        ix = &indices[0]
+    with nogil:
+        for i in range(lo, hi):
+            start = indptr[i]
+            size = indptr[i + 1] - start
+            for l in range(k):
+                a_t[l] += t[i, l] * (1.0 if a is NULL else a[i])
+            if size == 0:
+                continue
+            if k == 1:
+                line_add(x + start, ix + start, size, t[i, 0], &out[0, 0])
+            else:
+                line_add_many(x + start, ix + start, size, k, &t[i, 0], &out[0, 0])
+
+
+def normal(
+    const real[::1] data, const index[::1] indices, const index[::1] indptr, Py_ssize_t lo, Py_ssize_t hi,
+    const double[::1] line_shift, const double[::1] weights, const double[::1] b_v, const double[:, ::1] v,
+    double[:, ::1] out, double[::1] a_t, double[::1] work,
+):
+    """T = w[lo:hi] * (M[lo:hi] @ v - outer(a[lo:hi], b_v));  out += M[lo:hi].T @ T;  a_t += a[lo:hi] @ T
+
+    One pass over M: a line is read for its dot product and added back while it is in cache. `work` is (k,).
+    """
+    cdef Py_ssize_t i, l, start, size, k = v.shape[1]
+    cdef const double *a = pointer(line_shift)
+    cdef const double *w = pointer(weights)
+    cdef const real *x = NULL
+    cdef const index *ix = NULL
+    cdef double a_i, w_i, t
+    if indices.shape[0]:
+        x = &data[0]
+        ix = &indices[0]
+    with nogil:
+        for i in range(lo, hi):
+            start = indptr[i]
+            size = indptr[i + 1] - start
+            a_i = 1.0 if a is NULL else a[i]
+            w_i = 1.0 if w is NULL else w[i]
+            if k == 1:
+                t = 0.0 if size == 0 else line_dot(x + start, ix + start, size, &v[0, 0])
+                t = w_i * (t - a_i * b_v[0])
+                a_t[0] += a_i * t
+                if size:
+                    line_add(x + start, ix + start, size, t, &out[0, 0])
+                continue
+            line_dot_many(x + start, ix + start, size, k, &v[0, 0], &work[0])
+            for l in range(k):
+                work[l] = w_i * (work[l] - a_i * b_v[l])
+                a_t[l] += a_i * work[l]
+            line_add_many(x + start, ix + start, size, k, &work[0], &out[0, 0])
+
+
+def gram(
+    const real[::1] data, const index[::1] indices, const index[::1] indptr, Py_ssize_t lo, Py_ssize_t hi,
+    const double[::1] weights, double[:, ::1] out,
+):
+    """out += np.triu(M[lo:hi].T @ (w[lo:hi, None] * M[lo:hi])), where the indices of a line ascend"""
+    cdef Py_ssize_t i, e, f, start, end
+    cdef const double *w = pointer(weights)
+    cdef double t
+    cdef double *row
+    with nogil:
+        for i in range(lo, hi):
+            start = indptr[i]
+            end = indptr[i + 1]
+            for e in range(start, end):
+                t = data[e] * (1.0 if w is NULL else w[i])
+                row = &out[indices[e], 0]
+                for f in range(e, end):
+                    row[indices[f]] += t * data[f]
+
+
+def check_lines(const index[::1] indices, const index[::1] indptr, Py_ssize_t width):
+    """Return 0 for well-formed lines with ascending indices, 1 where they do not ascend, 2 where an index is out of range
+
+    indptr is checked first (3: it does not run from 0 upwards to at most indices.shape[0]).
+    """
+    cdef Py_ssize_t i, e, start, end, n_lines = indptr.shape[0] - 1
+    cdef int unordered = 0
+    cdef Py_ssize_t last, j
+    if n_lines < 0 or indptr[0] != 0 or indptr[n_lines] > indices.shape[0]:
+        return 3
+    with nogil:
+        for i in range(n_lines):
+            start = indptr[i]
+            end = indptr[i + 1]
+            if end < start or end > indptr[n_lines]:
+                with gil:
+                    return 3
+            last = -1
+            for e in range(start, end):
+                j = indices[e]
+                if j < 0 or j >= width:
+                    with gil:
+                        return 2
+                unordered |= j <= last
+                last = j
+    return unordered

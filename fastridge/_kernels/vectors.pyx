@@ -1,0 +1,53 @@
+"""Vector updates of conjugate gradients for k targets at once: (length, k) arrays, one scalar for each target."""
+
+
+def dots(const double[:, ::1] x, const double[:, ::1] y, double[::1] out):
+    """out = (x * y).sum(axis=0)"""
+    cdef Py_ssize_t i, l, n = x.shape[0], k = x.shape[1]
+    cdef const double *xs
+    cdef const double *ys
+    cdef double s0 = 0, s1 = 0, s2 = 0, s3 = 0
+    for l in range(k):
+        out[l] = 0
+    if n == 0 or k == 0:
+        return
+    xs = &x[0, 0]
+    ys = &y[0, 0]
+    with nogil:
+        if k == 1:
+            i = 0
+            while i + 4 <= n:
+                s0 += xs[i] * ys[i]
+                s1 += xs[i + 1] * ys[i + 1]
+                s2 += xs[i + 2] * ys[i + 2]
+                s3 += xs[i + 3] * ys[i + 3]
+                i += 4
+            while i < n:
+                s0 += xs[i] * ys[i]
+                i += 1
+            out[0] = (s0 + s1) + (s2 + s3)
+        else:
+            for i in range(n):
+                for l in range(k):
+                    out[l] += xs[i * k + l] * ys[i * k + l]
+
+
+def step(
+    double[:, ::1] x, double[:, ::1] r, const double[:, ::1] p, const double[:, ::1] q, const double[::1] gamma,
+):
+    """x += gamma * p;  r -= gamma * q"""
+    cdef Py_ssize_t i, l, n = x.shape[0], k = x.shape[1]
+    with nogil:
+        for i in range(n):
+            for l in range(k):
+                x[i, l] += gamma[l] * p[i, l]
+                r[i, l] -= gamma[l] * q[i, l]
+
+
+def direction(double[:, ::1] p, const double[:, ::1] z, const double[::1] delta):
+    """p = z + delta * p"""
+    cdef Py_ssize_t i, l, n = p.shape[0], k = p.shape[1]
+    with nogil:
+        for i in range(n):
+            for l in range(k):
+                p[i, l] = z[i, l] + delta[l] * p[i, l]

@@ -1,0 +1,223 @@
+"""Conjugate gradients for several right-hand sides at once, and what their coefficients tell about the error.
+
+For H x = b, CG's step lengths give the decrease of the squared error exactly: e_k^2 - e_{k+1}^2 = gamma_k r_k'z_k in the H-norm. A sum
+of the next few decreases is a lower bound of e_k^2 (Gauss quadrature), and the ratio of error to decrease over the last
+four orders of magnitude scales the latest decrease to an estimate of the error that is left.
+
+References
+----------
+Hestenes & Stiefel (1952), DOI 10.6028/jres.049.044; Meurant, Papez & Tichy (2021), DOI 10.1007/s11075-021-01078-w (the estimate);
+Meurant & Tichy (2013), DOI 10.1007/s11075-012-9591-9 (the Gauss-Radau bound).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+
+from fastridge._kernels import vectors
+from fastridge.lines import Vector
+from fastridge.problem import Check, Problem, column_dots, relative
+
+WINDOW = 1e4
+"""The ratio of error to decrease is taken over the steps in which the squared error fell by this factor."""
+SAFETY = 2.0
+"""The estimate of the squared error is multiplied by this before it is believed."""
+FIRST_ESTIMATE = 3
+"""Steps from zero before the first estimate: with fewer there is no ratio to speak of."""
+TRUSTED_SHARE = 4
+TRUSTED_START = 16
+"""Only the bound is believed past a fourth of the steps that end CG in exact arithmetic, less these."""
+FIRST_RATIO = 5.0
+"""Of squared error to decrease, taken for the first steps of a restart, which only looks for what the run before it missed."""
+
+
+class EnergyEstimate:
+    """Errors of CG iterates from the decreases gamma_k r_k'z_k, for k targets
+
+    Parameters
+    ----------
+    sq_residual : (k,) float64
+        r'z of the first iterate.
+    smallest : (k,) float64
+        Lower bounds of the smallest eigenvalue of the preconditioned matrix; 0 where there is none.
+    restart : bool
+        Whether an estimate is wanted from the first step on.
+    """
+
+    def __init__(self, sq_residual: Vector, smallest: Vector, restart: bool) -> None:
+        self.restart = restart
+        self.smallest = smallest
+        with np.errstate(divide="ignore"):
+            self.radau = np.where(smallest > 0, 1.0 / smallest, np.inf)
+        self.n_steps = 0
+        self._decreases = np.empty((16, len(smallest)))
+        self._sums = np.empty((16, len(smallest)))
+        self.sq_error = np.full(len(smallest), np.inf)
+        self.sq_bound = self.radau * sq_residual
+
+    def update(self, gamma: Vector, sq_old: Vector, sq_new: Vector) -> None:
+        """Take the step of length `gamma` from r'z = `sq_old` to `sq_new`"""
+        k = self.n_steps
+        if k == len(self._decreases):
+            self._decreases = np.concatenate([self._decreases, np.empty_like(self._decreases)])
+            self._sums = np.concatenate([self._sums, np.empty_like(self._sums)])
+        decrease = gamma * sq_old
+        self._decreases[k] = decrease
+        self._sums[k] = 0.0
+        self._sums[: k + 1] += decrease
+        self.n_steps = k + 1
+        with np.errstate(divide="ignore", invalid="ignore"):
+            if k + 1 >= FIRST_ESTIMATE:
+                ratios = self._sums[:k] / self._decreases[:k]
+                # Steps from the last one whose error was WINDOW times today's; all where there is none.
+                first = k - 1 - np.argmax((self._sums[:k] >= WINDOW * decrease)[::-1], axis=0)
+                first[~(self._sums[0] >= WINDOW * decrease)] = 0
+                inside = np.arange(k)[:, None] >= first
+                self.sq_error = SAFETY * np.where(inside, ratios, 1.0).max(axis=0) * decrease
+            elif self.restart:
+                self.sq_error = SAFETY * FIRST_RATIO * decrease
+            rest = self.radau - gamma
+            self.radau = np.where(np.isfinite(self.radau), rest / (self.smallest * rest + sq_new / sq_old), 1 / self.smallest)
+            self.radau = np.where(self.radau > 0, self.radau, 1 / self.smallest)
+            self.sq_bound = np.where(sq_new > 0, self.radau * sq_new, 0.0)
+        self.sq_error = np.where(sq_new > 0, np.minimum(self.sq_error, self.sq_bound), 0.0)
+
+    @property
+    def total(self) -> Vector:
+        """Lower bound of the squared error of the first iterate; where CG began at zero, of ||x||_H^2 (exact for the latest x)"""
+        return self._sums[0] if self.n_steps else np.zeros(len(self.smallest))
+
+    def keep(self, targets: np.ndarray) -> None:
+        """Drop all targets but these"""
+        self.smallest, self.radau = self.smallest[targets], self.radau[targets]
+        self.sq_error, self.sq_bound = self.sq_error[targets], self.sq_bound[targets]
+        self._decreases, self._sums = self._decreases[:, targets], self._sums[:, targets]
+
+
+@dataclass
+class Run:
+    """Where conjugate gradients ended, for every target: the iterate, its recursive residual, and squared H-norm errors of w"""
+
+    x: Vector
+    residual: Vector
+    n_iter: np.ndarray
+    sq_error: Vector
+    sq_bound: Vector
+    sq_size: Vector
+    sq_first_error: Vector
+    history: tuple[float, ...]
+
+
+def conjugate_gradient(
+    problem: Problem,
+    x: Vector,
+    residual: Vector,
+    inverse_diagonal: Vector,
+    sq_size: Vector | None,
+    tol: float,
+    max_iter: int,
+    on_step: Callable[[int, float], None] | None = None,
+) -> Run:
+    """Run preconditioned CG on M x = b for all targets until the estimated error is at most `tol`
+
+    Every target stops by itself and leaves the block.
+
+    Parameters
+    ----------
+    problem : Problem
+    x, residual : (c, k)
+        First iterate and its residual; both are overwritten.
+    inverse_diagonal : (c, 1) or (c, k)
+        Of the Jacobi preconditioner.
+    sq_size : (k,) or None
+        ||w||_H^2 that errors are relative to; None where x is zero: then the iterates themselves tell.
+    """
+    k = x.shape[1]
+    n_iter = np.zeros(k, dtype=np.int64)
+    sq_errors, sq_bounds, sq_sizes, sq_first = (np.full(k, np.inf), np.full(k, np.inf), np.zeros(k), np.zeros(k))
+    end_x, end_residual = x, residual
+    active = np.arange(k)
+    penalty = problem.penalty
+    start = residual.copy() if problem.wide and sq_size is None else residual
+    z = residual * inverse_diagonal
+    p = z.copy()
+    sq_residual = column_dots(residual, z)
+    # For the Jacobi-scaled matrix, alpha min_j 1 / M_jj is a lower bound of the spectrum.
+    estimate = EnergyEstimate(sq_residual, penalty * inverse_diagonal.min(axis=0), restart=sq_size is not None)
+    history: list[float] = []
+
+    def errors() -> tuple[Vector, Vector, Vector]:
+        if problem.wide:
+            # w = A'x and x are a primal-dual pair: r'r bounds the error of w. From zero, A w = r_0 - r - alpha x.
+            sq = column_dots(residual, residual)
+            sq_bound = np.where(penalty > 0, sq, np.inf)
+            if sq_size is not None:
+                return sq, sq_bound, sq_size[active]
+            fit = start[:, active] - residual - penalty * x
+            return sq, sq_bound, column_dots(fit, fit) + penalty * column_dots(x, fit)
+        size = estimate.total if sq_size is None else sq_size[active]
+        # With as many steps as there are directions CG still meets new ones, which no estimate from its past foresees.
+        if TRUSTED_SHARE * (estimate.n_steps + TRUSTED_START) > len(x):
+            return np.where(penalty > 0, estimate.sq_bound, estimate.sq_error), estimate.sq_bound, size
+        return estimate.sq_error, estimate.sq_bound, size
+
+    for step in range(1, max_iter + 1):
+        q = problem.normal(p, penalty)
+        curvature = column_dots(p, q)
+        gamma = np.divide(sq_residual, curvature, out=np.zeros_like(curvature), where=curvature > 0)
+        vectors.step(x, residual, p, q, gamma)
+        np.multiply(residual, inverse_diagonal, out=z)
+        sq_new = column_dots(residual, z)
+        estimate.update(gamma, sq_residual, sq_new)
+        sq_error, sq_bound, size = errors()
+        worst = relative(sq_error, size)
+        history.append(float(worst.max()))
+        if on_step is not None:
+            on_step(step, history[-1])
+        # A step of length zero: the residual is zero, or not a direction of positive curvature is left.
+        done = (worst <= tol) | (gamma == 0) | (step == max_iter)
+        if done.any():
+            ended = active[done]
+            n_iter[ended] = step
+            sq_errors[ended], sq_bounds[ended], sq_sizes[ended] = sq_error[done], sq_bound[done], size[done]
+            sq_first[ended] = estimate.total[done]
+            if len(active) < k:
+                end_x[:, ended], end_residual[:, ended] = x[:, done], residual[:, done]
+            if done.all():
+                break
+            if len(active) == k:
+                end_x, end_residual = x.copy(), residual.copy()
+            keep = np.flatnonzero(~done)
+            active, penalty, sq_residual, sq_new = active[keep], penalty[keep], sq_residual[keep], sq_new[keep]
+            x, residual, p, z = (np.ascontiguousarray(v[:, keep]) for v in (x, residual, p, z))
+            if inverse_diagonal.shape[1] > 1:
+                inverse_diagonal = inverse_diagonal[:, keep]
+            estimate.keep(keep)
+        vectors.direction(p, z, np.divide(sq_new, sq_residual, out=np.zeros_like(sq_new), where=sq_residual > 0))
+        sq_residual = sq_new
+    return Run(end_x, end_residual, n_iter, sq_errors, sq_bounds, sq_sizes, sq_first, tuple(history))
+
+
+def jacobi(problem: Problem) -> Vector:
+    """Inverse of the diagonal of M, (c, 1), or (c, k) where the penalties differ"""
+    penalty = problem.penalty if np.ptp(problem.penalty) else problem.penalty[:1]
+    diagonal = problem.side.sq_norms[:, None] + penalty
+    return np.divide(1.0, diagonal, out=np.ones_like(diagonal), where=diagonal > 0)
+
+
+def measure(problem: Problem, check: Check, max_iter: int) -> Vector:
+    """Return the relative error of an answer, (k,), by a few CG steps on M e = residual: the size of e, and what is left"""
+    sq_bound = problem.sq_bound(check.residual)
+    enough = 0.3  # relative to the error measured
+    run = conjugate_gradient(
+        problem, np.zeros_like(check.residual), check.residual.copy(), jacobi(problem), None, enough, max_iter
+    )
+    return relative(np.minimum(run.sq_size + run.sq_error, sq_bound), check.sq_size)
+
+
+def relative_bound(sq_bound: Vector, check: Check) -> Vector:
+    """Bound relative to ||w*||_H, with what the rounding of the residual may hide added"""
+    return relative((np.sqrt(sq_bound) + check.rounding) ** 2, check.sq_size)

@@ -1,0 +1,501 @@
+"""The array that holds the data, read line by line: products, sums, Gram matrices and blocks, without a copy of it.
+
+The rows of C order or CSR, the columns of F order or CSC are the *lines* of an array; every loop of the package runs along
+them. Nothing here knows about regression. Vectors are float64, (length, k) for k targets, C-contiguous.
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable, Iterator
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+import scipy.sparse as sp
+from scipy.linalg.blas import dsyrk
+
+from fastridge import parallel
+from fastridge._kernels import dense, descent, moments, sparse
+
+PIECE_BYTES = 1 << 17
+"""What a fused pass over dense lines keeps in cache, half of the smallest L2 in use (256 KB)."""
+BLOCK_BYTES = 1 << 22
+"""Dense float64 blocks (for Gram matrices, factorisations and many targets) are at most about this large."""
+MAX_TOGETHER = 16
+"""Dense lines that one fused step takes together; more do not help once v and q are loaded so rarely."""
+SPARSE_GRAM_SECONDS, DENSE_GRAM_SECONDS = 1.5e-9, 2e-11
+"""Per product of two stored entries scattered into a Gram matrix, and per entry product of a dense block (2 AVX2 cores)."""
+
+Array = np.ndarray[Any, np.dtype[Any]]
+Vector = np.ndarray[Any, np.dtype[np.float64]]
+
+
+class Lines:
+    """The matrix  diag(line_scale) (M - a b') diag(cross_scale)  for an array M (n_lines, width) that is never changed
+
+    Attributes
+    ----------
+    line_shift, cross_shift : (n_lines,) and (width,) float64 or None
+        a and b; without b nothing is centred, without a it stands for ones.
+    line_scale, cross_scale : (n_lines,) and (width,) float64 or None
+    n_threads : int
+    nbytes : int
+        What one pass over M reads.
+    """
+
+    shape: tuple[int, int]
+    nbytes: int
+
+    def __init__(self, n_threads: int) -> None:
+        self.n_threads = n_threads
+        self.line_shift: Vector | None = None
+        self.cross_shift: Vector | None = None
+        self.line_scale: Vector | None = None
+        self.cross_scale: Vector | None = None
+        self.sq_line_scale: Vector | None = None
+        self.sq_cross_scale: Vector | None = None
+
+    def with_terms(
+        self, line_shift: Vector | None, cross_shift: Vector | None, sq_line_scale: Vector | None,
+        sq_cross_scale: Vector | None,
+    ) -> Lines:
+        """Return the same array centred and scaled otherwise"""
+        new = copy.copy(self)
+        new.__dict__.pop("_descent_terms", None)
+        new.line_shift, new.cross_shift = line_shift, cross_shift
+        new.sq_line_scale, new.sq_cross_scale = sq_line_scale, sq_cross_scale
+        new.line_scale = None if sq_line_scale is None else np.sqrt(sq_line_scale)
+        new.cross_scale = None if sq_cross_scale is None else np.sqrt(sq_cross_scale)
+        return new
+
+    def dot(self, v: Vector) -> Vector:
+        """The matrix times v: (width, k) -> (n_lines, k)"""
+        return _scaled(self._dot(_scaled(v, self.cross_scale)), self.line_scale)
+
+    def add(self, t: Vector) -> Vector:
+        """The transposed matrix times t: (n_lines, k) -> (width, k)"""
+        return _scaled(self._add(_scaled(t, self.line_scale)), self.cross_scale)
+
+    def normal_along(self, v: Vector) -> Vector:
+        """The transposed matrix times the matrix times v: (width, k) -> (width, k)"""
+        return _scaled(self._normal_along(_scaled(v, self.cross_scale)), self.cross_scale)
+
+    def normal_across(self, v: Vector) -> Vector:
+        """The matrix times the transposed matrix times v: (n_lines, k) -> (n_lines, k)"""
+        return _scaled(self._normal_across(_scaled(v, self.line_scale)), self.line_scale)
+
+    def sq_norms_along(self) -> Vector:
+        """Squared norms of the columns of the matrix: (width,)"""
+        raise NotImplementedError
+
+    def sq_norms_across(self) -> Vector:
+        """Squared norms of the lines: (n_lines,)"""
+        raise NotImplementedError
+
+    def gram_along(self) -> Vector:
+        """Transposed matrix times matrix, lower triangle, F order: (width, width)"""
+        return _gram_of_blocks(self.blocks(across=False), self.shape[1])
+
+    def gram_across(self) -> Vector:
+        """Matrix times transposed matrix, lower triangle, F order: (n_lines, n_lines)"""
+        return _gram_of_blocks(self.blocks(across=True), self.shape[0])
+
+    def sweep(self, sq_norms: Vector, linear: Vector, penalty: float, z: Vector, tau: Vector, backward: bool) -> float:
+        """Sweep of coordinate descent over the lines, changing z (n_lines,) and tau (width,) in place; see `_kernels.descent`
+
+        Returns the decrease of the objective, times two.
+        """
+        raise NotImplementedError
+
+    def blocks(self, across: bool) -> Iterator[tuple[int, int, Vector]]:
+        """Yield (lo, hi, block): lines [lo, hi) of the matrix in float64, or where `across` its columns [lo, hi) as rows
+
+        A block is overwritten by the next one.
+        """
+        raise NotImplementedError
+
+    def sums(self, across: bool, weights: Vector | None, centre: Vector) -> Vector:
+        """Sums of w (x - c), w (x - c)^2 and w over the stored entries of M, (3, width), or of its lines, (3, n_lines)"""
+        raise NotImplementedError
+
+    def _dot(self, v: Vector) -> Vector:
+        raise NotImplementedError
+
+    def _add(self, t: Vector) -> Vector:
+        raise NotImplementedError
+
+    def _normal_along(self, v: Vector) -> Vector:
+        return self._add(_scaled(self._dot(v), self.sq_line_scale))
+
+    def _normal_across(self, v: Vector) -> Vector:
+        return self._dot(_scaled(self._add(v), self.sq_cross_scale))
+
+    def _run(self, task: Callable[[int], None], cut: Array) -> None:
+        parallel.run(task, len(cut) - 1, self.n_threads)
+
+
+class DenseLines(Lines):
+    """Lines of a dense array, float32 or float64, each contiguous; centred entry by entry while they are in registers"""
+
+    def __init__(self, M: Array, n_threads: int) -> None:
+        super().__init__(n_threads)
+        self.M = M
+        self.shape = (M.shape[0], M.shape[1])
+        self.nbytes = M.size * M.itemsize
+
+    def _cut(self, length: int, out_length: int = 0) -> Array:
+        return parallel.cut_evenly(length, min(length, parallel.count_lanes(self.nbytes, 8 * out_length)))
+
+    def _dot(self, v: Vector) -> Vector:
+        out = np.empty((self.shape[0], v.shape[1]))
+        if v.shape[1] != 1:
+            for lo, hi, block in self._blocks(False, None, None):
+                np.matmul(block, v, out=out[lo:hi])
+            return out
+        cut, v1, out1 = self._cut(self.shape[0]), v[:, 0], out[:, 0]
+
+        def lane(i: int) -> None:
+            dense.dot(self.M, cut[i], cut[i + 1], self.line_shift, self.cross_shift, v1, out1)
+
+        self._run(lane, cut)
+        return out
+
+    def _add(self, t: Vector) -> Vector:
+        n_lines, width = self.shape
+        if t.shape[1] != 1:
+            total = np.zeros((width, t.shape[1]))
+            for lo, hi, block in self._blocks(False, None, None):
+                total += block.T @ t[lo:hi]
+            return total
+        t1 = t[:, 0]
+        if width > n_lines:  # long lines: a lane owns a stretch of the result
+            out, cut = np.empty((width, 1)), self._cut(width)
+
+            def stretch(i: int) -> None:
+                dense.add(self.M, cut[i], cut[i + 1], self.line_shift, self.cross_shift, t1, out[:, 0])
+
+            self._run(stretch, cut)
+            return out
+        cut = self._cut(n_lines, width)
+        parts = np.empty((len(cut) - 1, width))
+
+        def lane(i: int) -> None:
+            lo, hi = cut[i], cut[i + 1]
+            a = None if self.line_shift is None else self.line_shift[lo:hi]
+            dense.add(self.M[lo:hi], 0, width, a, self.cross_shift, t1[lo:hi], parts[i])
+
+        self._run(lane, cut)
+        return _total(parts)
+
+    def _normal_along(self, v: Vector) -> Vector:
+        n_lines, width = self.shape
+        if v.shape[1] != 1:
+            total = np.zeros_like(v)
+            for _, _, block in self._blocks(False, self.line_scale, None):
+                total += block.T @ (block @ v)
+            return total
+        cut, v1 = self._cut(n_lines, width), v[:, 0]
+        parts = np.zeros((len(cut) - 1, width))
+        n_together = int(np.clip(PIECE_BYTES // max(1, width * self.M.itemsize) // 4 * 4, 1, MAX_TOGETHER))
+
+        def lane(i: int) -> None:
+            dense.normal_along(
+                self.M, cut[i], cut[i + 1], self.line_shift, self.cross_shift, self.sq_line_scale, v1, parts[i], n_together
+            )
+
+        self._run(lane, cut)
+        return _total(parts)
+
+    def _normal_across(self, v: Vector) -> Vector:
+        n_lines, width = self.shape
+        if v.shape[1] != 1:
+            total = np.zeros_like(v)
+            for _, _, block in self._blocks(True, None, self.cross_scale):
+                total += block.T @ (block @ v)
+            return total
+        cut, v1 = self._cut(width, n_lines), v[:, 0]
+        parts = np.zeros((len(cut) - 1, n_lines))
+        piece = max(16, PIECE_BYTES // max(1, n_lines * self.M.itemsize) // 8 * 8)
+
+        def lane(i: int) -> None:
+            dense.normal_across(
+                self.M, cut[i], cut[i + 1], self.line_shift, self.cross_shift, self.sq_cross_scale, v1, parts[i],
+                np.empty(piece),
+            )
+
+        self._run(lane, cut)
+        return _total(parts)
+
+    def sq_norms_along(self) -> Vector:
+        total = np.zeros(self.shape[1])
+        for _, _, block in self.blocks(across=False):
+            total += np.einsum("ij,ij->j", block, block)
+        return total
+
+    def sq_norms_across(self) -> Vector:
+        out = np.empty(self.shape[0])
+        for lo, hi, block in self.blocks(across=False):
+            out[lo:hi] = np.einsum("ij,ij->i", block, block)
+        return out
+
+    def sums(self, across: bool, weights: Vector | None, centre: Vector) -> Vector:
+        n_lines, width = self.shape
+        if across:
+            out, cut = np.zeros((3, n_lines)), self._cut(n_lines)
+
+            def line_lane(i: int) -> None:
+                moments.dense_along(self.M, cut[i], cut[i + 1], weights, centre, out)
+
+            self._run(line_lane, cut)
+            return out
+        cut = self._cut(n_lines, 3 * width)
+        parts = np.zeros((len(cut) - 1, 3, width))
+
+        def lane(i: int) -> None:
+            moments.dense_across(self.M, cut[i], cut[i + 1], weights, centre, parts[i])
+
+        self._run(lane, cut)
+        return np.asarray(parts.sum(axis=0))
+
+    def sweep(self, sq_norms: Vector, linear: Vector, penalty: float, z: Vector, tau: Vector, backward: bool) -> float:
+        return float(
+            descent.sweep_dense(
+                self.M, self.line_shift, self.cross_shift, self.line_scale, self.sq_cross_scale, sq_norms, linear, penalty,
+                z, tau, backward,
+            )
+        )
+
+    def blocks(self, across: bool) -> Iterator[tuple[int, int, Vector]]:
+        return self._blocks(across, self.line_scale, self.cross_scale)
+
+    def _blocks(
+        self, across: bool, line_scale: Vector | None, cross_scale: Vector | None
+    ) -> Iterator[tuple[int, int, Vector]]:
+        length, width = self.shape[::-1] if across else self.shape
+        size = max(1, min(length, BLOCK_BYTES // max(1, 8 * width)))
+        buffer = np.empty((width, size) if across else (size, width))
+        for lo in range(0, length, size):
+            hi = min(length, lo + size)
+            if hi - lo < size:
+                buffer = np.empty((width, hi - lo)) if across else buffer[: hi - lo]
+            cut = parallel.cut_evenly(buffer.shape[0], min(buffer.shape[0], parallel.count_lanes(buffer.nbytes)))
+            self._run(self._filler(buffer, cut, across, lo, hi, line_scale, cross_scale), cut)
+            yield lo, hi, buffer.T if across else buffer
+
+    def _filler(
+        self, buffer: Vector, cut: Array, across: bool, lo: int, hi: int, line_scale: Vector | None,
+        cross_scale: Vector | None,
+    ) -> Callable[[int], None]:
+        first, j_lo, j_hi = (0, lo, hi) if across else (lo, 0, self.shape[1])
+
+        def lane(i: int) -> None:
+            dense.fill(
+                self.M, first + cut[i], first + cut[i + 1], j_lo, j_hi, self.line_shift, self.cross_shift, line_scale,
+                cross_scale, buffer[cut[i] : cut[i + 1]],
+            )
+
+        return lane
+
+
+class SparseLines(Lines):
+    """Lines of a CSR or CSC matrix, float32 or float64, indices ascending; centred by scalars"""
+
+    def __init__(self, data: Array, indices: Array, indptr: Array, width: int, n_threads: int) -> None:
+        super().__init__(n_threads)
+        self.data, self.indices, self.indptr = data, indices, indptr
+        self.shape = (indptr.shape[0] - 1, width)
+        self.nbytes = data.nbytes + indices.nbytes
+
+    def _cut(self, out_length: int = 0) -> Array:
+        n_lanes = min(self.shape[0], parallel.count_lanes(self.nbytes, 8 * out_length))
+        return parallel.cut_by_weight(self.indptr, n_lanes)
+
+    def _b_dot(self, v: Vector) -> Vector:
+        """b'v, (k,)"""
+        return np.zeros(v.shape[1]) if self.cross_shift is None else self.cross_shift @ v
+
+    def _finish(self, parts: Vector, a_t: Vector) -> Vector:
+        """Sum the lanes and take b (a't) off"""
+        out = parts[0] if len(parts) == 1 else parts.sum(axis=0)
+        if self.cross_shift is not None:
+            out -= np.multiply.outer(self.cross_shift, a_t.sum(axis=0))
+        return out
+
+    def _dot(self, v: Vector) -> Vector:
+        out = np.empty((self.shape[0], v.shape[1]))
+        cut, b_v = self._cut(), self._b_dot(v)
+
+        def lane(i: int) -> None:
+            sparse.dot(self.data, self.indices, self.indptr, cut[i], cut[i + 1], self.line_shift, b_v, v, out)
+
+        self._run(lane, cut)
+        return out
+
+    def _add(self, t: Vector) -> Vector:
+        k = t.shape[1]
+        cut = self._cut(self.shape[1] * k)
+        parts, a_t = np.zeros((len(cut) - 1, self.shape[1], k)), np.zeros((len(cut) - 1, k))
+
+        def lane(i: int) -> None:
+            sparse.add(self.data, self.indices, self.indptr, cut[i], cut[i + 1], self.line_shift, t, parts[i], a_t[i])
+
+        self._run(lane, cut)
+        return self._finish(parts, a_t)
+
+    def _normal_along(self, v: Vector) -> Vector:
+        k = v.shape[1]
+        cut, b_v = self._cut(self.shape[1] * k), self._b_dot(v)
+        parts, a_t = np.zeros((len(cut) - 1, self.shape[1], k)), np.zeros((len(cut) - 1, k))
+
+        def lane(i: int) -> None:
+            sparse.normal(
+                self.data, self.indices, self.indptr, cut[i], cut[i + 1], self.line_shift, self.sq_line_scale, b_v, v,
+                parts[i], a_t[i], np.empty(k),
+            )
+
+        self._run(lane, cut)
+        return self._finish(parts, a_t)
+
+    def sq_norms_along(self) -> Vector:
+        # sum_i w_i (x_ij - a_i b_j)^2 = sum w x^2 - 2 b_j sum w a x + b_j^2 sum w a^2, then the column's own scale.
+        sq = self.sums(False, self.sq_line_scale, np.zeros(self.shape[1]))[1]
+        if self.cross_shift is not None:
+            w_a, sq_a = self._weighted_shift()
+            plain = self._plain_add(w_a)
+            sq = sq - 2 * self.cross_shift * plain + sq_a * self.cross_shift**2
+        return np.maximum(sq, 0) if self.sq_cross_scale is None else np.maximum(sq, 0) * self.sq_cross_scale
+
+    def sq_norms_across(self) -> Vector:
+        sq = self.sums(True, self.sq_cross_scale, np.zeros(self.shape[0]))[1]
+        if self.cross_shift is not None:
+            _, h, eta = self._descent_terms
+            a = np.ones(self.shape[0]) if self.line_shift is None else self.line_shift
+            sq = sq - 2 * a * h + eta * a**2
+        return np.maximum(sq, 0) if self.sq_line_scale is None else np.maximum(sq, 0) * self.sq_line_scale
+
+    def _weighted_shift(self) -> tuple[Vector, float]:
+        """(W a, a'W a) with W the squared line scales"""
+        a = np.ones(self.shape[0]) if self.line_shift is None else self.line_shift
+        w_a = a if self.sq_line_scale is None else a * self.sq_line_scale
+        return w_a, float(w_a @ a)
+
+    def plain_dot(self, v: Vector) -> Vector:
+        """M v for one vector, neither centred nor scaled: (width,) -> (n_lines,)"""
+        return self.with_terms(None, None, None, None)._dot(v[:, None])[:, 0]
+
+    def _plain_add(self, t: Vector) -> Vector:
+        return self.with_terms(None, None, None, None)._add(t[:, None])[:, 0]
+
+    def sums(self, across: bool, weights: Vector | None, centre: Vector) -> Vector:
+        n_lines, width = self.shape
+        if across:
+            out, cut = np.zeros((n_lines, 3)), self._cut()
+
+            def line_lane(i: int) -> None:
+                moments.sparse_along(self.data, self.indices, self.indptr, cut[i], cut[i + 1], weights, centre, out)
+
+            self._run(line_lane, cut)
+            return out.T
+        cut = self._cut(3 * width)
+        parts = np.zeros((len(cut) - 1, width, 3))
+
+        def lane(i: int) -> None:
+            moments.sparse_across(self.data, self.indices, self.indptr, cut[i], cut[i + 1], weights, centre, parts[i])
+
+        self._run(lane, cut)
+        return np.asarray(parts.sum(axis=0).T)
+
+    def sweep(self, sq_norms: Vector, linear: Vector, penalty: float, z: Vector, tau: Vector, backward: bool) -> float:
+        w_b, h, eta = self._descent_terms
+        state = np.array([0.0, 0.0 if self.cross_shift is None else self.cross_shift @ tau])
+        decrease = descent.sweep_sparse(
+            self.data, self.indices, self.indptr, self.line_shift, self.line_scale, self.sq_cross_scale, h, eta, sq_norms,
+            linear, penalty, z, tau, state, backward,
+        )
+        if w_b is not None:
+            tau += state[0] * w_b
+        return float(decrease)
+
+    @cached_property
+    def _descent_terms(self) -> tuple[Vector | None, Vector | None, float]:
+        """w o b, M (w o b) and b'(w o b) with w the squared cross scales"""
+        if self.cross_shift is None:
+            return None, None, 0.0
+        w_b = self.cross_shift if self.sq_cross_scale is None else self.cross_shift * self.sq_cross_scale
+        return w_b, self.plain_dot(w_b), float(self.cross_shift @ w_b)
+
+    def gram_along(self) -> Vector:
+        n_lines, width = self.shape
+        sizes = np.diff(self.indptr).astype(np.float64)
+        if SPARSE_GRAM_SECONDS * 0.5 * (sizes @ sizes) > DENSE_GRAM_SECONDS * n_lines * float(width) ** 2:
+            return super().gram_along()
+        cut = self._cut(8 * width**2)  # lanes only where their Gram matrices are small beside the data
+        parts = np.zeros((len(cut) - 1, width, width))
+
+        def lane(i: int) -> None:
+            sparse.gram(self.data, self.indices, self.indptr, cut[i], cut[i + 1], self.sq_line_scale, parts[i])
+
+        self._run(lane, cut)
+        gram: Vector = (parts[0] if len(parts) == 1 else parts.sum(axis=0)).T
+        if self.cross_shift is not None:
+            # Full columns far from zero have been shifted, so what is left to centre does not cancel badly.
+            w_a, sq_a = self._weighted_shift()
+            mixed = np.multiply.outer(self.cross_shift, self._plain_add(w_a) - 0.5 * sq_a * self.cross_shift)
+            gram -= mixed
+            gram -= mixed.T
+        if self.cross_scale is not None:
+            gram *= self.cross_scale
+            gram *= self.cross_scale[:, None]
+        return gram
+
+    def gram_across(self) -> Vector:
+        return self.transposed_copy().gram_along()
+
+    def transposed_copy(self) -> SparseLines:
+        """The same matrix with columns as lines: a copy of its entries in the other order"""
+        other = sp.csr_array((self.data, self.indices, self.indptr), shape=self.shape).tocsc()
+        lines = SparseLines(other.data, other.indices, other.indptr, self.shape[0], self.n_threads)
+        shift_a, shift_b = self.line_shift, self.cross_shift
+        if shift_b is not None and shift_a is None:
+            shift_a = np.ones(self.shape[0])
+        return lines.with_terms(shift_b, shift_a, self.sq_cross_scale, self.sq_line_scale)  # type: ignore[return-value]
+
+    def blocks(self, across: bool) -> Iterator[tuple[int, int, Vector]]:
+        if across:
+            yield from self.transposed_copy().blocks(across=False)
+            return
+        n_lines, width = self.shape
+        size = max(1, min(n_lines, BLOCK_BYTES // max(1, 8 * width)))
+        matrix = sp.csr_array((self.data, self.indices, self.indptr), shape=self.shape)
+        for lo in range(0, n_lines, size):
+            hi = min(n_lines, lo + size)
+            block = matrix[lo:hi].toarray().astype(np.float64, copy=False)
+            if self.cross_shift is not None:
+                a = np.ones(hi - lo) if self.line_shift is None else self.line_shift[lo:hi]
+                block -= np.multiply.outer(a, self.cross_shift)
+            if self.line_scale is not None:
+                block *= self.line_scale[lo:hi, None]
+            if self.cross_scale is not None:
+                block *= self.cross_scale
+            yield lo, hi, block
+
+
+def _scaled(v: Vector, scale: Vector | None) -> Vector:
+    return v if scale is None else v * scale[:, None]
+
+
+def _total(parts: Vector) -> Vector:
+    """Sum of the lanes, (length, 1)"""
+    total: Vector = parts[0] if len(parts) == 1 else parts.sum(axis=0)
+    return total[:, None]
+
+
+def _gram_of_blocks(blocks: Iterator[tuple[int, int, Vector]], size: int) -> Vector:
+    gram = np.zeros((size, size), order="F")
+    for _, _, block in blocks:
+        if block.flags.c_contiguous:
+            gram = dsyrk(1.0, block.T, 1.0, gram, lower=1, overwrite_c=1)
+        else:
+            gram = dsyrk(1.0, block, 1.0, gram, trans=1, lower=1, overwrite_c=1)
+    return gram

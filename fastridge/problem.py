@@ -1,0 +1,156 @@
+"""The ridge problem in terms of the design operator, its small side, and the certificate of an answer.
+
+    minimise over w    1/2 ||y - A w||^2 + 1/2 alpha ||w||^2        H = A'A + alpha I
+
+Where p <= n the unknown is w itself: H w = A'y. Where p > n it is the n-vector z with w = A'z: (A A' + alpha I) z = y. Both are
+M x = b with M = B'B + alpha I, B = A or A' (`side`), so that one solver serves both.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from functools import cached_property
+
+import numpy as np
+
+from fastridge._kernels import vectors
+from fastridge.design import Design
+from fastridge.lines import Vector
+
+ROUNDING = 4 * np.finfo(np.float64).eps
+"""Relative error of one product with the data, as a multiple of norms: sums in lanes, a few roundings each."""
+
+
+@dataclass(frozen=True)
+class Check:
+    """An answer and its residual, computed anew from the data
+
+    Attributes
+    ----------
+    w : (p, k)
+    residual : (c, k)
+        b - M x on the small side: the negative gradient g = A'(y - A w) - alpha w, or r = y - A w - alpha z.
+    sq_size : (k,)
+        ||w||_H^2.
+    rounding : (k,)
+        How large an H-norm error of w the rounding of `residual` may hide.
+    """
+
+    w: Vector
+    residual: Vector
+    sq_size: Vector
+    rounding: Vector
+
+
+@dataclass(frozen=True)
+class Problem:
+    """Design, centred targets and penalties
+
+    Attributes
+    ----------
+    design : Design
+        A, (n, p).
+    target : (n, k)
+        R (y - mean of y).
+    penalty : (k,)
+        alpha of every target, >= 0.
+    x_mean, y_mean : (p,), (k,)
+    """
+
+    design: Design
+    target: Vector
+    penalty: Vector
+    x_mean: Vector
+    y_mean: Vector
+
+    @property
+    def wide(self) -> bool:
+        """Whether the unknown is the n-vector z"""
+        return self.design.shape[1] > self.design.shape[0]
+
+    @cached_property
+    def side(self) -> Design:
+        """B: A, or A' of a wide problem"""
+        return self.design.T if self.wide else self.design
+
+    @cached_property
+    def rhs(self) -> Vector:
+        """b, (c, k): A'y, or y of a wide problem"""
+        return self.target if self.wide else self.design.rmatvec(self.target)
+
+    @cached_property
+    def frobenius(self) -> float:
+        """Frobenius norm of A"""
+        return float(np.sqrt(self.design.sq_norms.sum()))
+
+    def normal(self, x: Vector, penalty: Vector) -> Vector:
+        """M x for targets with the given penalties: (c, k) -> (c, k)"""
+        out = self.side.normal(x)
+        out += x * penalty
+        return out
+
+    def for_target(self, target: int) -> Problem:
+        """The problem of one target alone"""
+        chosen = slice(target, target + 1)
+        return replace(
+            self, target=np.ascontiguousarray(self.target[:, chosen]), penalty=self.penalty[chosen], y_mean=self.y_mean[chosen]
+        )
+
+    def intercept(self, w: Vector) -> Vector:
+        """b of w: (k,)"""
+        return self.y_mean - self.x_mean @ w
+
+    def check(self, x: Vector) -> Check:
+        """Compute the residual and the size of the answer `x`, (c, k), from the data"""
+        w = self.design.rmatvec(x) if self.wide else x
+        fit = self.design.matvec(w)
+        rest = self.target - fit
+        residual = rest - self.penalty * x if self.wide else self.design.rmatvec(rest) - self.penalty * x
+        sq_w = column_dots(w, w)
+        sq_size = column_dots(fit, fit) + self.penalty * sq_w
+        # An error d in A w moves w by at most ||d|| in the H-norm, one in A'r by ||d|| / sqrt(alpha) or, where w is small
+        # beside that, by what alpha w can hide.
+        rounding = ROUNDING * self.frobenius * np.sqrt(sq_w) + ROUNDING * np.sqrt(sq_size)
+        with np.errstate(divide="ignore", invalid="ignore"):
+            if self.wide:
+                rounding += ROUNDING * np.sqrt(self.penalty * column_dots(x, x)) * self.frobenius
+            else:
+                rounding += ROUNDING * self.frobenius * np.sqrt(column_dots(rest, rest) / self.penalty)
+        return Check(w, residual, sq_size, np.nan_to_num(rounding, nan=0.0, posinf=np.inf))
+
+    def sq_bound(self, residual: Vector) -> Vector:
+        """Upper bound of ||w - w*||_H^2 from the residual (c, k) alone: the duality gap, (k,); inf where alpha = 0
+
+        ||g||^2 / alpha for the gradient, ||r||^2 for the residual of a wide problem (w = A'z and z are a primal-dual pair).
+        """
+        sq = column_dots(residual, residual)
+        if self.wide:
+            return np.where(self.penalty > 0, sq, np.inf)
+        with np.errstate(divide="ignore", invalid="ignore"):
+            return np.where(self.penalty > 0, sq / self.penalty, np.inf)
+
+    def sq_error(self, residual: Vector, solved: Vector) -> Vector:
+        """||w - w*||_H^2, (k,), from the residual and `solved` = M^-1 residual
+
+        g'H^-1 g; for a wide problem r'(A A') M^-1 r = r'r - alpha r'M^-1 r.
+        """
+        sq = column_dots(residual, solved)
+        if self.wide:
+            sq_residual = column_dots(residual, residual)
+            sq = np.maximum(sq_residual - self.penalty * sq, np.finfo(np.float64).eps * sq_residual)
+        return np.maximum(sq, 0.0)
+
+
+def relative(sq_error: Vector, sq_size: Vector) -> Vector:
+    """Error relative to ||w*||_H, given squares of the error and of ||w||_H: the latter is at most the error away from it"""
+    error = np.sqrt(np.maximum(sq_error, 0.0))
+    size = np.sqrt(sq_size) - error
+    with np.errstate(divide="ignore", invalid="ignore"):
+        return np.where(error == 0, 0.0, np.where(size > 0, error / size, np.inf))
+
+
+def column_dots(x: Vector, y: Vector) -> Vector:
+    """(x * y).sum(axis=0) for C-contiguous (length, k) arrays"""
+    out = np.empty(x.shape[1])
+    vectors.dots(x, y, out)
+    return out

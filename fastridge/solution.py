@@ -1,0 +1,114 @@
+"""What a solve returns: the coefficients, and a report that says how accurate they are and how that is known."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from enum import StrEnum
+
+import numpy as np
+
+from fastridge.lines import Vector
+
+
+class Status(StrEnum):
+    """How a solve ended"""
+
+    CONVERGED = "converged"
+    """The H-norm error is at most tol, by the solver's own measurement."""
+    MAX_ITER = "max_iter"
+    """The iteration limit came first; `error` says how far it got."""
+    STALLED = "stalled"
+    """Rounding errors keep the answer from tol: a smaller one is not to be had with this solver in float64."""
+    UNCERTIFIED = "uncertified"
+    """alpha = 0: the answer is the best this solver gives, but no bound on its error exists."""
+
+
+@dataclass(frozen=True)
+class FitReport:
+    """How a solve went and how accurate its answer is
+
+    Errors are relative in the norm of the objective, ``||w - w*||_H / ||w*||_H`` with ``H = A'A + alpha I`` (A: centred, weighted X).
+    With several targets, errors are those of the worst one.
+
+    Attributes
+    ----------
+    solver : str
+        "cholesky", "svd", "cg" or "cd": what really ran.
+    reason : str
+        Why that solver.
+    status : Status
+    n_iter : (n_targets,) int array
+        Iterations: CG steps, sweeps of coordinate descent, refinements of a direct solve.
+    error : float
+        Estimate of the error; sharp to a few tens of per cent.
+    error_bound : float
+        Upper bound, rounding errors of the check included; inf where there is none (alpha = 0).
+    rcond : float
+        Reciprocal condition number of H on the small side (1-norm estimate); nan for iterative solvers.
+    seconds : float
+        Wall-clock time of the solve, validation excluded.
+    extra_bytes : int
+        Memory the solve held beside the data and the answer: copies, Gram matrices, factors, vectors.
+    history : tuple of float
+        Error estimate after every iteration, of the target that was worst then; empty for direct solvers.
+    """
+
+    solver: str
+    reason: str
+    status: Status
+    n_iter: np.ndarray
+    error: float
+    error_bound: float
+    rcond: float
+    seconds: float
+    extra_bytes: int
+    history: tuple[float, ...] = field(default=(), repr=False)
+
+    @property
+    def converged(self) -> bool:
+        """Whether the answer is as accurate as was asked"""
+        return self.status is Status.CONVERGED
+
+
+@dataclass(frozen=True)
+class Solution:
+    """The minimiser and the report on it
+
+    Attributes
+    ----------
+    coef : (n_features,) or (n_targets, n_features) float64
+    intercept : float or (n_targets,) float64
+    report : FitReport
+    """
+
+    coef: Vector
+    intercept: float | Vector
+    report: FitReport
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What a solver hands back to the planner: coefficients (p, k) and, per target, what it knows about them
+
+    `stalled` says that more iterations would not have helped.
+    """
+
+    w: Vector
+    n_iter: np.ndarray
+    error: Vector
+    error_bound: Vector
+    stalled: bool = False
+    rcond: float = float("nan")
+    workspace_bytes: int = 0
+    history: tuple[float, ...] = ()
+
+
+@dataclass(frozen=True)
+class Settings:
+    """What every solver is told: the tolerance on the H-norm error, and how long it may try"""
+
+    tol: float
+    max_iter: int | None
+    on_step: Callable[[int, float], None] | None = None
+    """Called with the number of the iteration and the error estimate after it."""

@@ -1,0 +1,206 @@
+"""Cyclic coordinate descent on the small side: over the Gram matrix where that is small, else over the lines of the data."""
+
+from __future__ import annotations
+
+import numpy as np
+from scipy.linalg import cho_factor, cho_solve
+
+from fastridge._kernels import descent
+from fastridge.design import Design
+from fastridge.krylov import measure, relative_bound
+from fastridge.lines import Vector
+from fastridge.problem import Check, Problem, relative
+from fastridge.solution import Answer, Settings
+
+MAX_GRAM = 2048
+"""A Gram matrix of up to this many columns (32 MB) is formed once and swept instead of the data."""
+DEFAULT_SWEEPS = 10_000
+FIRST_LOOK = 4
+"""Sweeps before the error is looked at; the gaps between looks then grow with the sweeps done."""
+MEASURE_STEPS = 200
+"""CG steps that one measurement of the error may take where no Gram matrix is at hand to factor."""
+
+
+def solve(problem: Problem, settings: Settings) -> Answer:
+    """Minimise the ridge objective one coordinate after the other, every target by itself
+
+    A sweep forward and one back give a direction; together with the last step taken it spans a plane, and the next iterate is
+    the minimiser in that plane. In exact arithmetic that is conjugate gradients preconditioned by symmetric Gauss-Seidel, so that
+    any tolerance within reach of CG is. The plane costs at most one product with the data.
+
+    Stops on the duality gap (gradient over alpha; r'r of a wide problem); where that is too loose to pass although a sweep no
+    longer moves the answer, the error is measured: through a factor of the Gram matrix, or by conjugate gradients on M e = residual.
+
+    References
+    ----------
+    Wright (2015), DOI 10.1007/s10107-015-0892-3 (coordinate descent); Hsieh et al. (2008), DOI 10.1145/1390156.1390208 (on the dual);
+    Axelsson (1972), DOI 10.1007/BF01932955 (symmetric sweeps within conjugate gradients).
+    """
+    c, k = problem.rhs.shape
+    sweeper = _GramSweeper(problem) if c <= MAX_GRAM else _LineSweeper(problem)
+    limit = DEFAULT_SWEEPS if settings.max_iter is None else settings.max_iter
+    x, error, n_iter, stalled = np.zeros((c, k)), np.empty(k), np.zeros(k, dtype=np.int64), False
+    history: list[float] = []
+    for target in range(k):
+        one = problem.for_target(target)
+        z, look = np.zeros(c), FIRST_LOOK
+        sweeper.begin(one, z)
+        last_step: tuple[Vector, Vector] | None = None
+        while True:
+            z, last_step, moved = _forth_and_back(sweeper, z, last_step)
+            n_iter[target] += 2
+            last = n_iter[target] >= limit
+            if not last and n_iter[target] < look:
+                continue
+            check = one.check(z[:, None])
+            error[target] = relative(one.sq_bound(check.residual), check.sq_size)[0]
+            size = float(np.sqrt(check.sq_size[0]))
+            at_rest = moved <= check.rounding[0]
+            if error[target] > settings.tol and (moved <= settings.tol * size or at_rest or last):
+                error[target] = min(error[target], sweeper.measure(one, check))
+            history.append(float(error[target]))
+            if settings.on_step is not None:
+                settings.on_step(int(n_iter[target]), history[-1])
+            if error[target] <= settings.tol or last or at_rest:
+                stalled |= bool(at_rest and error[target] > settings.tol)
+                break
+            sweeper.refresh(z)
+            look = n_iter[target] + max(FIRST_LOOK, n_iter[target] // 4)
+        x[:, target] = z
+    check = problem.check(x)
+    return Answer(
+        check.w,
+        n_iter,
+        error,
+        relative_bound(problem.sq_bound(check.residual), check),
+        stalled=stalled,
+        workspace_bytes=sweeper.nbytes + 8 * c * (k + 8),
+        history=tuple(history),
+    )
+
+
+def _forth_and_back(
+    sweeper: _GramSweeper | _LineSweeper, z: Vector, last_step: tuple[Vector, Vector] | None
+) -> tuple[Vector, tuple[Vector, Vector], float]:
+    """Return the next iterate, the step to it (and of the sweeper's state), and about how far the sweep moved in the H-norm"""
+    first = z, sweeper.state
+    swept, sweeper.state = z.copy(), first[1].copy()
+    moved = np.sqrt(sweeper.sweep(swept, backward=False))
+    sweeper.sweep(swept, backward=True)
+    directions = [(swept - z, sweeper.state_step(swept - z, first[1]))]
+    if last_step is not None:
+        directions.append(last_step)
+    curvature = np.array([[sweeper.curvature(d, e) for e in directions] for d in directions])
+    slope = np.array([sweeper.slope(first, d) for d in directions])
+    # Scaled to a unit diagonal, a matrix of two by two is singular only where the directions are parallel.
+    scale = np.sqrt(np.maximum(np.diag(curvature), np.finfo(np.float64).tiny))
+    weights = np.linalg.lstsq(curvature / np.outer(scale, scale), slope / scale, rcond=1e-12)[0] / scale
+    step = sum(weight * d for weight, (d, _) in zip(weights, directions, strict=True))
+    state_step = sum(weight * d for weight, (_, d) in zip(weights, directions, strict=True))
+    sweeper.state = first[1] + state_step
+    return z + step, (step, state_step), float(moved)
+
+
+class _GramSweeper:
+    """Sweeps over B'B in full, C order; the state is the residual b - M z, and a step d of z moves it by -M d"""
+
+    def __init__(self, problem: Problem) -> None:
+        lower = problem.side.gram()
+        rows, columns = np.triu_indices(lower.shape[0], 1)
+        lower[rows, columns] = lower[columns, rows]
+        self.gram = np.ascontiguousarray(lower.T)
+        self.nbytes = 3 * lower.nbytes  # with the factor that measures
+
+    def begin(self, problem: Problem, z: Vector) -> None:
+        """Turn to another target, from z"""
+        self.penalty = float(problem.penalty[0])
+        self.rhs = problem.rhs[:, 0]
+        self._factor: tuple[Vector, bool] | None = None
+        self.refresh(z)
+
+    def refresh(self, z: Vector) -> None:
+        """Compute the state anew"""
+        self.state: Vector = self.rhs - self.gram @ z - self.penalty * z
+
+    def sweep(self, z: Vector, backward: bool) -> float:
+        """Sweep once, changing z and the state in place; return the decrease of the objective, times two"""
+        return float(descent.sweep_gram(self.gram, self.penalty, z, self.state, backward))
+
+    def state_step(self, d: Vector, before: Vector) -> Vector:
+        """What the step d did to the state, which was `before`"""
+        step: Vector = self.state - before
+        return step
+
+    def curvature(self, d: tuple[Vector, Vector], e: tuple[Vector, Vector]) -> float:
+        """d'M e"""
+        return -float(d[0] @ e[1])
+
+    def slope(self, first: tuple[Vector, Vector], d: tuple[Vector, Vector]) -> float:
+        """Decrease of the objective along d: d'(b - M z)"""
+        return float(first[1] @ d[0])
+
+    def measure(self, problem: Problem, check: Check) -> float:
+        """Relative error of an answer"""
+        if self._factor is None:
+            matrix = self.gram.copy()
+            matrix[np.diag_indices_from(matrix)] += self.penalty
+            try:
+                self._factor = cho_factor(matrix, lower=True, overwrite_a=True, check_finite=False)
+            except np.linalg.LinAlgError:
+                return np.inf
+        sq_error = problem.sq_error(check.residual, cho_solve(self._factor, check.residual, check_finite=False))
+        return float(relative(sq_error, check.sq_size)[0])
+
+
+class _LineSweeper:
+    """Sweeps over the columns of B as lines, copied where they are not contiguous
+
+    The state is tau = r o (rho_0 - B z), as in `_kernels.descent`; a step d of z moves it by -r o (B d).
+    """
+
+    def __init__(self, problem: Problem) -> None:
+        self.design: Design = problem.side.with_rows_as_lines(False)
+        self.nbytes = self.design.extra_bytes - problem.side.extra_bytes + 40 * self.design.shape[0]
+        weights = self.design.lines.sq_cross_scale
+        # Rows of weight zero are zero in B and in tau.
+        self._inverse = None if weights is None else np.divide(1.0, weights, out=np.zeros_like(weights), where=weights > 0)
+
+    def begin(self, problem: Problem, z: Vector) -> None:
+        """Turn to another target, from z"""
+        self.problem = problem
+        self.penalty = float(problem.penalty[0])
+        self.linear = np.ascontiguousarray(problem.target[:, 0]) if problem.wide else np.zeros(problem.side.shape[1])
+        self.refresh(z)
+
+    def refresh(self, z: Vector) -> None:
+        """Compute the state anew"""
+        tau = -self.design.matvec(z[:, None])[:, 0]
+        if not self.problem.wide:
+            tau += self.problem.target[:, 0]
+        scale = self.design.lines.cross_scale
+        self.state: Vector = tau if scale is None else tau * scale
+
+    def sweep(self, z: Vector, backward: bool) -> float:
+        """Sweep once, changing z and the state in place; return the decrease of the objective, times two"""
+        return self.design.lines.sweep(self.design.sq_norms, self.linear, self.penalty, z, self.state, backward)
+
+    def state_step(self, d: Vector, before: Vector) -> Vector:
+        """What the step d did to the state, by a product: the difference of states has lost digits where the residual is large"""
+        step = -self.design.matvec(d[:, None])[:, 0]
+        scale = self.design.lines.cross_scale
+        return step if scale is None else step * scale
+
+    def _dot(self, s: Vector, t: Vector) -> float:
+        return float(s @ (t if self._inverse is None else t * self._inverse))
+
+    def curvature(self, d: tuple[Vector, Vector], e: tuple[Vector, Vector]) -> float:
+        """d'M e"""
+        return self._dot(d[1], e[1]) + self.penalty * float(d[0] @ e[0])
+
+    def slope(self, first: tuple[Vector, Vector], d: tuple[Vector, Vector]) -> float:
+        """Decrease of the objective along d: d'(b - M z)"""
+        return float((self.linear - self.penalty * first[0]) @ d[0]) - self._dot(first[1], d[1])
+
+    def measure(self, problem: Problem, check: Check) -> float:
+        """Relative error of an answer"""
+        return float(measure(problem, check, MEASURE_STEPS)[0])

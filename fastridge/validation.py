@@ -1,0 +1,162 @@
+"""The door: what users hand over becomes arrays the inner layers can trust, or one clear error; nothing of theirs is changed."""
+
+from __future__ import annotations
+
+from numbers import Integral, Real
+from typing import Any
+
+import numpy as np
+import scipy.sparse as sp
+
+from fastridge._kernels import sparse
+from fastridge.lines import Array, Vector
+
+SOLVERS = ("auto", "cholesky", "svd", "cg", "cd")
+
+
+def check_X(X: Any) -> Array | sp.sparray:
+    """Return X (n, p) as float32 or float64: a dense array with contiguous rows or columns, or CSR or CSC in canonical form
+
+    Whether entries are finite is seen when the columns are summed, without another pass.
+
+    Raises
+    ------
+    ValueError, TypeError
+        If X is not two-dimensional, is empty, complex, not numeric, or a sparse matrix whose indices are not well formed.
+    """
+    if sp.issparse(X):
+        return _check_sparse(X)
+    if hasattr(X, "to_numpy"):
+        X = X.to_numpy()
+    X = np.asarray(X)
+    _check_shape(X)
+    X = _as_float(X, "X")
+    itemsize = X.itemsize
+    if itemsize not in X.strides and 1 not in X.shape or X.ndim == 2 and 1 in X.shape:
+        X = np.ascontiguousarray(X)
+    return X
+
+
+def _check_shape(X: Any) -> None:
+    if X.ndim != 2:
+        raise ValueError(f"X must be two-dimensional, (n_samples, n_features), got {X.ndim} dimension(s); reshape it")
+    if 0 in X.shape:
+        raise ValueError(f"X must have at least one sample and one feature, got shape {X.shape}")
+
+
+def _as_float(x: Array, name: str) -> Array:
+    if x.dtype.kind == "c":
+        raise ValueError(f"Complex data not supported: {name} has dtype {x.dtype}; split real and imaginary parts")
+    if x.dtype in (np.float32, np.float64) and x.dtype.isnative:
+        return x
+    if x.dtype.kind in "SUmM":
+        raise ValueError(f"{name} must be numeric, got dtype {x.dtype}; encode it first")
+    try:
+        return x.astype(np.float64)
+    except (TypeError, ValueError) as error:
+        raise ValueError(f"{name} must be numeric, got dtype {x.dtype} with entries that are not: {error}") from error
+
+
+def _check_sparse(X: Any) -> sp.sparray:
+    _check_shape(X)
+    if X.format not in ("csr", "csc"):
+        X = X.tocsr()
+    data = np.ascontiguousarray(_as_float(X.data, "X"))
+    index_type = np.int64 if np.int64 in (X.indices.dtype, X.indptr.dtype) else np.int32
+    indices = np.ascontiguousarray(X.indices, dtype=index_type)
+    indptr = np.ascontiguousarray(X.indptr, dtype=index_type)
+    n_lines, width = X.shape if X.format == "csr" else X.shape[::-1]
+    flaw = 3
+    if len(indptr) == n_lines + 1 and len(data) == len(indices):
+        flaw = sparse.check_lines(indices, indptr, width)
+    if flaw == 3:
+        raise ValueError(f"X is not a well-formed {X.format} matrix: indptr must rise from 0 to at most {len(data)}, the entries stored")
+    if flaw == 2:
+        raise ValueError(f"X is not a well-formed {X.format} matrix: its indices must lie in [0, {width})")
+    make = sp.csr_array if X.format == "csr" else sp.csc_array
+    if flaw == 1:  # unordered or repeated: a copy, put in order
+        ordered = make((data, indices, indptr), shape=X.shape, copy=True)
+        ordered.sum_duplicates()
+        return ordered
+    return make((data[: indptr[-1]], indices[: indptr[-1]], indptr), shape=X.shape)
+
+
+def check_y(y: Any, n_samples: int) -> Vector:
+    """Return y as float64, (n,) or (n, k), contiguous
+
+    Raises
+    ------
+    ValueError
+        If y has the wrong length or dimension, is not numeric, or not finite.
+    """
+    if hasattr(y, "to_numpy"):
+        y = y.to_numpy()
+    y = np.asarray(y)
+    if y.ndim not in (1, 2):
+        raise ValueError(f"y must have one or two dimensions, (n_samples,) or (n_samples, n_targets), got {y.ndim}")
+    if y.shape[0] != n_samples:
+        raise ValueError(f"X has {n_samples} samples, y has {y.shape[0]}; they must agree")
+    if y.ndim == 2 and y.shape[1] == 0:
+        raise ValueError("y must have at least one target, got shape " + str(y.shape))
+    y = np.ascontiguousarray(_as_float(y, "y"), dtype=np.float64)
+    if not np.isfinite(y).all():
+        raise ValueError("y contains NaN or infinity: drop those samples before fitting")
+    return y
+
+
+def check_sample_weight(sample_weight: Any, n_samples: int) -> Vector | None:
+    """Return the weights as (n,) float64, None where all are one
+
+    Raises
+    ------
+    ValueError
+        If they are negative, not finite, all zero, or of the wrong shape.
+    """
+    if sample_weight is None:
+        return None
+    weights = np.asarray(sample_weight)
+    weights = np.ascontiguousarray(_as_float(weights, "sample_weight"), dtype=np.float64)
+    if weights.ndim == 0:
+        weights = np.full(n_samples, float(weights))
+    if weights.shape != (n_samples,):
+        raise ValueError(f"sample_weight must be a number or of shape ({n_samples},), got shape {weights.shape}")
+    if not np.isfinite(weights).all() or (weights < 0).any():
+        raise ValueError("sample_weight must be finite and not negative; Negative values in data passed as sample_weight")
+    if not weights.any():
+        raise ValueError("sample_weight must not be zero for every sample")
+    return None if (weights == 1).all() else weights
+
+
+def check_alpha(alpha: Any, n_targets: int) -> Vector:
+    """Return the penalty of every target, (k,) float64
+
+    Raises
+    ------
+    ValueError, TypeError
+        If alpha is negative, not finite, or neither a number nor of length n_targets.
+    """
+    penalty = np.asarray(alpha)
+    if penalty.dtype.kind not in "fiu":
+        raise TypeError(f"alpha must be a number, or one for each target, got {alpha!r}")
+    if penalty.shape not in ((), (1,), (n_targets,)):
+        raise ValueError(f"alpha must be a number or of shape ({n_targets},), one for each target, got shape {penalty.shape}")
+    if not np.isfinite(penalty).all() or (penalty < 0).any():
+        raise ValueError(f"alpha must be finite and not negative, got {alpha!r}")
+    return np.ascontiguousarray(np.broadcast_to(penalty.astype(np.float64), (n_targets,)))
+
+
+def check_options(solver: Any, tol: Any, max_iter: Any, n_threads: Any) -> None:
+    """Raise ValueError or TypeError where an option is not one of the values it can have"""
+    if solver not in SOLVERS:
+        raise ValueError(f"solver must be one of {', '.join(map(repr, SOLVERS))}, got {solver!r}")
+    if not isinstance(tol, Real) or isinstance(tol, bool):
+        raise TypeError(f"tol must be a number, got {tol!r}")
+    if not 0 < tol < 1:
+        raise ValueError(f"tol must lie between 0 and 1 (it is a relative error), got {tol!r}")
+    for name, value in (("max_iter", max_iter), ("n_threads", n_threads)):
+        if value is None:
+            continue
+        if not isinstance(value, Integral) or isinstance(value, bool):
+            raise TypeError(f"{name} must be a whole number or None, got {value!r}")
+        if value < 1:
+            raise ValueError(f"{name} must be at least 1, got {value!r}")

@@ -1,0 +1,66 @@
+"""Builds the compiled kernels; everything else about the package is in pyproject.toml.
+
+FASTRIDGE_DEBUG=1     turns Cython's bounds checks on and optimisation down
+FASTRIDGE_SANITIZE=1  builds for AddressSanitizer and UndefinedBehaviorSanitizer
+"""
+
+import os
+import platform
+import sys
+
+from Cython.Build import cythonize
+from setuptools import Extension, setup
+
+DEBUG = os.environ.get("FASTRIDGE_DEBUG") == "1"
+SANITIZE = os.environ.get("FASTRIDGE_SANITIZE") == "1"
+
+if sys.platform == "win32":
+    COMPILE, LINK = ["/O2"], []
+else:
+    COMPILE = ["-O1" if DEBUG or SANITIZE else "-O3", "-fvisibility=hidden", "-Wall", "-Wextra"]
+    # Both come from the code Cython writes around ours: the unused `self` of module functions, PyTypeObject's tail.
+    COMPILE += ["-Wno-unused-parameter", "-Wno-missing-field-initializers"]
+    COMPILE += ["-g"] if DEBUG or SANITIZE else ["-g0"]
+    LINK = []
+    if SANITIZE:
+        COMPILE += ["-fsanitize=address,undefined", "-fno-omit-frame-pointer"]
+        LINK += ["-fsanitize=address,undefined"]
+
+# The dense loops gain from wider vectors, the sparse ones (bound by gathers) do not: dense.pxi is compiled once for every
+# level and _kernels/__init__.py imports the best one the processor has. Sums are unrolled by hand, not by -ffast-math.
+LEVELS = {"dense_base": []}
+if platform.machine().lower() in ("x86_64", "amd64"):
+    if sys.platform == "win32":
+        LEVELS |= {"dense_v3": ["/arch:AVX2"], "dense_v4": ["/arch:AVX512"]}
+    else:
+        v3 = ["-mavx2", "-mfma", "-mbmi", "-mbmi2", "-mf16c"]
+        LEVELS["dense_v3"] = v3
+        LEVELS["dense_v4"] = [*v3, "-mavx512f", "-mavx512vl", "-mavx512dq", "-mavx512bw", "-mprefer-vector-width=512"]
+
+flags = dict.fromkeys(["moments", "sparse", "descent", "vectors"], []) | LEVELS
+extensions = [
+    Extension(
+        f"fastridge._kernels.{name}",
+        [f"fastridge/_kernels/{name}.pyx"],
+        depends=["fastridge/_kernels/dense.pxi", "fastridge/_kernels/types.pxd"],
+        extra_compile_args=COMPILE + extra,
+        extra_link_args=LINK,
+    )
+    for name, extra in flags.items()
+]
+setup(
+    ext_modules=cythonize(
+        extensions,
+        force=True,  # a changed directive does not count as a changed source
+        build_dir="build/cython",
+        compiler_directives={
+            "language_level": 3,
+            "boundscheck": DEBUG,
+            "wraparound": False,
+            "initializedcheck": DEBUG,
+            "cdivision": True,
+            "embedsignature": False,
+            "freethreading_compatible": True,
+        },
+    )
+)
