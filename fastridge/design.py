@@ -12,7 +12,7 @@ from collections.abc import Iterator
 import numpy as np
 import scipy.sparse as sp
 
-from fastridge.lines import Array, DenseLines, Lines, SparseLines, Vector
+from fastridge.lines import DenseLines, Lines, Matrix, SparseLines, Vector
 
 CANCELLATION = 1e-6
 """A sum of squares about the mean this much smaller than about the first centre has lost digits: it is summed again."""
@@ -50,9 +50,9 @@ class Design:
         """A'u: (m, k) -> (c, k)"""
         return self.lines.add(u) if self.along else self.lines.dot(u)
 
-    def normal(self, v: Vector) -> Vector:
-        """A'(A v): (c, k) -> (c, k), reading A once where its storage allows"""
-        return self.lines.normal_along(v) if self.along else self.lines.normal_across(v)
+    def normal(self, v: Vector, target: Vector | None = None) -> Vector:
+        """A'(A v - target): (c, k) -> (c, k), target (m, k) or None for zero; reads A once where its storage allows"""
+        return self.lines.normal_along(v, target) if self.along else self.lines.normal_across(v, target)
 
     def gram(self) -> Vector:
         """A'A: (c, c), the lower triangle of an F-ordered array"""
@@ -94,9 +94,7 @@ class Design:
         return design
 
 
-def centred_design(
-    X: Array | sp.sparray, weights: Vector | None, fit_intercept: bool, n_threads: int
-) -> tuple[Design, Vector]:
+def centred_design(X: Matrix, weights: Vector | None, fit_intercept: bool, n_threads: int) -> tuple[Design, Vector]:
     """Return the operator A of `X` and the column means mu, (p,), zero without an intercept
 
     Parameters
@@ -137,10 +135,12 @@ def centred_design(
             mean += offset
             sq_centred = sq_norms - total_weight * offset**2
         sq_norms = np.maximum(sq_centred, 0.0)
-    shift, extra_bytes = mean, 0
+    shift: Vector | None = mean
+    extra_bytes = 0
     if fit_intercept and sp.issparse(X):
-        n_stored = lines.sums(not along, None, mean)[2]
-        far = (n_stored == n) & (mean**2 * total_weight > SHIFT_RATIO**2 * sq_norms)
+        far = mean**2 * total_weight > SHIFT_RATIO**2 * sq_norms
+        if far.any():
+            far &= lines.sums(not along, None, mean)[2] == n
         if far.any():
             data = _shifted_data(X, np.where(far, mean, 0.0))
             lines = SparseLines(data, X.indices, X.indptr, lines.shape[1], n_threads)
@@ -153,22 +153,22 @@ def centred_design(
     return design, mean
 
 
-def _lines_of(X: Array | sp.sparray, n_threads: int) -> tuple[bool, Lines]:
+def _lines_of(X: Matrix, n_threads: int) -> tuple[bool, Lines]:
     """Return (whether the rows are the lines, the lines)"""
     if sp.issparse(X):
         return X.format == "csr", SparseLines(X.data, X.indices, X.indptr, X.shape[X.format == "csr"], n_threads)
-    along = X.strides[1] == X.itemsize or X.shape[1] == 1 and X.strides[0] != X.itemsize
+    along = X.strides[1] == X.itemsize or (X.shape[1] == 1 and X.strides[0] != X.itemsize)
     return along, DenseLines(X if along else X.T, n_threads)
 
 
-def _shifted_data(X: sp.sparray, shift: Vector) -> Vector:
+def _shifted_data(X: Matrix, shift: Vector) -> Vector:
     """The stored entries less their column's shift, in float64: exact where the shift is near them"""
-    if X.format == "csr":
-        return X.data - shift[X.indices]
-    return X.data - np.repeat(shift, np.diff(X.indptr))
+    per_entry = shift[X.indices] if X.format == "csr" else np.repeat(shift, np.diff(X.indptr))
+    data: Vector = np.subtract(X.data, per_entry, dtype=np.float64)
+    return data
 
 
-def _not_finite(X: Array | sp.sparray, sq_norms: Vector) -> str:
+def _not_finite(X: Matrix, sq_norms: Vector) -> str:
     j = int(np.flatnonzero(~np.isfinite(sq_norms))[0])
     column = X[:, [j]].toarray() if sp.issparse(X) else X[:, j]
     if np.isfinite(column).all():

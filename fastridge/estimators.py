@@ -6,7 +6,6 @@ import warnings
 from typing import Any, Self
 
 import numpy as np
-import scipy.sparse as sp
 from sklearn.base import BaseEstimator, MultiOutputMixin, RegressorMixin
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.utils.validation import check_is_fitted, validate_data
@@ -38,8 +37,8 @@ class Ridge(MultiOutputMixin, RegressorMixin, BaseEstimator):  # type: ignore[mi
     max_iter : int or None
         Limit on CG steps or sweeps of coordinate descent; None leaves it to the solver.
     tol : float, default 1e-6
-        Accept w when ``||w - w*||_H <= tol ||w*||_H``, H = A'A + alpha I with A the centred, weighted X. Unlike the size of a gradient
-        this does not depend on how columns are scaled; squared it is the share of the achievable decrease still missing.
+        Accept w when ``||w - w*||_H <= tol ||w*||_H``, H = A'A + alpha I with A the centred, weighted X. Unlike the size of a
+        gradient this does not depend on how columns are scaled; squared it is the share of the achievable decrease still missing.
     solver : {"auto", "cholesky", "svd", "cg", "cd"}, default "auto"
         "auto" takes the one that is estimated to be fastest (see `fastridge.explain`). The others run as asked, or raise.
     random_state : int, RandomState or None
@@ -135,8 +134,14 @@ class Ridge(MultiOutputMixin, RegressorMixin, BaseEstimator):  # type: ignore[mi
         validation.check_options(self.solver, self.tol, self.max_iter, self.n_threads)
         # Entries that are not finite show in the column sums, without another pass over X.
         X, y = validate_data(
-            self, X, y, accept_sparse=("csr", "csc"), dtype=(np.float64, np.float32), ensure_all_finite=False,
-            multi_output=True, y_numeric=True,
+            self,
+            X,
+            y,
+            accept_sparse=("csr", "csc"),
+            dtype=(np.float64, np.float32),
+            ensure_all_finite=False,
+            multi_output=True,
+            y_numeric=True,
         )
         X = validation.check_X(X)
         y = validation.check_y(y, X.shape[0])

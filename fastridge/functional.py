@@ -7,11 +7,10 @@ import time
 from typing import Any
 
 import numpy as np
-import scipy.sparse as sp
 
 from fastridge import planner, validation
 from fastridge.design import centred_design
-from fastridge.lines import Array, Vector
+from fastridge.lines import Matrix, Vector
 from fastridge.parallel import resolve_threads
 from fastridge.problem import Problem
 from fastridge.solution import FitReport, Settings, Solution, Status
@@ -95,7 +94,7 @@ def ridge(
 
 
 def solve_checked(
-    X: Array | sp.sparray,
+    X: Matrix,
     y: Vector,
     penalty: Vector,
     weights: Vector | None,
@@ -140,7 +139,7 @@ def solve_checked(
 
 
 def make_problem(
-    X: Array | sp.sparray, y: Vector, penalty: Vector, weights: Vector | None, fit_intercept: bool, n_threads: int | None
+    X: Matrix, y: Vector, penalty: Vector, weights: Vector | None, fit_intercept: bool, n_threads: int | None
 ) -> Problem:
     """Centre and weight the data without copying X"""
     design, x_mean = centred_design(X, weights, fit_intercept, resolve_threads(n_threads))
@@ -176,7 +175,7 @@ def explain(
     Returns
     -------
     Plan
-        ``str(plan)`` is a table: the choice, its reason, what it falls back to, estimated seconds and extra memory of every solver.
+        ``str(plan)`` is a table: the choice, its reason, what it falls back to, and the estimated cost of every solver.
 
     Raises
     ------

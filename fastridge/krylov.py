@@ -1,8 +1,8 @@
 """Conjugate gradients for several right-hand sides at once, and what their coefficients tell about the error.
 
-For H x = b, CG's step lengths give the decrease of the squared error exactly: e_k^2 - e_{k+1}^2 = gamma_k r_k'z_k in the H-norm. A sum
-of the next few decreases is a lower bound of e_k^2 (Gauss quadrature), and the ratio of error to decrease over the last
-four orders of magnitude scales the latest decrease to an estimate of the error that is left.
+For H x = b, CG's step lengths give the decrease of the squared error exactly: e_k^2 - e_{k+1}^2 = gamma_k r_k'z_k in the
+H-norm. A sum of the next few decreases is a lower bound of e_k^2 (Gauss quadrature), and the ratio of error to decrease over the
+last four orders of magnitude scales the latest decrease to an estimate of the error that is left.
 
 References
 ----------

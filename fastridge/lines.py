@@ -9,14 +9,14 @@ from __future__ import annotations
 import copy
 from collections.abc import Callable, Iterator
 from functools import cached_property
-from typing import Any
+from typing import Any, TypeAlias
 
 import numpy as np
 import scipy.sparse as sp
 from scipy.linalg.blas import dsyrk
 
 from fastridge import parallel
-from fastridge._kernels import dense, descent, moments, sparse
+from fastridge._kernels import dense, descent, moments, sparse, vectors
 
 PIECE_BYTES = 1 << 17
 """What a fused pass over dense lines keeps in cache, half of the smallest L2 in use (256 KB)."""
@@ -29,6 +29,8 @@ SPARSE_GRAM_SECONDS, DENSE_GRAM_SECONDS = 1.5e-9, 2e-11
 
 Array = np.ndarray[Any, np.dtype[Any]]
 Vector = np.ndarray[Any, np.dtype[np.float64]]
+Matrix: TypeAlias = Any
+"""A dense array, a csr_array or a csc_array; scipy is not typed."""
 
 
 class Lines:
@@ -57,7 +59,10 @@ class Lines:
         self.sq_cross_scale: Vector | None = None
 
     def with_terms(
-        self, line_shift: Vector | None, cross_shift: Vector | None, sq_line_scale: Vector | None,
+        self,
+        line_shift: Vector | None,
+        cross_shift: Vector | None,
+        sq_line_scale: Vector | None,
         sq_cross_scale: Vector | None,
     ) -> Lines:
         """Return the same array centred and scaled otherwise"""
@@ -77,13 +82,15 @@ class Lines:
         """The transposed matrix times t: (n_lines, k) -> (width, k)"""
         return _scaled(self._add(_scaled(t, self.line_scale)), self.cross_scale)
 
-    def normal_along(self, v: Vector) -> Vector:
-        """The transposed matrix times the matrix times v: (width, k) -> (width, k)"""
-        return _scaled(self._normal_along(_scaled(v, self.cross_scale)), self.cross_scale)
+    def normal_along(self, v: Vector, target: Vector | None = None) -> Vector:
+        """Transposed matrix times (matrix times v, less target): (width, k) -> (width, k), target (n_lines, k) or None"""
+        goal = None if target is None else _scaled(target, self.line_scale)
+        return _scaled(self._normal_along(_scaled(v, self.cross_scale), goal), self.cross_scale)
 
-    def normal_across(self, v: Vector) -> Vector:
-        """The matrix times the transposed matrix times v: (n_lines, k) -> (n_lines, k)"""
-        return _scaled(self._normal_across(_scaled(v, self.line_scale)), self.line_scale)
+    def normal_across(self, v: Vector, target: Vector | None = None) -> Vector:
+        """Matrix times (transposed matrix times v, less target): (n_lines, k) -> (n_lines, k), target (width, k) or None"""
+        goal = None if target is None else _scaled(target, self.cross_scale)
+        return _scaled(self._normal_across(_scaled(v, self.line_scale), goal), self.line_scale)
 
     def sq_norms_along(self) -> Vector:
         """Squared norms of the columns of the matrix: (width,)"""
@@ -125,11 +132,11 @@ class Lines:
     def _add(self, t: Vector) -> Vector:
         raise NotImplementedError
 
-    def _normal_along(self, v: Vector) -> Vector:
-        return self._add(_scaled(self._dot(v), self.sq_line_scale))
+    def _normal_along(self, v: Vector, goal: Vector | None) -> Vector:
+        raise NotImplementedError
 
-    def _normal_across(self, v: Vector) -> Vector:
-        return self._dot(_scaled(self._add(v), self.sq_cross_scale))
+    def _normal_across(self, v: Vector, goal: Vector | None) -> Vector:
+        raise NotImplementedError
 
     def _run(self, task: Callable[[int], None], cut: Array) -> None:
         parallel.run(task, len(cut) - 1, self.n_threads)
@@ -188,39 +195,62 @@ class DenseLines(Lines):
         self._run(lane, cut)
         return _total(parts)
 
-    def _normal_along(self, v: Vector) -> Vector:
+    def _normal_along(self, v: Vector, goal: Vector | None) -> Vector:
         n_lines, width = self.shape
         if v.shape[1] != 1:
-            total = np.zeros_like(v)
-            for _, _, block in self._blocks(False, self.line_scale, None):
-                total += block.T @ (block @ v)
-            return total
-        cut, v1 = self._cut(n_lines, width), v[:, 0]
+            return self._normal_of_blocks(False, self.sq_line_scale, v, goal)
+        cut, v1, goal1 = self._cut(n_lines, width), v[:, 0], None if goal is None else goal[:, 0]
         parts = np.zeros((len(cut) - 1, width))
         n_together = int(np.clip(PIECE_BYTES // max(1, width * self.M.itemsize) // 4 * 4, 1, MAX_TOGETHER))
 
         def lane(i: int) -> None:
             dense.normal_along(
-                self.M, cut[i], cut[i + 1], self.line_shift, self.cross_shift, self.sq_line_scale, v1, parts[i], n_together
+                self.M,
+                cut[i],
+                cut[i + 1],
+                self.line_shift,
+                self.cross_shift,
+                self.sq_line_scale,
+                goal1,
+                v1,
+                parts[i],
+                n_together,
             )
 
         self._run(lane, cut)
         return _total(parts)
 
-    def _normal_across(self, v: Vector) -> Vector:
+    def _normal_of_blocks(self, across: bool, weights: Vector | None, v: Vector, goal: Vector | None) -> Vector:
+        """Products for several targets are BLAS's"""
+        total = np.zeros_like(v)
+        for lo, hi, block in self._blocks(across, None, None):
+            t = block @ v
+            if weights is not None:
+                t *= weights[lo:hi, None]
+            if goal is not None:
+                t -= goal[lo:hi]
+            total += block.T @ t
+        return total
+
+    def _normal_across(self, v: Vector, goal: Vector | None) -> Vector:
         n_lines, width = self.shape
         if v.shape[1] != 1:
-            total = np.zeros_like(v)
-            for _, _, block in self._blocks(True, None, self.cross_scale):
-                total += block.T @ (block @ v)
-            return total
-        cut, v1 = self._cut(width, n_lines), v[:, 0]
+            return self._normal_of_blocks(True, self.sq_cross_scale, v, goal)
+        cut, v1, goal1 = self._cut(width, n_lines), v[:, 0], None if goal is None else goal[:, 0]
         parts = np.zeros((len(cut) - 1, n_lines))
         piece = max(16, PIECE_BYTES // max(1, n_lines * self.M.itemsize) // 8 * 8)
 
         def lane(i: int) -> None:
             dense.normal_across(
-                self.M, cut[i], cut[i + 1], self.line_shift, self.cross_shift, self.sq_cross_scale, v1, parts[i],
+                self.M,
+                cut[i],
+                cut[i + 1],
+                self.line_shift,
+                self.cross_shift,
+                self.sq_cross_scale,
+                goal1,
+                v1,
+                parts[i],
                 np.empty(piece),
             )
 
@@ -261,17 +291,24 @@ class DenseLines(Lines):
     def sweep(self, sq_norms: Vector, linear: Vector, penalty: float, z: Vector, tau: Vector, backward: bool) -> float:
         return float(
             descent.sweep_dense(
-                self.M, self.line_shift, self.cross_shift, self.line_scale, self.sq_cross_scale, sq_norms, linear, penalty,
-                z, tau, backward,
+                self.M,
+                self.line_shift,
+                self.cross_shift,
+                self.line_scale,
+                self.sq_cross_scale,
+                sq_norms,
+                linear,
+                penalty,
+                z,
+                tau,
+                backward,
             )
         )
 
     def blocks(self, across: bool) -> Iterator[tuple[int, int, Vector]]:
         return self._blocks(across, self.line_scale, self.cross_scale)
 
-    def _blocks(
-        self, across: bool, line_scale: Vector | None, cross_scale: Vector | None
-    ) -> Iterator[tuple[int, int, Vector]]:
+    def _blocks(self, across: bool, line_scale: Vector | None, cross_scale: Vector | None) -> Iterator[tuple[int, int, Vector]]:
         length, width = self.shape[::-1] if across else self.shape
         size = max(1, min(length, BLOCK_BYTES // max(1, 8 * width)))
         buffer = np.empty((width, size) if across else (size, width))
@@ -284,15 +321,29 @@ class DenseLines(Lines):
             yield lo, hi, buffer.T if across else buffer
 
     def _filler(
-        self, buffer: Vector, cut: Array, across: bool, lo: int, hi: int, line_scale: Vector | None,
+        self,
+        buffer: Vector,
+        cut: Array,
+        across: bool,
+        lo: int,
+        hi: int,
+        line_scale: Vector | None,
         cross_scale: Vector | None,
     ) -> Callable[[int], None]:
         first, j_lo, j_hi = (0, lo, hi) if across else (lo, 0, self.shape[1])
 
         def lane(i: int) -> None:
             dense.fill(
-                self.M, first + cut[i], first + cut[i + 1], j_lo, j_hi, self.line_shift, self.cross_shift, line_scale,
-                cross_scale, buffer[cut[i] : cut[i + 1]],
+                self.M,
+                first + cut[i],
+                first + cut[i + 1],
+                j_lo,
+                j_hi,
+                self.line_shift,
+                self.cross_shift,
+                line_scale,
+                cross_scale,
+                buffer[cut[i] : cut[i + 1]],
             )
 
         return lane
@@ -313,11 +364,14 @@ class SparseLines(Lines):
 
     def _b_dot(self, v: Vector) -> Vector:
         """b'v, (k,)"""
-        return np.zeros(v.shape[1]) if self.cross_shift is None else self.cross_shift @ v
+        out = np.zeros(v.shape[1])
+        if self.cross_shift is not None:
+            vectors.weighted_sums(self.cross_shift, v, out)  # BLAS would wake threads of its own
+        return out
 
     def _finish(self, parts: Vector, a_t: Vector) -> Vector:
         """Sum the lanes and take b (a't) off"""
-        out = parts[0] if len(parts) == 1 else parts.sum(axis=0)
+        out: Vector = parts[0] if len(parts) == 1 else parts.sum(axis=0)
         if self.cross_shift is not None:
             out -= np.multiply.outer(self.cross_shift, a_t.sum(axis=0))
         return out
@@ -343,15 +397,30 @@ class SparseLines(Lines):
         self._run(lane, cut)
         return self._finish(parts, a_t)
 
-    def _normal_along(self, v: Vector) -> Vector:
+    def _normal_across(self, v: Vector, goal: Vector | None) -> Vector:
+        t = _scaled(self._add(v), self.sq_cross_scale)
+        return self._dot(t if goal is None else t - goal)
+
+    def _normal_along(self, v: Vector, goal: Vector | None) -> Vector:
         k = v.shape[1]
         cut, b_v = self._cut(self.shape[1] * k), self._b_dot(v)
         parts, a_t = np.zeros((len(cut) - 1, self.shape[1], k)), np.zeros((len(cut) - 1, k))
 
         def lane(i: int) -> None:
             sparse.normal(
-                self.data, self.indices, self.indptr, cut[i], cut[i + 1], self.line_shift, self.sq_line_scale, b_v, v,
-                parts[i], a_t[i], np.empty(k),
+                self.data,
+                self.indices,
+                self.indptr,
+                cut[i],
+                cut[i + 1],
+                self.line_shift,
+                self.sq_line_scale,
+                goal,
+                b_v,
+                v,
+                parts[i],
+                a_t[i],
+                np.empty(k),
             )
 
         self._run(lane, cut)
@@ -362,9 +431,8 @@ class SparseLines(Lines):
         sq = self.sums(False, self.sq_line_scale, np.zeros(self.shape[1]))[1]
         if self.cross_shift is not None:
             w_a, sq_a = self._weighted_shift()
-            plain = self._plain_add(w_a)
-            sq = sq - 2 * self.cross_shift * plain + sq_a * self.cross_shift**2
-        return np.maximum(sq, 0) if self.sq_cross_scale is None else np.maximum(sq, 0) * self.sq_cross_scale
+            sq = sq - 2 * self.cross_shift * self._plain_add(w_a) + sq_a * self.cross_shift**2
+        return _positive(sq, self.sq_cross_scale)
 
     def sq_norms_across(self) -> Vector:
         sq = self.sums(True, self.sq_cross_scale, np.zeros(self.shape[0]))[1]
@@ -372,7 +440,7 @@ class SparseLines(Lines):
             _, h, eta = self._descent_terms
             a = np.ones(self.shape[0]) if self.line_shift is None else self.line_shift
             sq = sq - 2 * a * h + eta * a**2
-        return np.maximum(sq, 0) if self.sq_line_scale is None else np.maximum(sq, 0) * self.sq_line_scale
+        return _positive(sq, self.sq_line_scale)
 
     def _weighted_shift(self) -> tuple[Vector, float]:
         """(W a, a'W a) with W the squared line scales"""
@@ -407,23 +475,35 @@ class SparseLines(Lines):
         return np.asarray(parts.sum(axis=0).T)
 
     def sweep(self, sq_norms: Vector, linear: Vector, penalty: float, z: Vector, tau: Vector, backward: bool) -> float:
-        w_b, h, eta = self._descent_terms
+        w_b, h, eta = (None, None, 0.0) if self.cross_shift is None else self._descent_terms
         state = np.array([0.0, 0.0 if self.cross_shift is None else self.cross_shift @ tau])
         decrease = descent.sweep_sparse(
-            self.data, self.indices, self.indptr, self.line_shift, self.line_scale, self.sq_cross_scale, h, eta, sq_norms,
-            linear, penalty, z, tau, state, backward,
+            self.data,
+            self.indices,
+            self.indptr,
+            self.line_shift,
+            self.line_scale,
+            self.sq_cross_scale,
+            h,
+            eta,
+            sq_norms,
+            linear,
+            penalty,
+            z,
+            tau,
+            state,
+            backward,
         )
         if w_b is not None:
             tau += state[0] * w_b
         return float(decrease)
 
     @cached_property
-    def _descent_terms(self) -> tuple[Vector | None, Vector | None, float]:
-        """w o b, M (w o b) and b'(w o b) with w the squared cross scales"""
-        if self.cross_shift is None:
-            return None, None, 0.0
-        w_b = self.cross_shift if self.sq_cross_scale is None else self.cross_shift * self.sq_cross_scale
-        return w_b, self.plain_dot(w_b), float(self.cross_shift @ w_b)
+    def _descent_terms(self) -> tuple[Vector, Vector, float]:
+        """(w o b, M (w o b), b'(w o b)), w: the squared cross scales, b: the cross shift"""
+        b = np.zeros(self.shape[1]) if self.cross_shift is None else self.cross_shift
+        w_b: Vector = b if self.sq_cross_scale is None else b * self.sq_cross_scale
+        return w_b, self.plain_dot(w_b), float(b @ w_b)
 
     def gram_along(self) -> Vector:
         n_lines, width = self.shape
@@ -483,6 +563,12 @@ class SparseLines(Lines):
 
 def _scaled(v: Vector, scale: Vector | None) -> Vector:
     return v if scale is None else v * scale[:, None]
+
+
+def _positive(sq: Vector, scale: Vector | None) -> Vector:
+    """Squares, rounding below zero cut off, times their squared scale"""
+    cut: Vector = np.maximum(sq, 0.0)
+    return cut if scale is None else cut * scale
 
 
 def _total(parts: Vector) -> Vector:

@@ -13,7 +13,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from fastridge.lines import SparseLines
+from fastridge.lines import SPARSE_GRAM_SECONDS, SparseLines
 from fastridge.problem import Problem
 from fastridge.solution import Answer, Settings
 from fastridge.solvers import cg, cholesky, descent, spectral
@@ -35,6 +35,10 @@ QR_FLOPS = 1.2e10
 """Of one thread."""
 EXPECTED_STEPS = 25
 """CG steps to 1e-6 that a well-scaled problem takes; a guess that the fall-back makes harmless."""
+CALL_SECONDS = 4e-5
+"""A product with nothing to do."""
+RELAY_PRODUCTS = 10
+"""One-pass products that copying a sparse matrix from rows to columns, or back, costs; each saves another."""
 MAX_DIRECT = 20_000
 """A small side up to which a Gram matrix (3.2 GB) is thought of at all."""
 
@@ -60,6 +64,10 @@ class Plan:
     reason : str
     options : tuple of Option
         What every solver would cost.
+    shape : (n_samples, n_features)
+    n_threads : int
+    relay : bool
+        Whether the data are copied from rows to columns, or back, first.
     """
 
     steps: tuple[tuple[str, int | None], ...]
@@ -67,6 +75,7 @@ class Plan:
     options: tuple[Option, ...]
     shape: tuple[int, int]
     n_threads: int
+    relay: bool = False
 
     @property
     def solver(self) -> str:
@@ -93,81 +102,94 @@ def plan(problem: Problem, solver: str) -> Plan:
     ValueError
         If the solver asked for needs more memory than the machine has.
     """
-    options = _options(problem)
-    n_threads = problem.design.lines.n_threads
+    options = {option.solver: option for option in _options(problem)}
     if solver != "auto":
-        asked = next(option for option in options if option.solver == solver)
         memory = _physical_memory()
-        if asked.extra_bytes > memory:
+        if options[solver].extra_bytes > memory:
+            n, p = problem.design.shape
             raise ValueError(
-                f'solver="{solver}" needs about {asked.extra_bytes / 1e9:.0f} GB for {problem.design.shape[0]} samples x '
-                f'{problem.design.shape[1]} features and the machine has {memory / 1e9:.0f}; use solver="cg"'
+                f'solver="{solver}" needs about {options[solver].extra_bytes / 1e9:.0f} GB for {n} samples x {p} features '
+                f'and the machine has {memory / 1e9:.0f}; use solver="cg"'
             )
-        return Plan(((solver, None),), "asked for", options, problem.design.shape, n_threads)
-    steps, reason = _choose(problem, {option.solver: option for option in options})
-    return Plan(steps, reason, options, problem.design.shape, n_threads)
+    steps, reason = (((solver, None),), "asked for") if solver != "auto" else _choose(problem, options)
+    relay = steps[0][0] == "cg" and not problem.side.streams and EXPECTED_STEPS > 2 * RELAY_PRODUCTS
+    if relay:
+        reason += "; the data are copied in the order that its products read in one pass"
+    return Plan(steps, reason, tuple(options.values()), problem.design.shape, problem.design.lines.n_threads, relay)
 
 
 def run(problem: Problem, chosen: Plan, settings: Settings) -> tuple[Answer, str, str]:
     """Run the steps of a plan until one reaches the tolerance; return the best answer, its solver, and the reason"""
     best: tuple[Answer, str] | None = None
     reason = chosen.reason
+    held = problem.design.extra_bytes
+    if chosen.relay:
+        problem = problem.streaming()
     for i, (solver, max_iter) in enumerate(chosen.steps):
-        last = i == len(chosen.steps) - 1
+        following = chosen.steps[i + 1][0] if i + 1 < len(chosen.steps) else None
         limit = max_iter if settings.max_iter is None else settings.max_iter
         try:
             answer = SOLVERS[solver](problem, replace(settings, max_iter=limit))
         except np.linalg.LinAlgError:
-            if last and best is None:
+            if following is None and best is None:
                 raise
             reason += f"; {solver} met a matrix that is not positive definite"
             continue
-        worst = float(answer.error.max(initial=0.0))
-        if best is None or worst < best[0].error.max(initial=0.0):
+        worst = float(answer.error.max())
+        if best is None or worst < best[0].error.max():
             best = answer, solver
         if worst <= settings.tol:
             break
-        if not last:
-            reason += f"; {solver} reached {worst:.1e} in {int(answer.n_iter.max(initial=0))} steps, so on to {chosen.steps[i + 1][0]}"
+        if following is not None:
+            reason += f"; {solver} reached {worst:.1e} in {answer.n_iter.max()} steps, so on to {following}"
     assert best is not None
-    return *best, reason
+    copied = problem.design.extra_bytes - held
+    return replace(best[0], workspace_bytes=best[0].workspace_bytes + copied), best[1], reason
 
 
-def _options(problem: Problem) -> tuple[Option, ...]:
-    m, c = problem.side.shape
-    k = problem.target.shape[1]
-    threads = min(problem.design.lines.n_threads, 8)
-    product = _product_seconds(problem)
-    n_penalties = len(np.unique(problem.penalty))
+def _options(problem: Problem) -> list[Option]:
+    """Estimate every solver: a pass over the data, a Gram matrix and factorisations are what they are made of"""
+    (m, c), k = problem.side.shape, problem.target.shape[1]
     lines = problem.design.lines
-    gram = m * c * c / (GEMM_FLOPS * threads)
-    if isinstance(lines, SparseLines):
-        per_row = lines.data.size / max(1, m)
-        gram = min(gram, lines.data.size * per_row * 0.75e-9)
-    factor = c**3 / 3 / (GEMM_FLOPS * threads)
-    check = 4 * product
-    return (
-        Option("cholesky", gram + n_penalties * factor + check, 8.0 * c * c * (1 + (n_penalties > 1) * n_penalties) + (1 << 23)),
-        Option("svd", (3 * m * c * c + 20 * c**3) / (QR_FLOPS * threads) + check, 8.0 * 5 * c * c),
+    threads = min(lines.n_threads, 8)
+    n_penalties = len(np.unique(problem.penalty))
+    factor = n_penalties * c**3 / 3 / (GEMM_FLOPS * threads)
+    swept = 2.0 * min(c, descent.MAX_GRAM) ** 2
+    product = _product_seconds(problem)
+    return [
+        Option("cholesky", _gram_seconds(problem) + factor + 2 * product, 8.0 * c * c * (1 + n_penalties * (n_penalties > 1))),
+        Option("svd", (3 * m * c * c + 20 * c**3) / (QR_FLOPS * threads) + 2 * product, 8.0 * 5 * c * c),
         Option("cg", (EXPECTED_STEPS + 4) * product, 8.0 * 7 * c * k, f"if {EXPECTED_STEPS} steps do"),
-        Option("cd", 30 * product * threads, 8.0 * (2 * min(c, descent.MAX_GRAM) ** 2 + 4 * c * k), "slow unless columns are nearly orthogonal"),
-    )
+        Option("cd", 4 * EXPECTED_STEPS * product * threads, 8.0 * (swept + 8 * c), "every sweep on one thread"),
+    ]
 
 
 def _product_seconds(problem: Problem) -> float:
-    lines = problem.design.lines
+    """One product A'(A v) for all targets"""
+    lines, k = problem.design.lines, problem.target.shape[1]
     threads = min(lines.n_threads, 8)
-    k = problem.target.shape[1]
-    passes = 1 if problem.side.streams else 2
     if isinstance(lines, SparseLines):
-        return passes * lines.data.size * (1 + 0.3 * (k - 1)) / (ENTRIES_PER_SECOND * threads) + 5e-5
-    return passes * (lines.nbytes / BYTES_PER_SECOND + (k > 1) * 4 * problem.design.shape[0] * problem.design.shape[1] * k / GEMM_FLOPS) / threads + 3e-5
+        passes = 1 if problem.side.streams else 2
+        return CALL_SECONDS + passes * float(lines.data.size) * (1 + 0.3 * (k - 1)) / (ENTRIES_PER_SECOND * threads)
+    n, p = problem.design.shape
+    blas = 4.0 * n * p * k / GEMM_FLOPS if k > 1 else 0.0
+    return CALL_SECONDS + (lines.nbytes / BYTES_PER_SECOND + blas) / threads
+
+
+def _gram_seconds(problem: Problem) -> float:
+    """B'B, by dense blocks or, where rows are short, by products of their stored entries"""
+    m, c = problem.side.shape
+    lines = problem.design.lines
+    dense = m * float(c) ** 2 / (GEMM_FLOPS * min(lines.n_threads, 8))
+    if not isinstance(lines, SparseLines):
+        return dense
+    return min(dense, 0.5 * SPARSE_GRAM_SECONDS * float(lines.data.size) ** 2 / m)
 
 
 def _choose(problem: Problem, options: dict[str, Option]) -> tuple[tuple[tuple[str, int | None], ...], str]:
     c = problem.side.shape[1]
     memory = _physical_memory()
-    direct = options["cholesky"]
+    direct, product = options["cholesky"], _product_seconds(problem)
     if problem.penalty.min() == 0:
         if options["svd"].extra_bytes < memory and c <= MAX_DIRECT:
             return (("svd", None),), "alpha = 0: the orthogonal route gives the least squares solution of minimum norm"
@@ -175,14 +197,14 @@ def _choose(problem: Problem, options: dict[str, Option]) -> tuple[tuple[tuple[s
     if c > MAX_DIRECT or direct.extra_bytes > 0.5 * memory:
         return (("cg", None),), f"a Gram matrix of size {c} is too large"
     if direct.seconds <= options["cg"].seconds:
-        return (("cholesky", None), ("svd", None)), f"the small side has only {c} columns: a direct solve costs less than {EXPECTED_STEPS} CG steps"
-    budget = int(max(EXPECTED_STEPS, direct.seconds / _product_seconds(problem)))
-    steps: tuple[tuple[str, int | None], ...] = (("cg", budget), ("cholesky", None), ("svd", None))
-    return steps, f"{EXPECTED_STEPS} CG steps cost less than a direct solve, which stands by after {budget}"
+        return (("cholesky", None), ("svd", None)), f"a direct solve of size {c} costs less than {EXPECTED_STEPS} CG steps"
+    budget = int(direct.seconds / product)
+    reason = f"{EXPECTED_STEPS} CG steps cost less than a direct solve, which stands by after {budget}"
+    return (("cg", budget), ("cholesky", None), ("svd", None)), reason
 
 
 def _physical_memory() -> float:
     try:
-        return float(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES"))
+        return float(os.sysconf("SC_PAGE_SIZE")) * os.sysconf("SC_PHYS_PAGES")
     except (ValueError, OSError, AttributeError):
         return 8e9

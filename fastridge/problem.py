@@ -23,11 +23,10 @@ ROUNDING = 4 * np.finfo(np.float64).eps
 
 @dataclass(frozen=True)
 class Check:
-    """An answer and its residual, computed anew from the data
+    """The residual of an answer and its size, computed anew from the data
 
     Attributes
     ----------
-    w : (p, k)
     residual : (c, k)
         b - M x on the small side: the negative gradient g = A'(y - A w) - alpha w, or r = y - A w - alpha z.
     sq_size : (k,)
@@ -36,7 +35,6 @@ class Check:
         How large an H-norm error of w the rounding of `residual` may hide.
     """
 
-    w: Vector
     residual: Vector
     sq_size: Vector
     rounding: Vector
@@ -97,26 +95,39 @@ class Problem:
         )
 
     def intercept(self, w: Vector) -> Vector:
-        """b of w: (k,)"""
+        """B of w: (k,)"""
         return self.y_mean - self.x_mean @ w
 
+    def streaming(self) -> Problem:
+        """The same problem, its data copied in the order that the products of the small side read in one pass"""
+        return replace(self, design=self.design.with_rows_as_lines(not self.wide))
+
+    def coefficients(self, x: Vector) -> Vector:
+        """W of x: (c, k) -> (p, k)"""
+        return self.design.rmatvec(x) if self.wide else x
+
     def check(self, x: Vector) -> Check:
-        """Compute the residual and the size of the answer `x`, (c, k), from the data"""
-        w = self.design.rmatvec(x) if self.wide else x
-        fit = self.design.matvec(w)
-        rest = self.target - fit
-        residual = rest - self.penalty * x if self.wide else self.design.rmatvec(rest) - self.penalty * x
-        sq_w = column_dots(w, w)
-        sq_size = column_dots(fit, fit) + self.penalty * sq_w
-        # An error d in A w moves w by at most ||d|| in the H-norm, one in A'r by ||d|| / sqrt(alpha) or, where w is small
-        # beside that, by what alpha w can hide.
-        rounding = ROUNDING * self.frobenius * np.sqrt(sq_w) + ROUNDING * np.sqrt(sq_size)
+        """Compute the residual and the size of the answer `x`, (c, k), from the data, in one pass where it streams
+
+        w'H w = w'(b - g); of a wide problem z'(A A') z gives ||w||^2, and A w = A A'z.
+        """
+        penalty = self.penalty
+        sq_target = column_dots(self.target, self.target)
+        if self.wide:
+            fit = self.side.normal(x)
+            residual = self.target - fit - penalty * x
+            sq_fit, sq_w = column_dots(fit, fit), np.maximum(column_dots(x, fit), 0.0)
+            sq_size = sq_fit + penalty * sq_w
+        else:
+            residual = -self.side.normal(x, self.target) - penalty * x
+            sq_w = column_dots(x, x)
+            sq_size = np.maximum(column_dots(x, self.rhs) - column_dots(x, residual), 0.0)
+        # An error d in A w moves w by at most ||d|| in the H-norm, an error in A'r by its norm over sqrt(alpha).
+        rounding = ROUNDING * (self.frobenius * np.sqrt(sq_w) + np.sqrt(sq_size))
         with np.errstate(divide="ignore", invalid="ignore"):
-            if self.wide:
-                rounding += ROUNDING * np.sqrt(self.penalty * column_dots(x, x)) * self.frobenius
-            else:
-                rounding += ROUNDING * self.frobenius * np.sqrt(column_dots(rest, rest) / self.penalty)
-        return Check(w, residual, sq_size, np.nan_to_num(rounding, nan=0.0, posinf=np.inf))
+            hidden = penalty * column_dots(x, x) if self.wide else sq_target / penalty
+            rounding += ROUNDING * self.frobenius * np.where(sq_target > 0, np.sqrt(hidden), 0.0)
+        return Check(residual, sq_size, rounding)
 
     def sq_bound(self, residual: Vector) -> Vector:
         """Upper bound of ||w - w*||_H^2 from the residual (c, k) alone: the duality gap, (k,); inf where alpha = 0

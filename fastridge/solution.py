@@ -28,8 +28,8 @@ class Status(StrEnum):
 class FitReport:
     """How a solve went and how accurate its answer is
 
-    Errors are relative in the norm of the objective, ``||w - w*||_H / ||w*||_H`` with ``H = A'A + alpha I`` (A: centred, weighted X).
-    With several targets, errors are those of the worst one.
+    Errors are relative in the norm of the objective, ``||w - w*||_H / ||w*||_H`` with ``H = A'A + alpha I`` (A: centred, weighted
+    X). With several targets, errors are those of the worst one.
 
     Attributes
     ----------

@@ -9,12 +9,12 @@ import numpy as np
 import scipy.sparse as sp
 
 from fastridge._kernels import sparse
-from fastridge.lines import Array, Vector
+from fastridge.lines import Array, Matrix, Vector
 
 SOLVERS = ("auto", "cholesky", "svd", "cg", "cd")
 
 
-def check_X(X: Any) -> Array | sp.sparray:
+def check_X(X: Any) -> Matrix:
     """Return X (n, p) as float32 or float64: a dense array with contiguous rows or columns, or CSR or CSC in canonical form
 
     Whether entries are finite is seen when the columns are summed, without another pass.
@@ -32,7 +32,7 @@ def check_X(X: Any) -> Array | sp.sparray:
     _check_shape(X)
     X = _as_float(X, "X")
     itemsize = X.itemsize
-    if itemsize not in X.strides and 1 not in X.shape or X.ndim == 2 and 1 in X.shape:
+    if (itemsize not in X.strides and 1 not in X.shape) or (X.ndim == 2 and 1 in X.shape):
         X = np.ascontiguousarray(X)
     return X
 
@@ -57,7 +57,7 @@ def _as_float(x: Array, name: str) -> Array:
         raise ValueError(f"{name} must be numeric, got dtype {x.dtype} with entries that are not: {error}") from error
 
 
-def _check_sparse(X: Any) -> sp.sparray:
+def _check_sparse(X: Any) -> Matrix:
     _check_shape(X)
     if X.format not in ("csr", "csc"):
         X = X.tocsr()
@@ -70,7 +70,9 @@ def _check_sparse(X: Any) -> sp.sparray:
     if len(indptr) == n_lines + 1 and len(data) == len(indices):
         flaw = sparse.check_lines(indices, indptr, width)
     if flaw == 3:
-        raise ValueError(f"X is not a well-formed {X.format} matrix: indptr must rise from 0 to at most {len(data)}, the entries stored")
+        raise ValueError(
+            f"X is not a well-formed {X.format} matrix: indptr must rise from 0 to at most {len(data)}, the entries stored"
+        )
     if flaw == 2:
         raise ValueError(f"X is not a well-formed {X.format} matrix: its indices must lie in [0, {width})")
     make = sp.csr_array if X.format == "csr" else sp.csc_array
@@ -98,10 +100,10 @@ def check_y(y: Any, n_samples: int) -> Vector:
         raise ValueError(f"X has {n_samples} samples, y has {y.shape[0]}; they must agree")
     if y.ndim == 2 and y.shape[1] == 0:
         raise ValueError("y must have at least one target, got shape " + str(y.shape))
-    y = np.ascontiguousarray(_as_float(y, "y"), dtype=np.float64)
-    if not np.isfinite(y).all():
+    values: Vector = np.ascontiguousarray(_as_float(y, "y"), dtype=np.float64)
+    if not np.isfinite(values).all():
         raise ValueError("y contains NaN or infinity: drop those samples before fitting")
-    return y
+    return values
 
 
 def check_sample_weight(sample_weight: Any, n_samples: int) -> Vector | None:
@@ -151,12 +153,12 @@ def check_options(solver: Any, tol: Any, max_iter: Any, n_threads: Any) -> None:
         raise ValueError(f"solver must be one of {', '.join(map(repr, SOLVERS))}, got {solver!r}")
     if not isinstance(tol, Real) or isinstance(tol, bool):
         raise TypeError(f"tol must be a number, got {tol!r}")
-    if not 0 < tol < 1:
+    if not 0 < float(tol) < 1:
         raise ValueError(f"tol must lie between 0 and 1 (it is a relative error), got {tol!r}")
     for name, value in (("max_iter", max_iter), ("n_threads", n_threads)):
         if value is None:
             continue
         if not isinstance(value, Integral) or isinstance(value, bool):
             raise TypeError(f"{name} must be a whole number or None, got {value!r}")
-        if value < 1:
+        if int(value) < 1:
             raise ValueError(f"{name} must be at least 1, got {value!r}")

@@ -4,11 +4,13 @@
 """
 
 from importlib import import_module
+from types import ModuleType
+from typing import TYPE_CHECKING
 
 from fastridge._kernels import dense_base, descent, moments, sparse, vectors
 
 
-def _best_dense(level: int):
+def _best_dense(level: int) -> ModuleType:
     for name, needed in (("dense_v4", 4), ("dense_v3", 3)):
         if level >= needed:
             try:
@@ -18,6 +20,9 @@ def _best_dense(level: int):
     return dense_base
 
 
-dense = _best_dense(dense_base.simd_level())
+if TYPE_CHECKING:
+    dense = dense_base
+else:
+    dense = _best_dense(dense_base.simd_level())
 
 __all__ = ["dense", "descent", "moments", "sparse", "vectors"]

@@ -1,8 +1,9 @@
 # Loops over the lines of a dense matrix M: the rows of C order, or the columns of F order. Compiled once for every SIMD level.
 #
-# Every line is contiguous; lines may lie apart. Centring is done entry by entry, (x - a_i b_j), in registers: next to the cost of
-# fetching x it is free, and it keeps the digits that subtracting n mu mu' afterwards loses. `b` None: not centred. `a` None: ones.
-# Sums run in UNROLL lanes written out by hand, so that the compiler can use vectors without permission to reorder anything.
+# Every line is contiguous; lines may lie apart. Centring is done entry by entry, (x - a_i b_j), in registers: next to the
+# cost of fetching x it is free, and it keeps the digits that subtracting n mu mu' afterwards loses. `b` None: not centred.
+# `a` None: ones. Sums run in UNROLL lanes written out by hand, so that the compiler can use vectors without permission to
+# reorder anything.
 
 from fastridge._kernels.types cimport offset, pointer, real
 
@@ -192,15 +193,16 @@ def add(
 
 def normal_along(
     const real[:, :] M, Py_ssize_t lo, Py_ssize_t hi, const double[::1] a, const double[::1] b,
-    const double[::1] weights, const double[::1] v, double[::1] out, Py_ssize_t n_together,
+    const double[::1] weights, const double[::1] target, const double[::1] v, double[::1] out, Py_ssize_t n_together,
 ):
-    """A = M[lo:hi] - outer(a[lo:hi], b);  out += A.T @ (w[lo:hi] * (A @ v))
+    """A = M[lo:hi] - outer(a[lo:hi], b);  out += A.T @ (w[lo:hi] * (A @ v) - target[lo:hi])
 
     One pass over M: `n_together` (1 to 64) lines are read for their dot products and added back while they are in cache.
     """
     cdef const double *a_p = pointer(a)
     cdef const double *b_p = pointer(b)
     cdef const double *w = pointer(weights)
+    cdef const double *y = pointer(target)
     cdef const double *a_i
     cdef const real *x
     cdef double[64] t
@@ -221,15 +223,18 @@ def normal_along(
             if w is not NULL:
                 for u in range(size):
                     t[u] *= w[i + u]
+            if y is not NULL:
+                for u in range(size):
+                    t[u] -= y[i + u]
             add_lines(x, ld, size, width, a_i, b_p, t, &out[0])
             i += size
 
 
 def normal_across(
     const real[:, :] M, Py_ssize_t lo, Py_ssize_t hi, const double[::1] a, const double[::1] b,
-    const double[::1] weights, const double[::1] v, double[::1] out, double[::1] work,
+    const double[::1] weights, const double[::1] target, const double[::1] v, double[::1] out, double[::1] work,
 ):
-    """A = M[:, lo:hi] - outer(a, b[lo:hi]);  out += A @ (w[lo:hi] * (A.T @ v))
+    """A = M[:, lo:hi] - outer(a, b[lo:hi]);  out += A @ (w[lo:hi] * (A.T @ v) - target[lo:hi])
 
     One pass over M: the lines are cut into pieces as long as `work`, so that a piece of every line stays in cache.
     """
@@ -237,6 +242,7 @@ def normal_across(
     cdef const double *b_p = pointer(b)
     cdef const double *b_j
     cdef const double *w = pointer(weights)
+    cdef const double *y = pointer(target)
     cdef const real *x
     cdef double *t = &work[0]
     cdef Py_ssize_t j, u, size, piece = work.shape[0], n_lines = M.shape[0]
@@ -255,6 +261,9 @@ def normal_across(
             if w is not NULL:
                 for u in range(size):
                     t[u] *= w[j + u]
+            if y is not NULL:
+                for u in range(size):
+                    t[u] -= y[j + u]
             dot_lines(x, ld, n_lines, size, a_p, b_j, t, &out[0])
             j += size
 

@@ -1,7 +1,7 @@
 """Sweeps of coordinate descent over the lines of a sparse or dense matrix, or over a Gram matrix, for one target.
 
-They minimise  1/2 ||B z||^2 + 1/2 penalty ||z||^2 - z'(linear + B'rho0)  over z, one coordinate after the other, where the columns of
-B are the centred, scaled lines of M:  B_l = s_l r o (M_l - a_l b)  (r: the square root of `weights`, o: entry by entry).
+They minimise  1/2 ||B z||^2 + 1/2 penalty ||z||^2 - z'(linear + B'rho0)  over z, one coordinate after the other, where the
+columns of B are the centred, scaled lines of M:  B_l = s_l r o (M_l - a_l b)  (r: square root of `weights`, o: entry by entry).
 What is kept up to date besides z is tau = r o rho with rho = rho0 - B z, so that B_l'rho = s_l (M_l - a_l b)'tau.
 `sq_norms` are ||B_l||^2. Coordinates are taken in order, or from last to first where `backward`. A sweep returns the decrease of
 the objective times two: sum of delta_l^2 (||B_l||^2 + penalty).

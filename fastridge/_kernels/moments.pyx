@@ -1,7 +1,7 @@
 """Weighted sums about a centre, along and across the lines of a dense or sparse matrix.
 
-A result row holds (sum of w (x - c), sum of w (x - c)^2, sum of w) over the *stored* entries; what the zeros of a sparse matrix add
-follows from the third. Sums about a value near the mean do not cancel, which is why the centre is an argument. These
+A result holds (sum of w (x - c), sum of w (x - c)^2, sum of w) over the *stored* entries; what the zeros of a sparse matrix
+add follows from the third. Sums about a value near the mean do not cancel, which is why the centre is an argument. These
 functions must not be compiled with reassociation: it may pull the centre out of the sum.
 """
 

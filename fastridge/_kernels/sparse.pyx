@@ -120,12 +120,12 @@ def add(
 
 def normal(
     const real[::1] data, const index[::1] indices, const index[::1] indptr, Py_ssize_t lo, Py_ssize_t hi,
-    const double[::1] line_shift, const double[::1] weights, const double[::1] b_v, const double[:, ::1] v,
-    double[:, ::1] out, double[::1] a_t, double[::1] work,
+    const double[::1] line_shift, const double[::1] weights, const double[:, ::1] target, const double[::1] b_v,
+    const double[:, ::1] v, double[:, ::1] out, double[::1] a_t, double[::1] work,
 ):
-    """T = w[lo:hi] * (M[lo:hi] @ v - outer(a[lo:hi], b_v));  out += M[lo:hi].T @ T;  a_t += a[lo:hi] @ T
+    """T = w[lo:hi] * (M[lo:hi] @ v - outer(a[lo:hi], b_v)) - target[lo:hi];  out += M[lo:hi].T @ T;  a_t += a[lo:hi] @ T
 
-    One pass over M: a line is read for its dot product and added back while it is in cache. `work` is (k,).
+    One pass over M: a line is read for its dot product and added back while it is in cache. `work` is (k,); target None: zero.
     """
     cdef Py_ssize_t i, l, start, size, k = v.shape[1]
     cdef const double *a = pointer(line_shift)
@@ -133,6 +133,7 @@ def normal(
     cdef const real *x = NULL
     cdef const index *ix = NULL
     cdef double a_i, w_i, t
+    cdef bint aimed = target is not None
     if indices.shape[0]:
         x = &data[0]
         ix = &indices[0]
@@ -145,6 +146,8 @@ def normal(
             if k == 1:
                 t = 0.0 if size == 0 else line_dot(x + start, ix + start, size, &v[0, 0])
                 t = w_i * (t - a_i * b_v[0])
+                if aimed:
+                    t -= target[i, 0]
                 a_t[0] += a_i * t
                 if size:
                     line_add(x + start, ix + start, size, t, &out[0, 0])
@@ -152,6 +155,8 @@ def normal(
             line_dot_many(x + start, ix + start, size, k, &v[0, 0], &work[0])
             for l in range(k):
                 work[l] = w_i * (work[l] - a_i * b_v[l])
+                if aimed:
+                    work[l] -= target[i, l]
                 a_t[l] += a_i * work[l]
             line_add_many(x + start, ix + start, size, k, &work[0], &out[0, 0])
 

@@ -32,6 +32,31 @@ def dots(const double[:, ::1] x, const double[:, ::1] y, double[::1] out):
                     out[l] += xs[i * k + l] * ys[i * k + l]
 
 
+def weighted_sums(const double[::1] b, const double[:, ::1] x, double[::1] out):
+    """out = b @ x"""
+    cdef Py_ssize_t i, l, n = x.shape[0], k = x.shape[1]
+    cdef double s0 = 0, s1 = 0, s2 = 0, s3 = 0
+    for l in range(k):
+        out[l] = 0
+    with nogil:
+        if k == 1:
+            i = 0
+            while i + 4 <= n:
+                s0 += b[i] * x[i, 0]
+                s1 += b[i + 1] * x[i + 1, 0]
+                s2 += b[i + 2] * x[i + 2, 0]
+                s3 += b[i + 3] * x[i + 3, 0]
+                i += 4
+            while i < n:
+                s0 += b[i] * x[i, 0]
+                i += 1
+            out[0] = (s0 + s1) + (s2 + s3)
+        else:
+            for i in range(n):
+                for l in range(k):
+                    out[l] += b[i] * x[i, l]
+
+
 def step(
     double[:, ::1] x, double[:, ::1] r, const double[:, ::1] p, const double[:, ::1] q, const double[::1] gamma,
 ):

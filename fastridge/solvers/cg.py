@@ -5,11 +5,15 @@ from __future__ import annotations
 import numpy as np
 
 from fastridge.krylov import conjugate_gradient, jacobi, relative_bound
-from fastridge.problem import Problem, column_dots, relative
+from fastridge.problem import Check, Problem, relative
 from fastridge.solution import Answer, Settings
 
 MAX_RESTARTS = 5
 """Each gains all the digits that the residual has; a problem that needs more is beyond float64 in this form."""
+ROOM = 0.95
+"""Share of the tolerance that CG aims at; the rest is for rounding between the recursive residual and the true one."""
+SHORT_RUN = 8
+"""Steps after a true residual during which the recursive one is as good."""
 
 
 def solve(problem: Problem, settings: Settings) -> Answer:
@@ -30,31 +34,37 @@ def solve(problem: Problem, settings: Settings) -> Answer:
     max_iter = max(1000, 10 * c) if settings.max_iter is None else settings.max_iter
     inverse_diagonal = jacobi(problem)
     x, residual, sq_size = np.zeros((c, k)), problem.rhs.copy(), None
-    n_iter, history = np.zeros(k, dtype=np.int64), ()
-    stalled = False
+    n_iter, stalled = np.zeros(k, dtype=np.int64), False
+    history: tuple[float, ...] = ()
+    check: Check | None = None
     for restart in range(MAX_RESTARTS + 1):
         run = conjugate_gradient(
-            problem, x, residual, inverse_diagonal, sq_size, settings.tol, max_iter - int(n_iter.max()), settings.on_step
+            problem, x, residual, inverse_diagonal, sq_size, ROOM * settings.tol, max_iter - int(n_iter.max()), settings.on_step
         )
         x, n_iter, history = run.x, n_iter + run.n_iter, history + run.history
-        check = problem.check(x)
-        drift = check.residual - run.residual
+        # The recursive residual of a short run from a true one is as good as true.
+        if check is None or run.n_iter.max() > SHORT_RUN:
+            check = problem.check(x)
+            drift = check.residual - run.residual
+        else:
+            drift = np.zeros_like(run.residual)
         sq_drift = problem.sq_bound(drift)
-        sq_bound = np.minimum((np.sqrt(run.sq_bound) + np.sqrt(sq_drift)) ** 2, problem.sq_bound(check.residual))
-        limit = settings.tol**2 * check.sq_size
+        sq_bound = np.minimum((np.sqrt(run.sq_bound) + np.sqrt(sq_drift)) ** 2, problem.sq_bound(run.residual + drift))
         if restart:
-            # What a restart sums up is the error it began with: measured, where the bound of the drift is loose.
+            # A restart sums up the error it began with: measured, where the bound of the drift is loose.
             sq_drift = np.minimum(sq_drift, run.sq_first_error + run.sq_error)
         sq_error = np.minimum(run.sq_error + sq_drift, sq_bound)
+        limit = settings.tol**2 * check.sq_size
         # Not proven, and never begun again from the true residual: a component that CG has not met yet shows up there.
         settled = (sq_bound <= limit) | ((restart > 0) & (sq_error <= limit))
         if settled.all() or n_iter.max() >= max_iter:
             break
-        residual, sq_size = check.residual.copy(), check.sq_size
+        residual, sq_size = run.residual + drift, check.sq_size
     else:
         stalled = True
+    assert check is not None
     return Answer(
-        check.w,
+        problem.coefficients(x),
         n_iter,
         relative(sq_error, check.sq_size),
         relative_bound(sq_bound, check),

@@ -29,11 +29,11 @@ def solve(problem: Problem, settings: Settings) -> Answer:
     any tolerance within reach of CG is. The plane costs at most one product with the data.
 
     Stops on the duality gap (gradient over alpha; r'r of a wide problem); where that is too loose to pass although a sweep no
-    longer moves the answer, the error is measured: through a factor of the Gram matrix, or by conjugate gradients on M e = residual.
+    longer moves the answer, the error is measured: through a factor of the Gram matrix, or by CG on M e = residual.
 
     References
     ----------
-    Wright (2015), DOI 10.1007/s10107-015-0892-3 (coordinate descent); Hsieh et al. (2008), DOI 10.1145/1390156.1390208 (on the dual);
+    Wright (2015), DOI 10.1007/s10107-015-0892-3 (the method); Hsieh et al. (2008), DOI 10.1145/1390156.1390208 (on the dual);
     Axelsson (1972), DOI 10.1007/BF01932955 (symmetric sweeps within conjugate gradients).
     """
     c, k = problem.rhs.shape
@@ -69,7 +69,7 @@ def solve(problem: Problem, settings: Settings) -> Answer:
         x[:, target] = z
     check = problem.check(x)
     return Answer(
-        check.w,
+        problem.coefficients(x),
         n_iter,
         error,
         relative_bound(problem.sq_bound(check.residual), check),
@@ -132,7 +132,7 @@ class _GramSweeper:
         return step
 
     def curvature(self, d: tuple[Vector, Vector], e: tuple[Vector, Vector]) -> float:
-        """d'M e"""
+        """D'M e"""
         return -float(d[0] @ e[1])
 
     def slope(self, first: tuple[Vector, Vector], d: tuple[Vector, Vector]) -> float:
@@ -194,7 +194,7 @@ class _LineSweeper:
         return float(s @ (t if self._inverse is None else t * self._inverse))
 
     def curvature(self, d: tuple[Vector, Vector], e: tuple[Vector, Vector]) -> float:
-        """d'M e"""
+        """D'M e"""
         return self._dot(d[1], e[1]) + self.penalty * float(d[0] @ e[0])
 
     def slope(self, first: tuple[Vector, Vector], d: tuple[Vector, Vector]) -> float:

@@ -24,8 +24,9 @@ def solve(problem: Problem, settings: Settings) -> Answer:
 
     References
     ----------
-    Bjorck (1996), Numerical Methods for Least Squares Problems, ch. 2, DOI 10.1137/1.9781611971484; Demmel, Grigori, Hoemmen & Langou (2012),
-    DOI 10.1137/080731992 (QR by blocks); Paige (1973), DOI 10.1137/0710046 (w = A'z from R alone in the wide case).
+    Bjorck (1996), Numerical Methods for Least Squares Problems, ch. 2, DOI 10.1137/1.9781611971484;
+    Demmel, Grigori, Hoemmen & Langou (2012), DOI 10.1137/080731992 (QR by blocks);
+    Paige (1973), DOI 10.1137/0710046 (w = A'z from R alone, wide case).
     """
     penalty = problem.penalty
     c, k = problem.rhs.shape
@@ -41,7 +42,8 @@ def solve(problem: Problem, settings: Settings) -> Answer:
     # What a residual component costs in the H-norm of w: g'H^-1 g, or r'(A A') M^-1 r for a wide problem.
     cost = s[:, None] ** 2 * inverse if problem.wide else inverse
 
-    # Wide: z = V (S^2 + alpha)^-1 V'y with A' = Q R and R = U S V'. Tall: w = V S (S^2 + alpha)^-1 U'Q'y, and the QR of [A y] has Q'y.
+    # Wide: z = V (S^2 + alpha)^-1 V'y with A' = Q R and R = U S V'.
+    # Tall: w = V S (S^2 + alpha)^-1 U'Q'y, and the QR of [A y] has Q'y.
     x = v @ (inverse * (v.T @ problem.target if problem.wide else s[:, None] * (u.T @ triangle[: u.shape[0], c:])))
     n_iter, previous = 0, np.inf
     while True:
@@ -60,7 +62,7 @@ def solve(problem: Problem, settings: Settings) -> Answer:
     sq_bound = np.where(penalty > 0, np.minimum(sq_bound, problem.sq_bound(check.residual)), np.inf)
     smallest = s.min(initial=np.inf) ** 2 + penalty.min()
     return Answer(
-        check.w,
+        problem.coefficients(x),
         np.full(k, n_iter),
         error,
         relative_bound(sq_bound, check),

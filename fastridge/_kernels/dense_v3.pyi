@@ -1,0 +1,44 @@
+from typing import Any
+
+import numpy as np
+
+Array = np.ndarray[Any, np.dtype[Any]]
+
+def dot(M: Array, lo: int, hi: int, a: Array | None, b: Array | None, v: Array, out: Array) -> None: ...
+def add(M: Array, lo: int, hi: int, a: Array | None, b: Array | None, t: Array, out: Array) -> None: ...
+def normal_along(
+    M: Array,
+    lo: int,
+    hi: int,
+    a: Array | None,
+    b: Array | None,
+    weights: Array | None,
+    target: Array | None,
+    v: Array,
+    out: Array,
+    n_together: int,
+) -> None: ...
+def normal_across(
+    M: Array,
+    lo: int,
+    hi: int,
+    a: Array | None,
+    b: Array | None,
+    weights: Array | None,
+    target: Array | None,
+    v: Array,
+    out: Array,
+    work: Array,
+) -> None: ...
+def fill(
+    M: Array,
+    i_lo: int,
+    i_hi: int,
+    j_lo: int,
+    j_hi: int,
+    a: Array | None,
+    b: Array | None,
+    line_scale: Array | None,
+    cross_scale: Array | None,
+    out: Array,
+) -> None: ...
