@@ -166,7 +166,7 @@ def _options(problem: Problem) -> list[Option]:
 
 def _product_seconds(problem: Problem) -> float:
     """One product A'(A v) for all targets"""
-    lines, k = problem.design.lines, problem.target.shape[1]
+    lines, k = problem.design.lines, int(problem.target.shape[1])
     threads = min(lines.n_threads, 8)
     if isinstance(lines, SparseLines):
         passes = 1 if problem.side.streams else 2
