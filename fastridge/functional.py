@@ -111,7 +111,7 @@ def solve_checked(
     chosen = planner.plan(problem, solver)
     if verbose:
         print(chosen, file=sys.stderr)
-    settings = Settings(tol, max_iter, _print_step if verbose else None)
+    settings = Settings(tol, max_iter, on_step=_print_step if verbose else None)
     answer, ran, reason = planner.run(problem, chosen, settings)
     error, bound = float(answer.error.max()), float(answer.error_bound.max())
     if penalty.min() == 0:

@@ -19,6 +19,7 @@ import numpy as np
 
 from fastridge._kernels import vectors
 from fastridge.lines import Vector
+from fastridge.preconditioners import Jacobi, Preconditioner
 from fastridge.problem import Check, Problem, column_dots, relative
 
 WINDOW = 1e4
@@ -115,7 +116,7 @@ def conjugate_gradient(
     problem: Problem,
     x: Vector,
     residual: Vector,
-    inverse_diagonal: Vector,
+    preconditioner: Preconditioner,
     sq_size: Vector | None,
     tol: float,
     max_iter: int,
@@ -130,8 +131,7 @@ def conjugate_gradient(
     problem : Problem
     x, residual : (c, k)
         First iterate and its residual; both are overwritten.
-    inverse_diagonal : (c, 1) or (c, k)
-        Of the Jacobi preconditioner.
+    preconditioner : Preconditioner
     sq_size : (k,) or None
         ||w||_H^2 that errors are relative to; None where x is zero: then the iterates themselves tell.
     """
@@ -142,11 +142,10 @@ def conjugate_gradient(
     active = np.arange(k)
     penalty = problem.penalty
     start = residual.copy() if problem.wide and sq_size is None else residual
-    z = residual * inverse_diagonal
+    z = preconditioner.apply(residual)
     p = z.copy()
     sq_residual = column_dots(residual, z)
-    # For the Jacobi-scaled matrix, alpha min_j 1 / M_jj is a lower bound of the spectrum.
-    estimate = EnergyEstimate(sq_residual, penalty * inverse_diagonal.min(axis=0), restart=sq_size is not None)
+    estimate = EnergyEstimate(sq_residual, preconditioner.smallest, restart=sq_size is not None)
     history: list[float] = []
 
     def errors() -> tuple[Vector, Vector, Vector]:
@@ -161,7 +160,7 @@ def conjugate_gradient(
         size = estimate.total if sq_size is None else sq_size[active]
         # With as many steps as there are directions CG still meets new ones, which no estimate from its past foresees.
         if TRUSTED_SHARE * (estimate.n_steps + TRUSTED_START) > len(x):
-            return np.where(penalty > 0, estimate.sq_bound, estimate.sq_error), estimate.sq_bound, size
+            return np.where(estimate.smallest > 0, estimate.sq_bound, estimate.sq_error), estimate.sq_bound, size
         return estimate.sq_error, estimate.sq_bound, size
 
     for step in range(1, max_iter + 1):
@@ -169,7 +168,7 @@ def conjugate_gradient(
         curvature = column_dots(p, q)
         gamma = np.divide(sq_residual, curvature, out=np.zeros_like(curvature), where=curvature > 0)
         vectors.step(x, residual, p, q, gamma)
-        np.multiply(residual, inverse_diagonal, out=z)
+        z = preconditioner.apply(residual)
         sq_new = column_dots(residual, z)
         estimate.update(gamma, sq_residual, sq_new)
         sq_error, sq_bound, size = errors()
@@ -193,19 +192,11 @@ def conjugate_gradient(
             keep = np.flatnonzero(~done)
             active, penalty, sq_residual, sq_new = active[keep], penalty[keep], sq_residual[keep], sq_new[keep]
             x, residual, p, z = (np.ascontiguousarray(v[:, keep]) for v in (x, residual, p, z))
-            if inverse_diagonal.shape[1] > 1:
-                inverse_diagonal = inverse_diagonal[:, keep]
+            preconditioner = preconditioner.keep(keep)
             estimate.keep(keep)
         vectors.direction(p, z, np.divide(sq_new, sq_residual, out=np.zeros_like(sq_new), where=sq_residual > 0))
         sq_residual = sq_new
     return Run(end_x, end_residual, n_iter, sq_errors, sq_bounds, sq_sizes, sq_first, tuple(history))
-
-
-def jacobi(problem: Problem) -> Vector:
-    """Inverse of the diagonal of M, (c, 1), or (c, k) where the penalties differ"""
-    penalty = problem.penalty if np.ptp(problem.penalty) else problem.penalty[:1]
-    diagonal = problem.side.sq_norms[:, None] + penalty
-    return np.divide(1.0, diagonal, out=np.ones_like(diagonal), where=diagonal > 0)
 
 
 def measure(problem: Problem, check: Check, max_iter: int) -> Vector:
@@ -213,7 +204,7 @@ def measure(problem: Problem, check: Check, max_iter: int) -> Vector:
     sq_bound = problem.sq_bound(check.residual)
     enough = 0.3  # relative to the error measured
     run = conjugate_gradient(
-        problem, np.zeros_like(check.residual), check.residual.copy(), jacobi(problem), None, enough, max_iter
+        problem, np.zeros_like(check.residual), check.residual.copy(), Jacobi.of(problem), None, enough, max_iter
     )
     return relative(np.minimum(run.sq_size + run.sq_error, sq_bound), check.sq_size)
 

@@ -13,7 +13,7 @@ from typing import Any, TypeAlias
 
 import numpy as np
 import scipy.sparse as sp
-from scipy.linalg.blas import dsyrk
+from scipy.linalg.blas import dsyrk, ssyrk
 
 from fastridge import parallel
 from fastridge._kernels import dense, descent, moments, sparse, vectors
@@ -24,6 +24,8 @@ BLOCK_BYTES = 1 << 22
 """Dense float64 blocks (for Gram matrices, factorisations and many targets) are at most about this large."""
 MAX_TOGETHER = 16
 """Dense lines that one fused step takes together; more do not help once v and q are loaded so rarely."""
+SKETCH_COLUMNS = 128
+"""Columns of a sketch that one lane owns: a few cache lines of every row."""
 SPARSE_GRAM_SECONDS, DENSE_GRAM_SECONDS = 1.5e-9, 2e-11
 """Per product of two stored entries scattered into a Gram matrix, and per entry product of a dense block (2 AVX2 cores)."""
 
@@ -122,6 +124,14 @@ class Lines:
         """
         raise NotImplementedError
 
+    def rough_gram(self, across: bool, scale: Vector) -> Array:
+        """Gram matrix in float32 of the matrix whose columns (lines where `across`) are multiplied by `scale`"""
+        raise NotImplementedError("only for dense data")
+
+    def sketch(self, across: bool, n_buckets: int, rng: np.random.Generator) -> Array:
+        """Rows of the matrix (columns where `across`) added, with random signs, to random buckets: (n_buckets, ...) float32"""
+        raise NotImplementedError("only for dense data")
+
     def sums(self, across: bool, weights: Vector | None, centre: Vector) -> Vector:
         """Sums of w (x - c), w (x - c)^2 and w over the stored entries of M, (3, width), or of its lines, (3, n_lines)"""
         raise NotImplementedError
@@ -138,7 +148,7 @@ class Lines:
     def _normal_across(self, v: Vector, goal: Vector | None) -> Vector:
         raise NotImplementedError
 
-    def _run(self, task: Callable[[int], None], cut: Array) -> None:
+    def _run(self, task: Callable[[int], None], cut: list[int]) -> None:
         parallel.run(task, len(cut) - 1, self.n_threads)
 
 
@@ -151,7 +161,7 @@ class DenseLines(Lines):
         self.shape = (M.shape[0], M.shape[1])
         self.nbytes = M.size * M.itemsize
 
-    def _cut(self, length: int, out_length: int = 0) -> Array:
+    def _cut(self, length: int, out_length: int = 0) -> list[int]:
         return parallel.cut_evenly(length, min(length, parallel.count_lanes(self.nbytes, 8 * out_length)))
 
     def _dot(self, v: Vector) -> Vector:
@@ -308,22 +318,49 @@ class DenseLines(Lines):
     def blocks(self, across: bool) -> Iterator[tuple[int, int, Vector]]:
         return self._blocks(across, self.line_scale, self.cross_scale)
 
-    def _blocks(self, across: bool, line_scale: Vector | None, cross_scale: Vector | None) -> Iterator[tuple[int, int, Vector]]:
+    def rough_gram(self, across: bool, scale: Vector) -> Array:
+        """Gram matrix in float32 of the matrix whose columns (lines where `across`) are multiplied by `scale`"""
+        line_scale, cross_scale = (scale, self.cross_scale) if across else (self.line_scale, scale)
+        blocks = self._blocks(across, line_scale, cross_scale, np.float32)
+        return _gram_of_blocks(blocks, self.shape[0 if across else 1], np.float32)
+
+    def sketch(self, across: bool, n_buckets: int, rng: np.random.Generator) -> Array:
+        """Rows of the matrix (columns where `across`) added, with random signs, to random buckets: (n_buckets, ...) float32"""
+        n_lines, width = self.shape
+        length, size, scale = (width, n_lines, self.cross_scale) if across else (n_lines, width, self.line_scale)
+        bucket = rng.integers(n_buckets, size=length, dtype=np.int32)
+        signed_scale = rng.integers(2, size=length, dtype=np.int8) * 2.0 - 1.0
+        if scale is not None:
+            signed_scale *= scale
+        # Every lane owns columns of the result, so that none needs a sketch of its own.
+        cut = parallel.cut_evenly(size, min(-(-size // SKETCH_COLUMNS), parallel.MAX_LANES))
+        out = np.zeros((size, n_buckets) if across else (n_buckets, size), dtype=np.float32)
+        kernel = dense.sketch_along if across else dense.sketch_across
+
+        def lane(i: int) -> None:
+            kernel(self.M, cut[i], cut[i + 1], self.line_shift, self.cross_shift, signed_scale, bucket, out)
+
+        self._run(lane, cut)
+        return out.T if across else out
+
+    def _blocks(
+        self, across: bool, line_scale: Vector | None, cross_scale: Vector | None, dtype: Any = np.float64
+    ) -> Iterator[tuple[int, int, Array]]:
         length, width = self.shape[::-1] if across else self.shape
         size = max(1, min(length, BLOCK_BYTES // max(1, 8 * width)))
-        buffer = np.empty((width, size) if across else (size, width))
+        buffer = np.empty((width, size) if across else (size, width), dtype=dtype)
         for lo in range(0, length, size):
             hi = min(length, lo + size)
             if hi - lo < size:
-                buffer = np.empty((width, hi - lo)) if across else buffer[: hi - lo]
+                buffer = np.empty((width, hi - lo), dtype=dtype) if across else buffer[: hi - lo]
             cut = parallel.cut_evenly(buffer.shape[0], min(buffer.shape[0], parallel.count_lanes(buffer.nbytes)))
             self._run(self._filler(buffer, cut, across, lo, hi, line_scale, cross_scale), cut)
             yield lo, hi, buffer.T if across else buffer
 
     def _filler(
         self,
-        buffer: Vector,
-        cut: Array,
+        buffer: Array,
+        cut: list[int],
         across: bool,
         lo: int,
         hi: int,
@@ -358,7 +395,7 @@ class SparseLines(Lines):
         self.shape = (indptr.shape[0] - 1, width)
         self.nbytes = data.nbytes + indices.nbytes
 
-    def _cut(self, out_length: int = 0) -> Array:
+    def _cut(self, out_length: int = 0) -> list[int]:
         n_lanes = min(self.shape[0], parallel.count_lanes(self.nbytes, 8 * out_length))
         return parallel.cut_by_weight(self.indptr, n_lanes)
 
@@ -577,11 +614,18 @@ def _total(parts: Vector) -> Vector:
     return total[:, None]
 
 
-def _gram_of_blocks(blocks: Iterator[tuple[int, int, Vector]], size: int) -> Vector:
-    gram = np.zeros((size, size), order="F")
+def rough_gram(matrix: Array) -> Array:
+    """Matrix'matrix of a float32 matrix, lower triangle, F order"""
+    return _gram_of_blocks(iter([(0, len(matrix), matrix)]), matrix.shape[1], np.float32)
+
+
+def _gram_of_blocks(blocks: Iterator[tuple[int, int, Array]], size: int, dtype: Any = np.float64) -> Array:
+    """Sum of block'block, lower triangle, F order"""
+    gram = np.zeros((size, size), dtype=dtype, order="F")
+    syrk = dsyrk if dtype == np.float64 else ssyrk
     for _, _, block in blocks:
         if block.flags.c_contiguous:
-            gram = dsyrk(1.0, block.T, 1.0, gram, lower=1, overwrite_c=1)
+            gram = syrk(1.0, block.T, 1.0, gram, lower=1, overwrite_c=1)
         else:
-            gram = dsyrk(1.0, block, 1.0, gram, trans=1, lower=1, overwrite_c=1)
+            gram = syrk(1.0, block, 1.0, gram, trans=1, lower=1, overwrite_c=1)
     return gram

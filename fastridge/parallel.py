@@ -60,17 +60,15 @@ def count_lanes(read_bytes: int, out_bytes: int = 0) -> int:
     return max(1, min(MAX_LANES, read_bytes // max(LANE_BYTES, 24 * out_bytes)))
 
 
-def cut_evenly(length: int, n_lanes: int) -> np.ndarray:
-    """Return bounds (n_lanes + 1,) that cut range(length) into lanes of equal length"""
-    return np.linspace(0, length, n_lanes + 1).astype(np.int64)
+def cut_evenly(length: int, n_lanes: int) -> list[int]:
+    """Return n_lanes + 1 bounds that cut range(length) into lanes of equal length"""
+    return [length * i // n_lanes for i in range(n_lanes + 1)]
 
 
-def cut_by_weight(cumulative: np.ndarray, n_lanes: int) -> np.ndarray:
-    """Return bounds (n_lanes + 1,) that cut lines into lanes of equal weight, given `indptr`-like cumulative weights"""
-    wanted = np.linspace(0, float(cumulative[-1]), n_lanes + 1)
-    bounds = np.searchsorted(cumulative, wanted).astype(np.int64)
-    bounds[0], bounds[-1] = 0, cumulative.shape[0] - 1
-    return bounds
+def cut_by_weight(cumulative: np.ndarray, n_lanes: int) -> list[int]:
+    """Return n_lanes + 1 bounds that cut lines into lanes of equal weight, given `indptr`-like cumulative weights"""
+    wanted = cut_evenly(int(cumulative[-1]), n_lanes)[1:-1]
+    return [0, *np.searchsorted(cumulative, wanted).tolist(), len(cumulative) - 1]
 
 
 def run(task: Callable[[int], None], n_tasks: int, n_threads: int) -> None:

@@ -14,6 +14,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from fastridge.lines import SPARSE_GRAM_SECONDS, SparseLines
+from fastridge.preconditioners import SKETCH_ROWS
 from fastridge.problem import Problem
 from fastridge.solution import Answer, Settings
 from fastridge.solvers import cg, cholesky, descent, spectral
@@ -35,6 +36,10 @@ QR_FLOPS = 1.2e10
 """Of one thread."""
 EXPECTED_STEPS = 25
 """CG steps to 1e-6 that a well-scaled problem takes; a guess that the fall-back makes harmless."""
+GRAM_STEPS, SKETCH_STEPS = 5, 16
+"""Products that CG takes to 1e-6 with a float32 factor of the Gram matrix, or of a sketch's; checks included."""
+SURE_STEPS = 60
+"""After which such a factor has turned out to be a bad one."""
 CALL_SECONDS = 4e-5
 """A product with nothing to do."""
 RELAY_PRODUCTS = 10
@@ -44,10 +49,32 @@ MAX_DIRECT = 20_000
 
 
 @dataclass(frozen=True)
-class Option:
-    """One solver's estimated cost"""
+class Step:
+    """A solver to run, and how long before the next one is tried
+
+    Attributes
+    ----------
+    solver : str
+    preconditioner : str
+        Of CG; see `Settings`.
+    max_iter : int or None
+        None: the solver's own limit.
+    """
 
     solver: str
+    preconditioner: str = "jacobi"
+    max_iter: int | None = None
+
+    def __str__(self) -> str:
+        name = self.solver if self.preconditioner == "jacobi" else f"{self.solver} ({self.preconditioner} preconditioner)"
+        return name if self.max_iter is None else f"{name}, at most {self.max_iter} steps"
+
+
+@dataclass(frozen=True)
+class Option:
+    """One way to solve the problem, and what it is estimated to cost"""
+
+    step: Step
     seconds: float
     extra_bytes: float
     note: str = ""
@@ -59,18 +86,18 @@ class Plan:
 
     Attributes
     ----------
-    steps : tuple of (solver, max_iter)
-        The first is the choice; later ones are what it falls back to. max_iter None: the solver's own.
+    steps : tuple of Step
+        The first is the choice; later ones are what it falls back to.
     reason : str
     options : tuple of Option
-        What every solver would cost.
+        What every way would cost.
     shape : (n_samples, n_features)
     n_threads : int
     relay : bool
         Whether the data are copied from rows to columns, or back, first.
     """
 
-    steps: tuple[tuple[str, int | None], ...]
+    steps: tuple[Step, ...]
     reason: str
     options: tuple[Option, ...]
     shape: tuple[int, int]
@@ -80,17 +107,15 @@ class Plan:
     @property
     def solver(self) -> str:
         """The first choice"""
-        return self.steps[0][0]
+        return self.steps[0].solver
 
     def __str__(self) -> str:
         n, p = self.shape
-        lines = [f"{n} samples x {p} features, {self.n_threads} thread(s): {self.solver} - {self.reason}"]
-        for solver, max_iter in self.steps[1:]:
-            before = f" after {self.steps[0][1]} steps" if self.steps[0][1] else ""
-            lines.append(f"falls back to {solver}{before if max_iter is None else ''}")
-        lines.append(f"{'solver':10s} {'seconds':>10s} {'extra MB':>10s}")
+        lines = [f"{n} samples x {p} features, {self.n_threads} thread(s): {self.steps[0]}", f"because {self.reason}"]
+        lines += [f"falls back to {step}" for step in self.steps[1:]]
+        lines.append(f"{'estimates':40s} {'seconds':>9s} {'extra MB':>9s}")
         for option in self.options:
-            lines.append(f"{option.solver:10s} {option.seconds:10.2g} {option.extra_bytes / 1e6:10.1f}  {option.note}")
+            lines.append(f"{option.step!s:40s} {option.seconds:9.2g} {option.extra_bytes / 1e6:9.1f}  {option.note}".rstrip())
         return "\n".join(lines)
 
 
@@ -102,20 +127,23 @@ def plan(problem: Problem, solver: str) -> Plan:
     ValueError
         If the solver asked for needs more memory than the machine has.
     """
-    options = {option.solver: option for option in _options(problem)}
-    if solver != "auto":
+    options = _options(problem)
+    if solver == "auto":
+        steps, reason = _choose(problem, options)
+    else:
+        steps, reason = (Step(solver),), "asked for"
+        needed = next(option.extra_bytes for option in options if option.step.solver == solver)
         memory = _physical_memory()
-        if options[solver].extra_bytes > memory:
+        if needed > memory:
             n, p = problem.design.shape
             raise ValueError(
-                f'solver="{solver}" needs about {options[solver].extra_bytes / 1e9:.0f} GB for {n} samples x {p} features '
+                f'solver="{solver}" needs about {needed / 1e9:.0f} GB for {n} samples x {p} features '
                 f'and the machine has {memory / 1e9:.0f}; use solver="cg"'
             )
-    steps, reason = (((solver, None),), "asked for") if solver != "auto" else _choose(problem, options)
-    relay = steps[0][0] == "cg" and not problem.side.streams and EXPECTED_STEPS > 2 * RELAY_PRODUCTS
+    relay = steps[0].solver == "cg" and not problem.side.streams and EXPECTED_STEPS > 2 * RELAY_PRODUCTS
     if relay:
         reason += "; the data are copied in the order that its products read in one pass"
-    return Plan(steps, reason, tuple(options.values()), problem.design.shape, problem.design.lines.n_threads, relay)
+    return Plan(steps, reason, tuple(options), problem.design.shape, problem.design.lines.n_threads, relay)
 
 
 def run(problem: Problem, chosen: Plan, settings: Settings) -> tuple[Answer, str, str]:
@@ -125,43 +153,50 @@ def run(problem: Problem, chosen: Plan, settings: Settings) -> tuple[Answer, str
     held = problem.design.extra_bytes
     if chosen.relay:
         problem = problem.streaming()
-    for i, (solver, max_iter) in enumerate(chosen.steps):
-        following = chosen.steps[i + 1][0] if i + 1 < len(chosen.steps) else None
-        limit = max_iter if settings.max_iter is None else settings.max_iter
+    for step, following in zip(chosen.steps, (*chosen.steps[1:], None), strict=True):
+        limit = step.max_iter if settings.max_iter is None else settings.max_iter
         try:
-            answer = SOLVERS[solver](problem, replace(settings, max_iter=limit))
+            answer = SOLVERS[step.solver](problem, replace(settings, max_iter=limit, preconditioner=step.preconditioner))
         except np.linalg.LinAlgError:
             if following is None and best is None:
                 raise
-            reason += f"; {solver} met a matrix that is not positive definite"
+            reason += f"; for {step} the matrix was not positive definite"
             continue
         worst = float(answer.error.max())
         if best is None or worst < best[0].error.max():
-            best = answer, solver
+            best = answer, step.solver
         if worst <= settings.tol:
             break
         if following is not None:
-            reason += f"; {solver} reached {worst:.1e} in {answer.n_iter.max()} steps, so on to {following}"
+            reason += f"; {step} reached {worst:.1e} in {answer.n_iter.max()} steps, so on to {following}"
     assert best is not None
     copied = problem.design.extra_bytes - held
     return replace(best[0], workspace_bytes=best[0].workspace_bytes + copied), best[1], reason
 
 
 def _options(problem: Problem) -> list[Option]:
-    """Estimate every solver: a pass over the data, a Gram matrix and factorisations are what they are made of"""
-    (m, c), k = problem.side.shape, problem.target.shape[1]
-    lines = problem.design.lines
-    threads = min(lines.n_threads, 8)
-    n_penalties = len(np.unique(problem.penalty))
-    factor = n_penalties * c**3 / 3 / (GEMM_FLOPS * threads)
-    swept = 2.0 * min(c, descent.MAX_GRAM) ** 2
-    product = _product_seconds(problem)
-    return [
-        Option("cholesky", _gram_seconds(problem) + factor + 2 * product, 8.0 * c * c * (1 + n_penalties * (n_penalties > 1))),
-        Option("svd", (3 * m * c * c + 20 * c**3) / (QR_FLOPS * threads) + 2 * product, 8.0 * 5 * c * c),
-        Option("cg", (EXPECTED_STEPS + 4) * product, 8.0 * 7 * c * k, f"if {EXPECTED_STEPS} steps do"),
-        Option("cd", 4 * EXPECTED_STEPS * product * threads, 8.0 * (swept + 8 * c), "every sweep on one thread"),
+    """Estimate every way: passes over the data, a Gram matrix and factorisations are what they are made of"""
+    (m, c), k = problem.side.shape, int(problem.target.shape[1])
+    flops = GEMM_FLOPS * min(problem.design.lines.n_threads, 8)
+    n_penalties = len(set(problem.penalty.tolist()))
+    factor, square = c**3 / 3 / flops, 8.0 * c * c
+    gram, product, vectors = _gram_seconds(problem), _product_seconds(problem), 8.0 * 7 * c * k
+    sparse = isinstance(problem.design.lines, SparseLines)
+    options = [
+        Option(Step("cholesky"), gram + n_penalties * factor + 2 * product, square * (1 + n_penalties * (n_penalties > 1))),
+        Option(Step("cg"), (EXPECTED_STEPS + 4) * product, vectors, f"if {EXPECTED_STEPS} steps do"),
+        Option(Step("svd"), (3 * m * c * c + 20 * c**3) / flops * GEMM_FLOPS / QR_FLOPS + 2 * product, 5 * square),
+        Option(Step("cd"), 4 * EXPECTED_STEPS * problem.design.lines.n_threads * product, 2 * square * (c <= descent.MAX_GRAM)),
     ]
+    if n_penalties == 1 and not sparse:
+        # In float32 everything but the products is half; the sketch reads the data about once and a half.
+        solves = 2 * square / 2 / BYTES_PER_SECOND
+        rough = Option(Step("cg", "gram"), (gram + factor) / 2 + GRAM_STEPS * (product + solves), square / 2 + vectors)
+        sketched = (SKETCH_ROWS * c**3 / flops + factor) / 2 + (SKETCH_STEPS + 1.5) * product + SKETCH_STEPS * solves
+        options.insert(1, rough)
+        if m >= 2 * SKETCH_ROWS * c:
+            options.insert(2, Option(Step("cg", "sketch"), sketched, square / 2 * (1 + SKETCH_ROWS) + vectors))
+    return options
 
 
 def _product_seconds(problem: Problem) -> float:
@@ -186,21 +221,31 @@ def _gram_seconds(problem: Problem) -> float:
     return min(dense, 0.5 * SPARSE_GRAM_SECONDS * float(lines.data.size) ** 2 / m)
 
 
-def _choose(problem: Problem, options: dict[str, Option]) -> tuple[tuple[tuple[str, int | None], ...], str]:
+def _choose(problem: Problem, options: list[Option]) -> tuple[tuple[Step, ...], str]:
     c = problem.side.shape[1]
     memory = _physical_memory()
-    direct, product = options["cholesky"], _product_seconds(problem)
+    cost = {option.step: option for option in options}
     if problem.penalty.min() == 0:
-        if options["svd"].extra_bytes < memory and c <= MAX_DIRECT:
-            return (("svd", None),), "alpha = 0: the orthogonal route gives the least squares solution of minimum norm"
-        return (("cg", None),), f"alpha = 0, and a factorisation of size {c} is too large"
-    if c > MAX_DIRECT or direct.extra_bytes > 0.5 * memory:
-        return (("cg", None),), f"a Gram matrix of size {c} is too large"
-    if direct.seconds <= options["cg"].seconds:
-        return (("cholesky", None), ("svd", None)), f"a direct solve of size {c} costs less than {EXPECTED_STEPS} CG steps"
-    budget = int(direct.seconds / product)
-    reason = f"{EXPECTED_STEPS} CG steps cost less than a direct solve, which stands by after {budget}"
-    return (("cg", budget), ("cholesky", None), ("svd", None)), reason
+        if cost[Step("svd")].extra_bytes < memory and c <= MAX_DIRECT:
+            return (Step("svd"),), "alpha = 0: the orthogonal route gives the least squares solution of minimum norm"
+        return (Step("cg"),), f"alpha = 0, and a factorisation of size {c} is too large"
+    if c > MAX_DIRECT or cost[Step("cholesky")].extra_bytes > 0.5 * memory:
+        return (Step("cg"),), f"a Gram matrix of size {c} is too large"
+    fallback = (Step("cholesky"), Step("svd"))
+    sure = min((option for option in options if option.step not in (Step("cg"), *fallback[1:], Step("cd"))), key=_seconds)
+    if sure.seconds <= cost[Step("cg")].seconds:
+        if sure.step in fallback:
+            return fallback, f"a direct solve of size {c} costs least"
+        limit = replace(sure.step, max_iter=SURE_STEPS)
+        return (limit, *fallback), f"an approximate factor of size {c} makes a few steps do, for less than a direct solve"
+    budget = int(sure.seconds / _product_seconds(problem))
+    reason = f"{EXPECTED_STEPS} CG steps cost less than a factorisation of size {c}, which stands by after {budget}"
+    after = fallback if sure.step in fallback else (replace(sure.step, max_iter=SURE_STEPS), *fallback)
+    return (Step("cg", max_iter=budget), *after), reason
+
+
+def _seconds(option: Option) -> float:
+    return option.seconds
 
 
 def _physical_memory() -> float:

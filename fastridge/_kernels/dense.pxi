@@ -5,7 +5,9 @@
 # `a` None: ones. Sums run in UNROLL lanes written out by hand, so that the compiler can use vectors without permission to
 # reorder anything.
 
-from fastridge._kernels.types cimport offset, pointer, real
+from libc.stdint cimport int32_t
+
+from fastridge._kernels.types cimport filled, offset, pointer, real
 
 cdef enum:
     UNROLL = 8  # doubles: two AVX2 vectors, one AVX-512 vector, per line
@@ -270,7 +272,7 @@ def normal_across(
 
 def fill(
     const real[:, :] M, Py_ssize_t i_lo, Py_ssize_t i_hi, Py_ssize_t j_lo, Py_ssize_t j_hi, const double[::1] a,
-    const double[::1] b, const double[::1] line_scale, const double[::1] cross_scale, double[:, :] out,
+    const double[::1] b, const double[::1] line_scale, const double[::1] cross_scale, filled[:, :] out,
 ):
     """out[:] = line_scale[i_lo:i_hi, None] * (M - outer(a, b))[i_lo:i_hi, j_lo:j_hi] * cross_scale[j_lo:j_hi]"""
     cdef const double *a_p = pointer(a)
@@ -278,7 +280,7 @@ def fill(
     cdef const double *s = pointer(line_scale)
     cdef const double *c = pointer(cross_scale)
     cdef const real *x
-    cdef double *y
+    cdef filled *y
     cdef double a_i, s_i
     cdef Py_ssize_t i, j, width = j_hi - j_lo
     if i_lo >= i_hi or width <= 0:
@@ -291,12 +293,68 @@ def fill(
             y = &out[i - i_lo, 0]
             a_i = 1.0 if a_p is NULL else a_p[i]
             s_i = 1.0 if s is NULL else s[i]
-            if b_p is NULL:
+            if b_p is NULL and c is NULL:
                 for j in range(width):
-                    y[j] = s_i * x[j]
+                    y[j] = <filled> (s_i * x[j])
+            elif c is NULL:
+                for j in range(width):
+                    y[j] = <filled> (s_i * (x[j] - a_i * b_p[j]))
+            elif b_p is NULL:
+                for j in range(width):
+                    y[j] = <filled> (s_i * x[j] * c[j])
             else:
                 for j in range(width):
-                    y[j] = s_i * (x[j] - a_i * b_p[j])
-            if c is not NULL:
+                    y[j] = <filled> (s_i * (x[j] - a_i * b_p[j]) * c[j])
+
+
+def sketch_across(
+    const real[:, :] M, Py_ssize_t lo, Py_ssize_t hi, const double[::1] a, const double[::1] b,
+    const double[::1] signed_scale, const int32_t[::1] bucket, float[:, ::1] out,
+):
+    """out[bucket] += signed_scale[:, None] * (M - outer(a, b)), columns [lo, hi) alone: out is (buckets, width)"""
+    cdef const double *a_p = pointer(a)
+    cdef const double *b_p = offset(pointer(b), lo)
+    cdef const real *x
+    cdef float *y
+    cdef double a_i, s_i
+    cdef Py_ssize_t i, j, width = hi - lo
+    if width <= 0:
+        return
+    with nogil:
+        for i in range(M.shape[0]):
+            x = &M[i, lo]
+            y = &out[bucket[i], lo]
+            s_i = signed_scale[i]
+            a_i = 1.0 if a_p is NULL else a_p[i]
+            if b_p is NULL:
                 for j in range(width):
-                    y[j] *= c[j]
+                    y[j] += <float> (s_i * x[j])
+            else:
+                for j in range(width):
+                    y[j] += <float> (s_i * (x[j] - a_i * b_p[j]))
+
+
+def sketch_along(
+    const real[:, :] M, Py_ssize_t lo, Py_ssize_t hi, const double[::1] a, const double[::1] b,
+    const double[::1] signed_scale, const int32_t[::1] bucket, float[:, ::1] out,
+):
+    """out[:, bucket] += signed_scale * (M - outer(a, b)), lines [lo, hi) alone: out is (n_lines, buckets)"""
+    cdef const double *a_p = pointer(a)
+    cdef const double *b_p = pointer(b)
+    cdef const real *x
+    cdef float *y
+    cdef double a_i
+    cdef Py_ssize_t i, j, width = M.shape[1]
+    if width == 0:
+        return
+    with nogil:
+        for i in range(lo, hi):
+            x = &M[i, 0]
+            y = &out[i, 0]
+            a_i = 1.0 if a_p is NULL else a_p[i]
+            if b_p is NULL:
+                for j in range(width):
+                    y[bucket[j]] += <float> (signed_scale[j] * x[j])
+            else:
+                for j in range(width):
+                    y[bucket[j]] += <float> (signed_scale[j] * (x[j] - a_i * b_p[j]))

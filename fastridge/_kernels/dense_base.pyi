@@ -42,4 +42,24 @@ def fill(
     cross_scale: Array | None,
     out: Array,
 ) -> None: ...
+def sketch_across(
+    M: Array,
+    lo: int,
+    hi: int,
+    a: Array | None,
+    b: Array | None,
+    signed_scale: Array,
+    bucket: Array,
+    out: Array,
+) -> None: ...
+def sketch_along(
+    M: Array,
+    lo: int,
+    hi: int,
+    a: Array | None,
+    b: Array | None,
+    signed_scale: Array,
+    bucket: Array,
+    out: Array,
+) -> None: ...
 def simd_level() -> int: ...

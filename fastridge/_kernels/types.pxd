@@ -6,6 +6,10 @@ ctypedef fused real:
     float
     double
 
+ctypedef fused filled:
+    float
+    double
+
 ctypedef fused index:
     int32_t
     int64_t

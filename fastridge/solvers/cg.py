@@ -2,12 +2,24 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import numpy as np
 
-from fastridge.krylov import conjugate_gradient, jacobi, relative_bound
+from fastridge.krylov import conjugate_gradient, relative_bound
+from fastridge.preconditioners import SKETCH_ROWS, Factor, Jacobi, Preconditioner
 from fastridge.problem import Check, Problem, relative
 from fastridge.solution import Answer, Settings
 
+MAKE: dict[str, Callable[[Problem], Preconditioner]] = {
+    "jacobi": Jacobi.of,
+    "gram": Factor.of_gram,
+    "sketch": lambda problem: Factor.of_sketch(problem, np.random.default_rng(SEED)),
+}
+PRECONDITIONER_BYTES = {"jacobi": 0, "gram": 4, "sketch": 4 * (SKETCH_ROWS + 1)}
+"""Beside vectors, per entry of a matrix (c, c)."""
+SEED = 0
+"""Of the signs and buckets of a sketch: the same data give the same bits."""
 MAX_RESTARTS = 5
 """Each gains all the digits that the residual has; a problem that needs more is beyond float64 in this form."""
 ROOM = 0.95
@@ -32,14 +44,14 @@ def solve(problem: Problem, settings: Settings) -> Answer:
     """
     c, k = problem.rhs.shape
     max_iter = max(1000, 10 * c) if settings.max_iter is None else settings.max_iter
-    inverse_diagonal = jacobi(problem)
+    preconditioner = MAKE[settings.preconditioner](problem)
     x, residual, sq_size = np.zeros((c, k)), problem.rhs.copy(), None
     n_iter, stalled = np.zeros(k, dtype=np.int64), False
     history: tuple[float, ...] = ()
     check: Check | None = None
     for restart in range(MAX_RESTARTS + 1):
         run = conjugate_gradient(
-            problem, x, residual, inverse_diagonal, sq_size, ROOM * settings.tol, max_iter - int(n_iter.max()), settings.on_step
+            problem, x, residual, preconditioner, sq_size, ROOM * settings.tol, max_iter - int(n_iter.max()), settings.on_step
         )
         x, n_iter, history = run.x, n_iter + run.n_iter, history + run.history
         # The recursive residual of a short run from a true one is as good as true.
@@ -69,6 +81,6 @@ def solve(problem: Problem, settings: Settings) -> Answer:
         relative(sq_error, check.sq_size),
         relative_bound(sq_bound, check),
         stalled=stalled,
-        workspace_bytes=8 * c * k * 6 + inverse_diagonal.nbytes,
+        workspace_bytes=8 * c * k * 7 + PRECONDITIONER_BYTES[settings.preconditioner] * c * c,
         history=history,
     )
