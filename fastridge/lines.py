@@ -20,8 +20,9 @@ from fastridge._kernels import dense, descent, moments, sparse, vectors
 
 PIECE_BYTES = 1 << 17
 """What a fused pass over dense lines keeps in cache, half of the smallest L2 in use (256 KB)."""
-BLOCK_BYTES = 1 << 22
-"""Dense float64 blocks (for Gram matrices, factorisations and many targets) are at most about this large."""
+BLOCK_BYTES, MIN_BLOCK_BYTES, BLOCK_SHARE = 1 << 24, 1 << 20, 50
+"""Dense float64 blocks (for Gram matrices, factorisations, many targets) take a fiftieth of the data, within these bounds: BLAS
+wants them large, since its threads meet after every one; memory wants them small."""
 MAX_TOGETHER = 16
 """Dense lines that one fused step takes together; more do not help once v and q are loaded so rarely."""
 SKETCH_COLUMNS = 128
@@ -147,6 +148,10 @@ class Lines:
 
     def _normal_across(self, v: Vector, goal: Vector | None) -> Vector:
         raise NotImplementedError
+
+    def _block_rows(self, length: int, width: int) -> int:
+        n_bytes = min(max(self.nbytes // BLOCK_SHARE, MIN_BLOCK_BYTES), BLOCK_BYTES)
+        return max(1, min(length, n_bytes // (8 * max(1, width))))
 
     def _run(self, task: Callable[[int], None], cut: list[int]) -> None:
         parallel.run(task, len(cut) - 1, self.n_threads)
@@ -347,7 +352,7 @@ class DenseLines(Lines):
         self, across: bool, line_scale: Vector | None, cross_scale: Vector | None, dtype: Any = np.float64
     ) -> Iterator[tuple[int, int, Array]]:
         length, width = self.shape[::-1] if across else self.shape
-        size = max(1, min(length, BLOCK_BYTES // max(1, 8 * width)))
+        size = self._block_rows(length, width)
         buffer = np.empty((width, size) if across else (size, width), dtype=dtype)
         for lo in range(0, length, size):
             hi = min(length, lo + size)
@@ -583,7 +588,7 @@ class SparseLines(Lines):
             yield from self.transposed_copy().blocks(across=False)
             return
         n_lines, width = self.shape
-        size = max(1, min(n_lines, BLOCK_BYTES // max(1, 8 * width)))
+        size = self._block_rows(n_lines, width)
         matrix = sp.csr_array((self.data, self.indices, self.indptr), shape=self.shape)
         for lo in range(0, n_lines, size):
             hi = min(n_lines, lo + size)

@@ -105,7 +105,8 @@ class Factor:
         scaled = residual * self.scale[:, None]
         size = float(np.abs(scaled).max(initial=0.0)) or 1.0
         solved = spotrs(self.factor, np.asfortranarray(scaled / size, dtype=np.float32), lower=1, overwrite_b=1)[0]
-        out: Vector = np.ascontiguousarray(solved * (size * self.scale[:, None]))
+        out = np.empty_like(residual)
+        np.multiply(solved, size * self.scale[:, None], out=out)
         return out
 
     def keep(self, targets: np.ndarray) -> Factor:
