@@ -413,7 +413,7 @@ class SparseLines(Lines):
 
     def _finish(self, parts: Vector, a_t: Vector) -> Vector:
         """Sum the lanes and take b (a't) off"""
-        out: Vector = parts[0] if len(parts) == 1 else parts.sum(axis=0)
+        out: Vector = np.ascontiguousarray(parts[0]) if len(parts) == 1 else parts.sum(axis=0)
         if self.cross_shift is not None:
             out -= np.multiply.outer(self.cross_shift, a_t.sum(axis=0))
         return out
@@ -445,28 +445,16 @@ class SparseLines(Lines):
 
     def _normal_along(self, v: Vector, goal: Vector | None) -> Vector:
         k = v.shape[1]
-        cut, b_v = self._cut(self.shape[1] * k), self._b_dot(v)
-        parts, a_t = np.zeros((len(cut) - 1, self.shape[1], k)), np.zeros((len(cut) - 1, k))
+        cut, b_v = self._cut(2 * self.shape[1] * k), self._b_dot(v)
+        pairs, a_t = np.empty((len(cut) - 1, self.shape[1], 2 * k)), np.zeros((len(cut) - 1, k))
+        terms = (self.line_shift, self.sq_line_scale, goal, b_v, v)
 
         def lane(i: int) -> None:
-            sparse.normal(
-                self.data,
-                self.indices,
-                self.indptr,
-                cut[i],
-                cut[i + 1],
-                self.line_shift,
-                self.sq_line_scale,
-                goal,
-                b_v,
-                v,
-                parts[i],
-                a_t[i],
-                np.empty(k),
-            )
+            lo, hi = cut[i], cut[i + 1]
+            sparse.normal(self.data, self.indices, self.indptr, lo, hi, *terms, pairs[i], a_t[i], np.empty(k))
 
         self._run(lane, cut)
-        return self._finish(parts, a_t)
+        return self._finish(pairs[:, :, k:], a_t)
 
     def sq_norms_along(self) -> Vector:
         # sum_i w_i (x_ij - a_i b_j)^2 = sum w x^2 - 2 b_j sum w a x + b_j^2 sum w a^2, then the column's own scale.

@@ -105,7 +105,7 @@ class Factor:
         scaled = residual * self.scale[:, None]
         size = float(np.abs(scaled).max(initial=0.0)) or 1.0
         solved = spotrs(self.factor, np.asfortranarray(scaled / size, dtype=np.float32), lower=1, overwrite_b=1)[0]
-        out = np.empty_like(residual)
+        out = np.empty(residual.shape)
         np.multiply(solved, size * self.scale[:, None], out=out)
         return out
 

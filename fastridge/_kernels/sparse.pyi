@@ -37,7 +37,7 @@ def normal(
     target: Array | None,
     b_v: Array,
     v: Array,
-    out: Array,
+    pairs: Array,
     a_t: Array,
     work: Array,
 ) -> None: ...

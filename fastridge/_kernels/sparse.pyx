@@ -9,36 +9,36 @@ from fastridge._kernels.types cimport index, pointer, real
 
 
 cdef inline double line_dot(
-    const real *data, const index *indices, Py_ssize_t size, const double *v
+    const real *data, const index *indices, Py_ssize_t size, const double *v, Py_ssize_t stride
 ) noexcept nogil:
-    """data @ v[indices]: four sums hide the latency of the gathers."""
+    """data @ v[indices * stride]: four sums hide the latency of the gathers."""
     cdef double s0 = 0, s1 = 0, s2 = 0, s3 = 0
     cdef Py_ssize_t e = 0
     while e + 4 <= size:
-        s0 += data[e] * v[indices[e]]
-        s1 += data[e + 1] * v[indices[e + 1]]
-        s2 += data[e + 2] * v[indices[e + 2]]
-        s3 += data[e + 3] * v[indices[e + 3]]
+        s0 += data[e] * v[indices[e] * stride]
+        s1 += data[e + 1] * v[indices[e + 1] * stride]
+        s2 += data[e + 2] * v[indices[e + 2] * stride]
+        s3 += data[e + 3] * v[indices[e + 3] * stride]
         e += 4
     while e < size:
-        s0 += data[e] * v[indices[e]]
+        s0 += data[e] * v[indices[e] * stride]
         e += 1
     return (s0 + s1) + (s2 + s3)
 
 
 cdef inline void line_add(
-    const real *data, const index *indices, Py_ssize_t size, double t, double *out
+    const real *data, const index *indices, Py_ssize_t size, double t, double *out, Py_ssize_t stride
 ) noexcept nogil:
-    """out[indices] += t * data"""
+    """out[indices * stride] += t * data"""
     cdef Py_ssize_t e
     for e in range(size):
-        out[indices[e]] += t * data[e]
+        out[indices[e] * stride] += t * data[e]
 
 
 cdef inline void line_dot_many(
-    const real *data, const index *indices, Py_ssize_t size, Py_ssize_t k, const double *v, double *t
+    const real *data, const index *indices, Py_ssize_t size, Py_ssize_t k, const double *v, Py_ssize_t stride, double *t
 ) noexcept nogil:
-    """t = data @ v[indices, :]"""
+    """t = data @ v[indices, :k], rows of v `stride` apart"""
     cdef Py_ssize_t e, l
     cdef const double *row
     cdef double x
@@ -46,21 +46,21 @@ cdef inline void line_dot_many(
         t[l] = 0
     for e in range(size):
         x = data[e]
-        row = v + indices[e] * k
+        row = v + indices[e] * stride
         for l in range(k):
             t[l] += x * row[l]
 
 
 cdef inline void line_add_many(
-    const real *data, const index *indices, Py_ssize_t size, Py_ssize_t k, const double *t, double *out
+    const real *data, const index *indices, Py_ssize_t size, Py_ssize_t k, const double *t, double *out, Py_ssize_t stride
 ) noexcept nogil:
-    """out[indices, :] += outer(data, t)"""
+    """out[indices, :k] += outer(data, t), rows of out `stride` apart"""
     cdef Py_ssize_t e, l
     cdef double *row
     cdef double x
     for e in range(size):
         x = data[e]
-        row = out + indices[e] * k
+        row = out + indices[e] * stride
         for l in range(k):
             row[l] += x * t[l]
 
@@ -85,9 +85,9 @@ def dot(
                 for l in range(k):
                     out[i, l] = 0
             elif k == 1:
-                out[i, 0] = line_dot(x + start, ix + start, size, &v[0, 0])
+                out[i, 0] = line_dot(x + start, ix + start, size, &v[0, 0], 1)
             else:
-                line_dot_many(x + start, ix + start, size, k, &v[0, 0], &out[i, 0])
+                line_dot_many(x + start, ix + start, size, k, &v[0, 0], k, &out[i, 0])
             for l in range(k):
                 out[i, l] -= b_v[l] * (1.0 if a is NULL else a[i])
 
@@ -113,52 +113,62 @@ def add(
             if size == 0:
                 continue
             if k == 1:
-                line_add(x + start, ix + start, size, t[i, 0], &out[0, 0])
+                line_add(x + start, ix + start, size, t[i, 0], &out[0, 0], 1)
             else:
-                line_add_many(x + start, ix + start, size, k, &t[i, 0], &out[0, 0])
+                line_add_many(x + start, ix + start, size, k, &t[i, 0], &out[0, 0], k)
 
 
 def normal(
     const real[::1] data, const index[::1] indices, const index[::1] indptr, Py_ssize_t lo, Py_ssize_t hi,
     const double[::1] line_shift, const double[::1] weights, const double[:, ::1] target, const double[::1] b_v,
-    const double[:, ::1] v, double[:, ::1] out, double[::1] a_t, double[::1] work,
+    const double[:, ::1] v, double[:, ::1] pairs, double[::1] a_t, double[::1] work,
 ):
-    """T = w[lo:hi] * (M[lo:hi] @ v - outer(a[lo:hi], b_v)) - target[lo:hi];  out += M[lo:hi].T @ T;  a_t += a[lo:hi] @ T
+    """T = w[lo:hi] * (M[lo:hi] @ v - outer(a[lo:hi], b_v)) - target[lo:hi];  pairs = [v, M[lo:hi].T @ T];  a_t += a[lo:hi] @ T
 
-    One pass over M: a line is read for its dot product and added back while it is in cache. `work` is (k,); target None: zero.
+    One pass over M: a line is read for its dot product and added back while it is in cache. An entry of v and the sum it
+    belongs to lie side by side in `pairs` (width, 2 k), so that they share a cache line: the loop is bound by such
+    misses, and half of them are gone. `work` is (k,); target None: zero.
     """
-    cdef Py_ssize_t i, l, start, size, k = v.shape[1]
+    cdef Py_ssize_t i, j, l, start, size, k = v.shape[1], stride = 2 * v.shape[1]
     cdef const double *a = pointer(line_shift)
     cdef const double *w = pointer(weights)
     cdef const real *x = NULL
     cdef const index *ix = NULL
+    cdef double *sums
     cdef double a_i, w_i, t
     cdef bint aimed = target is not None
+    if v.shape[0] == 0 or k == 0:
+        return
     if indices.shape[0]:
         x = &data[0]
         ix = &indices[0]
+    sums = &pairs[0, k]
     with nogil:
+        for j in range(v.shape[0]):
+            for l in range(k):
+                pairs[j, l] = v[j, l]
+                pairs[j, k + l] = 0
         for i in range(lo, hi):
             start = indptr[i]
             size = indptr[i + 1] - start
             a_i = 1.0 if a is NULL else a[i]
             w_i = 1.0 if w is NULL else w[i]
             if k == 1:
-                t = 0.0 if size == 0 else line_dot(x + start, ix + start, size, &v[0, 0])
+                t = 0.0 if size == 0 else line_dot(x + start, ix + start, size, &pairs[0, 0], 2)
                 t = w_i * (t - a_i * b_v[0])
                 if aimed:
                     t -= target[i, 0]
                 a_t[0] += a_i * t
                 if size:
-                    line_add(x + start, ix + start, size, t, &out[0, 0])
+                    line_add(x + start, ix + start, size, t, sums, 2)
                 continue
-            line_dot_many(x + start, ix + start, size, k, &v[0, 0], &work[0])
+            line_dot_many(x + start, ix + start, size, k, &pairs[0, 0], stride, &work[0])
             for l in range(k):
                 work[l] = w_i * (work[l] - a_i * b_v[l])
                 if aimed:
                     work[l] -= target[i, l]
                 a_t[l] += a_i * work[l]
-            line_add_many(x + start, ix + start, size, k, &work[0], &out[0, 0])
+            line_add_many(x + start, ix + start, size, k, &work[0], sums, stride)
 
 
 def gram(

@@ -1,0 +1,21 @@
+"""Fixtures that several test files use."""
+
+import pytest
+from threadpoolctl import threadpool_limits
+
+from fastridge import lines, parallel
+
+
+@pytest.fixture
+def small_pieces(monkeypatch):
+    """Cut work so small that tiny problems run in many lanes and blocks"""
+    monkeypatch.setattr(parallel, "LANE_BYTES", 64)
+    monkeypatch.setattr(lines, "BLOCK_BYTES", 256)
+    monkeypatch.setattr(lines, "PIECE_BYTES", 256)
+
+
+@pytest.fixture(scope="module")
+def one_blas_thread():
+    """Keep BLAS on one thread: thousands of tiny problems would otherwise wait for its threads on a busy machine"""
+    with threadpool_limits(1, user_api="blas"):
+        yield

@@ -1,0 +1,419 @@
+"""Each compiled loop against the NumPy line in its docstring: both precisions, both index types, ranges of lines, empty ones."""
+
+import inspect
+import sys
+from importlib import import_module
+from itertools import product
+
+import numpy as np
+import pytest
+import scipy.sparse as sp
+
+from fastridge._kernels import dense_base, descent, moments, sparse, vectors
+
+DTYPES = (np.float32, np.float64)
+INDEX_TYPES = (np.int32, np.int64)
+# (lines, width): one, fewer than a group or an unrolled step, just past, and empty.
+SIZES = ((1, 1), (3, 5), (9, 17), (21, 8), (5, 0), (0, 4))
+
+
+def levels():
+    """The dense modules that are built and that this processor can run"""
+    yield dense_base
+    for name, level in (("dense_v3", 3), ("dense_v4", 4)):
+        if dense_base.simd_level() >= level:
+            try:
+                yield import_module(f"fastridge._kernels.{name}")
+            except ImportError:  # built on x86-64 alone
+                continue
+
+
+LEVELS = list(levels())
+
+
+def level_name(module):
+    return module.__name__.rpartition(".")[2]
+
+
+class Lines:
+    """Random arguments for one matrix, all read-only"""
+
+    def __init__(self, n_lines, width, dtype, seed, *, share=0.5):
+        self.rng = np.random.default_rng(seed)
+        M = self.rng.standard_normal((n_lines, width)) * (self.rng.random((n_lines, width)) < share)
+        if n_lines > 2 and width > 2:
+            M[1], M[:, 2] = 0, 0
+        self.M = fixed(M.astype(dtype))
+        self.a, self.b = self.vector(n_lines), self.vector(width)
+        self.line_weights, self.cross_weights = fixed(self.vector(n_lines) ** 2), fixed(self.vector(width) ** 2)
+
+    def vector(self, *shape):
+        return fixed(self.rng.standard_normal(shape))
+
+    def csr(self, index_type):
+        """Arrays of the sparse storage: an entry of value zero is stored too"""
+        matrix = sp.csr_array(self.M)
+        if matrix.nnz:
+            matrix.data[0] = 0
+        self.M = fixed(matrix.toarray())
+        return tuple(fixed(x) for x in (matrix.data, matrix.indices.astype(index_type), matrix.indptr.astype(index_type)))
+
+    def lying_apart(self):
+        """M with every line contiguous and other numbers between the lines"""
+        n_lines, width = self.M.shape
+        large = np.full((max(1, 2 * n_lines), width + 3), 7, dtype=self.M.dtype)
+        large[: 2 * n_lines : 2, 1 : width + 1] = self.M
+        return fixed(large)[: 2 * n_lines : 2, 1 : width + 1]
+
+
+def fixed(x):
+    x.flags.writeable = False
+    return x
+
+
+def ranges(length):
+    return sorted({(0, length), (0, length // 2), (length // 3, length), (length, length)})
+
+
+def check(got, wanted):
+    np.testing.assert_allclose(got, wanted, rtol=1e-12, atol=1e-12)
+
+
+dense_cases = pytest.mark.parametrize(
+    ("module", "dtype", "size", "shifted"),
+    list(product(LEVELS, DTYPES, SIZES, ("not centred", "b", "a and b"))),
+    ids=lambda value: level_name(value) if inspect.ismodule(value) else None,
+)
+sparse_cases = pytest.mark.parametrize(("dtype", "index_type", "size"), list(product(DTYPES, INDEX_TYPES, SIZES)))
+
+
+def shifts(lines, shifted):
+    """The arguments a and b, and the matrix that they take off"""
+    a = lines.a if shifted == "a and b" else None
+    b = None if shifted == "not centred" else lines.b
+    off = 0 if b is None else np.outer(np.ones(len(lines.a)) if a is None else a, b)
+    return a, b, lines.M.astype(np.float64) - off
+
+
+@dense_cases
+def test_dense_dot(module, dtype, size, shifted):
+    lines = Lines(*size, dtype, 1)
+    a, b, A = shifts(lines, shifted)
+    v = lines.vector(size[1])
+    for lo, hi in ranges(size[0]):
+        out = np.full(size[0], 5.0)
+        module.dot(lines.lying_apart(), lo, hi, a, b, v, out)
+        wanted = np.full(size[0], 5.0)
+        wanted[lo:hi] = A[lo:hi] @ v
+        check(out, wanted)
+
+
+@dense_cases
+def test_dense_add(module, dtype, size, shifted):
+    lines = Lines(*size, dtype, 2)
+    a, b, A = shifts(lines, shifted)
+    t = lines.vector(size[0])
+    for lo, hi in ranges(size[1]):
+        out = np.full(size[1], 5.0)
+        module.add(lines.lying_apart(), lo, hi, a, b, t, out)
+        wanted = np.full(size[1], 5.0)
+        wanted[lo:hi] = A[:, lo:hi].T @ t
+        check(out, wanted)
+
+
+@pytest.mark.parametrize("extra", ["nothing", "weights", "target", "weights and target"])
+@dense_cases
+def test_dense_normal_along(module, dtype, size, shifted, extra):
+    lines = Lines(*size, dtype, 3)
+    a, b, A = shifts(lines, shifted)
+    v = lines.vector(size[1])
+    w = lines.line_weights if "weights" in extra else None
+    target = lines.vector(size[0]) if "target" in extra else None
+    for (lo, hi), n_together in product(ranges(size[0]), (1, 4, 6, 64)):
+        out = np.ones(size[1])
+        module.normal_along(lines.lying_apart(), lo, hi, a, b, w, target, v, out, n_together)
+        t = (1 if w is None else w[lo:hi]) * (A[lo:hi] @ v) - (0 if target is None else target[lo:hi])
+        check(out, 1 + A[lo:hi].T @ t)
+
+
+@pytest.mark.parametrize("extra", ["nothing", "weights", "target", "weights and target"])
+@dense_cases
+def test_dense_normal_across(module, dtype, size, shifted, extra):
+    lines = Lines(*size, dtype, 4)
+    a, b, A = shifts(lines, shifted)
+    v = lines.vector(size[0])
+    w = lines.cross_weights if "weights" in extra else None
+    target = lines.vector(size[1]) if "target" in extra else None
+    for (lo, hi), piece in product(ranges(size[1]), (1, 5, 64)):
+        out = np.ones(size[0])
+        module.normal_across(lines.lying_apart(), lo, hi, a, b, w, target, v, out, np.empty(piece))
+        t = (1 if w is None else w[lo:hi]) * (A[:, lo:hi].T @ v) - (0 if target is None else target[lo:hi])
+        check(out, 1 + A[:, lo:hi] @ t)
+
+
+@pytest.mark.parametrize("n_together", [0, 65])
+def test_dense_normal_along_refuses_more_lines_than_it_has_room_for(n_together):
+    with pytest.raises(ValueError, match="n_together"):
+        dense_base.normal_along(np.ones((2, 2)), 0, 2, None, None, None, None, np.ones(2), np.zeros(2), n_together)
+
+
+@pytest.mark.parametrize("scaled", [False, True])
+@dense_cases
+def test_dense_fill(module, dtype, size, shifted, scaled):
+    lines = Lines(*size, dtype, 5)
+    a, b, A = shifts(lines, shifted)
+    s, c = (lines.line_weights, lines.cross_weights) if scaled else (None, None)
+    wanted = np.outer(s, c) * A if scaled else A
+    for (i_lo, i_hi), (j_lo, j_hi) in product(ranges(size[0]), ranges(size[1])):
+        out = np.full((i_hi - i_lo, j_hi - j_lo), np.nan)
+        module.fill(lines.lying_apart(), i_lo, i_hi, j_lo, j_hi, a, b, s, c, out)
+        check(out, wanted[i_lo:i_hi, j_lo:j_hi])
+
+
+@pytest.mark.parametrize("k", [1, 3])
+@pytest.mark.parametrize("shifted", [False, True])
+@sparse_cases
+def test_sparse_dot(dtype, index_type, size, shifted, k):
+    lines = Lines(*size, dtype, 6)
+    arrays = lines.csr(index_type)
+    v, b_v = lines.vector(size[1], k), lines.vector(k)
+    a = lines.a if shifted else None
+    for lo, hi in ranges(size[0]):
+        out = np.full((size[0], k), 5.0)
+        sparse.dot(*arrays, lo, hi, a, b_v, v, out)
+        wanted = np.full((size[0], k), 5.0)
+        wanted[lo:hi] = (lines.M @ v - np.outer(lines.a if shifted else np.ones(size[0]), b_v))[lo:hi]
+        check(out, wanted)
+
+
+@pytest.mark.parametrize("k", [1, 3])
+@pytest.mark.parametrize("shifted", [False, True])
+@sparse_cases
+def test_sparse_add(dtype, index_type, size, shifted, k):
+    lines = Lines(*size, dtype, 7)
+    arrays = lines.csr(index_type)
+    t, a = lines.vector(size[0], k), lines.a if shifted else np.ones(size[0])
+    for lo, hi in ranges(size[0]):
+        out, a_t = np.ones((size[1], k)), np.ones(k)
+        sparse.add(*arrays, lo, hi, a if shifted else None, t, out, a_t)
+        check(out, 1 + lines.M[lo:hi].T @ t[lo:hi])
+        check(a_t, 1 + a[lo:hi] @ t[lo:hi])
+
+
+@pytest.mark.parametrize("k", [1, 3])
+@pytest.mark.parametrize("extra", ["nothing", "shift", "shift, weights and target"])
+@sparse_cases
+def test_sparse_normal(dtype, index_type, size, extra, k):
+    lines = Lines(*size, dtype, 8)
+    arrays = lines.csr(index_type)
+    v, b_v = lines.vector(size[1], k), lines.vector(k)
+    a = lines.a if "shift" in extra else None
+    w = lines.line_weights if "weights" in extra else None
+    target = lines.vector(size[0], k) if "target" in extra else None
+    ones = np.ones(size[0])
+    for lo, hi in ranges(size[0]):
+        out, a_t = np.ones((size[1], k)), np.ones(k)
+        sparse.normal(*arrays, lo, hi, a, w, target, b_v, v, out, a_t, np.empty(k))
+        t = lines.M @ v - np.outer(ones if a is None else a, b_v)
+        t = t * (ones if w is None else w)[:, None] - (0 if target is None else target)
+        check(out, 1 + lines.M[lo:hi].T @ t[lo:hi])
+        check(a_t, 1 + (ones if a is None else a)[lo:hi] @ t[lo:hi])
+
+
+@pytest.mark.parametrize("weighted", [False, True])
+@sparse_cases
+def test_sparse_gram(dtype, index_type, size, weighted):
+    lines = Lines(*size, dtype, 9)
+    arrays = lines.csr(index_type)
+    w = lines.line_weights if weighted else None
+    for lo, hi in ranges(size[0]):
+        out = np.ones((size[1], size[1]))
+        sparse.gram(*arrays, lo, hi, w, out)
+        M = lines.M[lo:hi].astype(np.float64)
+        check(out, 1 + np.triu(M.T @ (M * (1 if w is None else w[lo:hi, None]))))
+
+
+@pytest.mark.parametrize("index_type", INDEX_TYPES)
+@pytest.mark.parametrize(
+    ("indices", "indptr", "flaw"),
+    [
+        ([0, 2, 1], [0, 2, 2, 3], 0),
+        ([], [0, 0], 0),
+        ([0, 1, 9], [0, 1, 2], 0),  # entries past the end of the last line do not count
+        ([2, 0, 1], [0, 2, 3], 1),
+        ([1, 1], [0, 2], 1),
+        ([0, 3], [0, 2], 2),
+        ([-1, 0], [0, 2], 2),
+        ([0, 1], [1, 2], 3),
+        ([0, 1], [0, 3], 3),
+        ([0, 1, 2], [0, 3, 1, 3], 3),
+        ([0, 1, 2], [0, 9, 3], 3),
+        ([0, 1, 2], [0, -5, 3], 3),
+    ],
+)
+def test_sparse_check_lines(indices, indptr, flaw, index_type):
+    assert sparse.check_lines(fixed(np.array(indices, index_type)), fixed(np.array(indptr, index_type)), 3) == flaw
+
+
+@pytest.mark.parametrize("weighted", [False, True])
+@pytest.mark.parametrize(("dtype", "size"), list(product(DTYPES, SIZES)))
+def test_moments_dense(dtype, size, weighted):
+    lines = Lines(*size, dtype, 10)
+    n_lines, width = size
+    for lo, hi in ranges(n_lines):
+        d = lines.M[lo:hi] - lines.b
+        w = lines.line_weights[lo:hi] if weighted else np.ones(hi - lo)
+        out = np.ones((3, width))
+        if width:
+            moments.dense_across(lines.lying_apart(), lo, hi, lines.line_weights if weighted else None, lines.b, out)
+        check(out, 1 + np.stack([w @ d, w @ d**2, np.full(width, w.sum())]))
+
+        d = lines.M[lo:hi] - lines.a[lo:hi, None]
+        w = lines.cross_weights if weighted else np.ones(width)
+        out = np.zeros((3, n_lines))
+        moments.dense_along(lines.lying_apart(), lo, hi, lines.cross_weights if weighted else None, lines.a, out)
+        wanted = np.zeros((3, n_lines))
+        wanted[:, lo:hi] = np.stack([d @ w, d**2 @ w, np.full(hi - lo, w.sum())])
+        check(out, wanted)
+
+
+@pytest.mark.parametrize("weighted", [False, True])
+@sparse_cases
+def test_moments_sparse(dtype, index_type, size, weighted):
+    lines = Lines(*size, dtype, 11)
+    arrays = lines.csr(index_type)
+    n_lines, width = size
+    stored = sp.csr_array((np.ones(len(arrays[0])), *arrays[1:]), shape=size).toarray()
+    for lo, hi in ranges(n_lines):
+        d = (lines.M - lines.b)[lo:hi] * stored[lo:hi]
+        w = lines.line_weights[lo:hi] if weighted else np.ones(hi - lo)
+        out = np.ones((width, 3))
+        moments.sparse_across(*arrays, lo, hi, lines.line_weights if weighted else None, lines.b, out)
+        check(out, 1 + np.stack([w @ d, w @ d**2, w @ stored[lo:hi]], axis=1))
+
+        d = (lines.M - lines.a[:, None])[lo:hi] * stored[lo:hi]
+        w = lines.cross_weights if weighted else np.ones(width)
+        out, wanted = np.zeros((n_lines, 3)), np.zeros((n_lines, 3))
+        moments.sparse_along(*arrays, lo, hi, lines.cross_weights if weighted else None, lines.a, out)
+        wanted[lo:hi] = np.stack([d @ w, d**2 @ w, stored[lo:hi] @ w], axis=1)
+        check(out, wanted)
+
+
+def test_moments_keep_the_digits_that_the_centre_brings():
+    X = 1e9 + np.arange(40.0).reshape(10, 4)
+    out = np.zeros((3, 4))
+    moments.dense_across(X, 0, 10, None, np.full(4, 1e9), out)
+    assert (out[1] == ((X - 1e9) ** 2).sum(axis=0)).all()
+
+
+@pytest.mark.parametrize("k", [1, 4])
+@pytest.mark.parametrize("n", [0, 1, 3, 4, 11])
+def test_vectors(n, k):
+    rng = np.random.default_rng(12)
+    x, y, p, q = (rng.standard_normal((n, k)) for _ in range(4))
+    gamma, b, out = fixed(rng.standard_normal(k)), fixed(rng.standard_normal(n)), np.full(k, 3.0)
+    vectors.dots(fixed(x.copy()), fixed(y.copy()), out)
+    check(out, (x * y).sum(axis=0))
+    vectors.weighted_sums(b, fixed(x.copy()), out)
+    check(out, b @ x)
+    x_new, r_new = x.copy(), y.copy()
+    vectors.step(x_new, r_new, fixed(p), fixed(q), gamma)
+    check(x_new, x + gamma * p)
+    check(r_new, y - gamma * q)
+    p_new = p.copy()
+    vectors.direction(p_new, fixed(x.copy()), gamma)
+    check(p_new, x + gamma * p)
+
+
+def swept(B, linear, penalty, z, residual, backward):
+    """One sweep in plain NumPy: z and rho = rho0 - B z after it, and twice the decrease of the objective"""
+    z, residual, decrease = z.copy(), residual.copy(), 0.0
+    order = range(B.shape[1])
+    for j in reversed(order) if backward else order:
+        curvature = B[:, j] @ B[:, j] + penalty
+        if curvature > 0:
+            delta = (linear[j] + B[:, j] @ residual - penalty * z[j]) / curvature
+            z[j] += delta
+            residual -= delta * B[:, j]
+            decrease += delta**2 * curvature
+    return z, residual, decrease
+
+
+@pytest.mark.parametrize("backward", [False, True])
+@pytest.mark.parametrize("terms", ["nothing", "shift", "both shifts, scale and weights"])
+@pytest.mark.parametrize(("dtype", "index_type"), list(product(DTYPES, INDEX_TYPES)))
+def test_descent_sweeps_over_lines(dtype, index_type, terms, backward):
+    n_lines, width, penalty = 9, 14, 0.3
+    lines = Lines(n_lines, width, dtype, 13)
+    arrays = lines.csr(index_type)
+    a = lines.a if "both" in terms else None
+    b = None if terms == "nothing" else lines.b
+    s = fixed(np.sqrt(lines.line_weights)) if "scale" in terms else None
+    w = lines.cross_weights if "weights" in terms else None
+    off = 0 if b is None else np.outer(np.ones(n_lines) if a is None else a, b)
+    r = np.ones(width) if w is None else np.sqrt(w)
+    B = ((lines.M - off) * r * (1 if s is None else s[:, None])).T
+    sq_norms = fixed((B**2).sum(axis=0))
+    z, rho, linear = lines.vector(n_lines), lines.vector(width), lines.vector(n_lines)
+    z_wanted, rho_wanted, decrease = swept(B, linear, penalty, z, rho, backward)
+
+    got, tau = z.copy(), r * rho
+    found = descent.sweep_dense(lines.lying_apart(), a, b, s, w, sq_norms, linear, penalty, got, tau, backward)
+    check(got, z_wanted)
+    check(tau, r * rho_wanted)
+    check(found, decrease)
+
+    # tau = u + kappa (w o b)
+    w_b = None if b is None else b * r**2
+    h, eta = (None, 0.0) if b is None else (fixed(lines.M @ w_b), float(b @ w_b))
+    got, u = z.copy(), r * rho
+    state = np.array([0.0, 0.0 if b is None else b @ u])
+    found = descent.sweep_sparse(*arrays, a, s, w, h, eta, sq_norms, linear, penalty, got, u, state, backward)
+    tau = u if b is None else u + state[0] * w_b
+    check(got, z_wanted)
+    check(tau, r * rho_wanted)
+    check(found, decrease)
+    if b is not None:
+        check(state[1], b @ tau)
+
+
+@pytest.mark.parametrize("backward", [False, True])
+def test_descent_sweep_over_a_gram_matrix(backward):
+    rng = np.random.default_rng(14)
+    B, z, rho, linear = rng.standard_normal((8, 5)), *(rng.standard_normal(m) for m in (5, 8, 5))
+    z_wanted, rho_wanted, decrease = swept(B, linear, 0.7, z, rho, backward)
+    gradient = B.T @ rho + linear - 0.7 * z
+    found = descent.sweep_gram(fixed(B.T @ B), 0.7, z, gradient, backward)
+    check(z, z_wanted)
+    check(gradient, B.T @ rho_wanted + linear - 0.7 * z_wanted)
+    check(found, decrease)
+
+
+@pytest.mark.parametrize("backward", [False, True])
+def test_descent_leaves_empty_lines_alone_without_a_penalty(backward):
+    M = np.array([[1.0, 2.0], [0.0, 0.0]])
+    sq_norms, z, tau = np.array([5.0, 0.0]), np.array([0.0, 4.0]), np.array([1.0, 1.0])
+    descent.sweep_dense(M, None, None, None, None, sq_norms, np.zeros(2), 0.0, z, tau, backward)
+    check(z, [0.6, 4.0])
+    z, u, matrix = np.array([0.0, 4.0]), np.array([1.0, 1.0]), sp.csr_array(M)
+    descent.sweep_sparse(
+        matrix.data, matrix.indices, matrix.indptr, None, None, None, None, 0.0, sq_norms, np.zeros(2), 0.0, z, u,
+        np.zeros(2), backward,
+    )
+    check(z, [0.6, 4.0])
+    z = np.array([0.0, 4.0])
+    descent.sweep_gram(M @ M.T, 0.0, z, np.array([3.0, 0.0]), backward)
+    check(z, [0.6, 4.0])
+
+
+def test_every_kernel_is_tested_here():
+    text = inspect.getsource(sys.modules[__name__])
+    for module, name_here in ((sparse, "sparse"), (moments, "moments"), (vectors, "vectors"), (descent, "descent")):
+        for name in _functions(module):
+            assert f"{name_here}.{name}(" in text
+    for module in LEVELS:
+        assert _functions(module) - {"simd_level"} == {"dot", "add", "normal_along", "normal_across", "fill"}
+
+
+def _functions(module):
+    return {name for name in dir(module) if not name.startswith("_") and callable(getattr(module, name))}

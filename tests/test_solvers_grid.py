@@ -1,0 +1,133 @@
+"""Every solver on every storage, shape and setting: the answer is within tol and within what the solver claims.
+
+Each solver sees the full product of the settings; they are dealt out over the storages and shapes, so that it sees every
+storage with every shape too, and the pairs of settings and places many times over.
+"""
+
+import random
+from functools import cache
+from itertools import combinations, product
+
+import numpy as np
+import pytest
+from helpers import STORAGES, Exact, make_weights, make_X, make_y
+
+from fastridge import Status, ridge
+
+pytestmark = pytest.mark.usefixtures("one_blas_thread")
+
+SOLVERS = ("cholesky", "svd", "cg", "cd", "auto")
+SHAPES = {"tall": (60, 7), "square": (20, 20), "wide": (12, 40), "n=1": (1, 6), "p=1": (30, 1)}
+DTYPES = ("float64", "float32")
+INTERCEPTS = (True, False)
+WEIGHTS = ("no weights", "weights", "weights with zeros")
+ALPHAS = (1e-6, 1.0, 1e6, "per target")
+TARGETS = ("1-D", "1 column", "3 columns")
+TOLS = (1e-4, 1e-6, 1e-9)
+CUTS = ("whole", "small pieces")
+
+PLACES = tuple(product(STORAGES, SHAPES))
+SETTINGS = tuple(product(DTYPES, INTERCEPTS, WEIGHTS, ALPHAS, TARGETS, TOLS, CUTS))
+
+
+def deal():
+    """Yield (solver, storage, shape, *settings)"""
+    for solver in SOLVERS:
+        settings = list(SETTINGS)
+        random.Random(solver).shuffle(settings)
+        for i, setting in enumerate(settings):
+            yield solver, *PLACES[i % len(PLACES)], *setting
+
+
+@cache
+def case(shape, dtype, intercept, weights, alpha, targets):
+    """Return X (dense), y, sample_weight, alpha as it is passed, and the exact solution"""
+    n, p = SHAPES[shape]
+    X = make_X(n, p, seed=n + 100 * p, dtype=dtype)
+    k = {"1-D": 0, "1 column": 1, "3 columns": 3}[targets]
+    y = make_y(X, seed=3, n_targets=k)
+    s = None if weights == "no weights" else make_weights(n, seed=5, zeros=weights == "weights with zeros")
+    if alpha == "per target":
+        alpha = np.array([1e-3, 1.0, 1e3])[: max(1, k)]
+    return X, y, s, alpha, Exact(X, y, alpha, s, intercept)
+
+
+def may_stall(solver, shape, weights, alpha, tol):
+    """Whether rounding may honestly keep a solver from tol: sweeps over a singular Gram matrix with next to no penalty"""
+    return (solver, shape, weights, alpha, tol) == ("cd", "square", "weights with zeros", 1e-6, 1e-9)
+
+
+def check(solution, exact, tol, targets, may_stall=False):
+    """Judge an answer from outside, and what the report claims about it"""
+    report, error, slack = solution.report, exact.error(solution.coef).max(), exact.rounding.max()
+    if may_stall and report.status is Status.STALLED:
+        assert tol < report.error < 1e-6
+    else:
+        assert report.status is Status.CONVERGED
+        assert report.error <= tol
+        assert error <= tol + slack
+    assert error <= report.error_bound + slack
+    assert error <= 3 * report.error + slack
+    k, p = exact.coef.shape
+    assert solution.coef.shape == ((p,) if targets == "1-D" else (k, p))
+    assert np.shape(solution.intercept) == (() if targets == "1-D" else (k,))
+    assert report.n_iter.shape == (k,)
+    w = np.atleast_2d(solution.coef).T
+    best = exact.y_mean - exact.x_mean @ w
+    scale = np.abs(exact.y_mean) + np.abs(exact.x_mean) @ np.abs(w)
+    assert (np.abs(solution.intercept - best) <= 1e-14 * scale).all()
+
+
+@pytest.mark.parametrize(
+    ("solver", "storage", "shape", "dtype", "intercept", "weights", "alpha", "targets", "tol", "cut"), list(deal())
+)
+def test_grid(solver, storage, shape, dtype, intercept, weights, alpha, targets, tol, cut, request):
+    if cut == "small pieces":
+        request.getfixturevalue("small_pieces")
+    X, y, s, penalty, exact = case(shape, dtype, intercept, weights, alpha, targets)
+    solution = ridge(
+        STORAGES[storage](X), y, penalty, sample_weight=s, fit_intercept=intercept, solver=solver, tol=tol, n_threads=2
+    )
+    if solver != "auto":
+        assert solution.report.solver == solver
+    check(solution, exact, tol, targets, may_stall(solver, shape, weights, alpha, tol))
+
+
+@pytest.mark.parametrize("intercept", INTERCEPTS)
+@pytest.mark.parametrize("storage", ["C", "F", "csr_array", "csc_array int64"])
+@pytest.mark.parametrize(("n", "p"), [(40_000, 40), (40, 40_000), (2500, 300)])
+@pytest.mark.parametrize("solver", SOLVERS)
+def test_sizes_that_run_in_lanes_and_blocks(solver, n, p, storage, intercept):
+    X, y, s, exact = large_case(n, p, intercept)
+    solution = ridge(STORAGES[storage](X), y, 2.0, sample_weight=s, fit_intercept=intercept, solver=solver, n_threads=2)
+    check(solution, exact, 1e-6, "1-D")
+
+
+@cache
+def large_case(n, p, intercept):
+    X = make_X(n, p, seed=17, share=0.3, dtype=np.float32)
+    y, s = make_y(X, seed=18), make_weights(n, seed=19)
+    return X, y, s, Exact(X, y, 2.0, s, intercept, number=np.float64)
+
+
+@pytest.mark.parametrize(
+    ("storage", "dtype"),
+    [
+        *product(("C", "both apart"), ("int8", "int64", "uint16", "bool", "float16", ">f8", "longdouble")),
+        *product(("csr_array", "coo_matrix"), ("int8", "int64", "uint16", "bool")),
+    ],
+)
+@pytest.mark.parametrize("solver", SOLVERS)
+def test_other_numbers_become_float64(solver, storage, dtype):
+    rng = np.random.default_rng(2)
+    X = rng.integers(0, 5, (50, 6)).astype(dtype)
+    y = rng.integers(0, 100, 50)
+    check(ridge(STORAGES[storage](X), y, 0.5, solver=solver), Exact(X, y, 0.5), 1e-6, "1-D")
+
+
+def test_the_grid_shows_each_solver_every_pair_of_values():
+    values = (STORAGES, SHAPES, DTYPES, INTERCEPTS, WEIGHTS, ALPHAS, TARGETS, TOLS, CUTS)
+    for solver in SOLVERS:
+        rows = [row[1:] for row in deal() if row[0] == solver]
+        for i, j in combinations(range(len(values)), 2):
+            assert {(row[i], row[j]) for row in rows} == set(product(values[i], values[j]))
