@@ -84,10 +84,7 @@ class Design:
         else:
             assert isinstance(self.lines, DenseLines)
             M = np.ascontiguousarray(self.lines.M.T)
-            a, b = self.lines.line_shift, self.lines.cross_shift
-            if b is not None and a is None:
-                a = np.ones(self.lines.shape[0])
-            lines = DenseLines(M, self.lines.n_threads).with_terms(b, a, self.lines.sq_cross_scale, self.lines.sq_line_scale)
+            lines = DenseLines(M, self.lines.n_threads).with_terms(*self.lines.terms_of_transposed())
             size = M.nbytes
         design = Design(lines, along, self.extra_bytes + size)
         design._sq_norms = self._sq_norms
@@ -99,7 +96,7 @@ def centred_design(X: Matrix, weights: Vector | None, fit_intercept: bool, n_thr
 
     Parameters
     ----------
-    X : (n, p) array with contiguous rows or columns, or csr_array or csc_array with ascending indices; float32 or float64
+    X : (n, p) array with contiguous rows or columns, or csr_array or csc_array without repeated entries; float32 or float64
     weights : (n,) float64 or None
         Sample weights, not all zero.
 

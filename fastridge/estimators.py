@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any, Self
 
 import numpy as np
@@ -17,7 +19,7 @@ from fastridge.solution import FitReport, Status
 
 ADVICE = {
     Status.MAX_ITER: 'raise max_iter, loosen tol, or use solver="auto"',
-    Status.STALLED: 'rounding errors are in the way: raise alpha, rescale columns, or use solver="svd"',
+    Status.STALLED: 'rounding errors are in the way: pass X as float64, raise alpha, rescale columns, or use solver="svd"',
 }
 
 
@@ -51,7 +53,7 @@ class Ridge(MultiOutputMixin, RegressorMixin, BaseEstimator):  # type: ignore[mi
     Attributes
     ----------
     coef_ : (n_features,) or (n_targets, n_features)
-        float32 where X is float32 (computed in float64), else float64.
+        One row where y is 1-D or has one column. float32 where X is float32 (computed in float64), else float64.
     intercept_ : float or (n_targets,)
         0.0 without an intercept.
     n_iter_ : (n_targets,) int array or None
@@ -132,27 +134,28 @@ class Ridge(MultiOutputMixin, RegressorMixin, BaseEstimator):  # type: ignore[mi
             If solver="cholesky" meets a matrix that is not positive definite.
         """
         validation.check_options(self.solver, self.tol, self.max_iter, self.n_threads)
-        # Entries that are not finite show in the column sums, without another pass over X.
-        X, y = validate_data(
-            self,
-            X,
-            y,
-            accept_sparse=("csr", "csc"),
-            dtype=(np.float64, np.float32),
-            ensure_all_finite=False,
-            multi_output=True,
-            y_numeric=True,
-        )
-        X = validation.check_X(X)
-        y = validation.check_y(y, X.shape[0])
-        weights = validation.check_sample_weight(sample_weight, X.shape[0])
-        penalty = validation.check_alpha(self.alpha, 1 if y.ndim == 1 else y.shape[1])
-        solution = solve_checked(
-            X, y, penalty, weights, self.fit_intercept, self.solver, self.tol, self.max_iter, self.n_threads, self.verbose
-        )
+        with _unchanged_on_failure(self):
+            # Entries that are not finite show in the column sums, without another pass over X.
+            X, y = validate_data(
+                self,
+                X,
+                y,
+                accept_sparse=("csr", "csc"),
+                dtype=(np.float64, np.float32),
+                ensure_all_finite=False,
+                multi_output=True,
+                y_numeric=True,
+            )
+            X = validation.check_X(X)
+            y = validation.check_y(y, X.shape[0])
+            weights = validation.check_sample_weight(sample_weight, X.shape[0])
+            penalty = validation.check_alpha(self.alpha, 1 if y.ndim == 1 else y.shape[1])
+            options = (self.solver, self.tol, self.max_iter, self.n_threads, self.verbose)
+            solution = solve_checked(X, y, penalty, weights, self.fit_intercept, *options, X.dtype)
         report = solution.report
-        self.coef_ = solution.coef.astype(X.dtype, copy=False)
-        self.intercept_ = _intercept(solution.intercept, X.dtype) if self.fit_intercept else 0.0
+        # scikit-learn's shapes: one column of y gives one row of coefficients, but an array of intercepts.
+        self.coef_ = solution.coef.ravel() if len(penalty) == 1 else solution.coef
+        self.intercept_ = solution.intercept if self.fit_intercept else 0.0
         self.n_iter_ = report.n_iter if report.solver in ("cg", "cd") else None
         self.solver_ = report.solver
         self.report_ = report
@@ -183,8 +186,16 @@ class Ridge(MultiOutputMixin, RegressorMixin, BaseEstimator):  # type: ignore[mi
         return tags
 
 
-def _intercept(value: Any, dtype: Any) -> Any:
-    return dtype.type(value) if np.ndim(value) == 0 else value.astype(dtype, copy=False)
+@contextmanager
+def _unchanged_on_failure(estimator: BaseEstimator) -> Iterator[None]:
+    """Put back the attributes that validation has changed where what follows raises"""
+    before = dict(vars(estimator))
+    try:
+        yield
+    except BaseException:
+        vars(estimator).clear()
+        vars(estimator).update(before)
+        raise
 
 
 def _warn_unless_converged(report: FitReport, tol: float) -> None:

@@ -90,7 +90,7 @@ def ridge(
     y = validation.check_y(y, X.shape[0])
     weights = validation.check_sample_weight(sample_weight, X.shape[0])
     penalty = validation.check_alpha(alpha, 1 if y.ndim == 1 else y.shape[1])
-    return solve_checked(X, y, penalty, weights, fit_intercept, solver, tol, max_iter, n_threads, verbose)
+    return solve_checked(X, y, penalty, weights, fit_intercept, solver, tol, max_iter, n_threads, verbose, np.float64)
 
 
 def solve_checked(
@@ -104,8 +104,9 @@ def solve_checked(
     max_iter: int | None,
     n_threads: int | None,
     verbose: bool,
+    dtype: Any,
 ) -> Solution:
-    """Solve for arrays that have passed `validation`"""
+    """Solve for arrays that have passed `validation`; the coefficients are rounded to `dtype`, and the report is about those"""
     begin = time.perf_counter()
     problem = make_problem(X, y, penalty, weights, fit_intercept, n_threads)
     chosen = planner.plan(problem, solver)
@@ -113,13 +114,15 @@ def solve_checked(
         print(chosen, file=sys.stderr)
     settings = Settings(tol, max_iter, on_step=_print_step if verbose else None)
     answer, ran, reason = planner.run(problem, chosen, settings)
-    error, bound = float(answer.error.max()), float(answer.error_bound.max())
+    w = answer.w.astype(dtype)
+    lost, lost_bound = problem.rounding_loss(answer.w, w.astype(np.float64), answer.sq_size)
+    error, bound = float((answer.error + lost).max()), float((answer.error_bound + lost_bound).max())
     if penalty.min() == 0:
         status = Status.UNCERTIFIED
     elif error <= tol:
         status = Status.CONVERGED
     else:
-        status = Status.STALLED if answer.stalled else Status.MAX_ITER
+        status = Status.STALLED if answer.stalled or answer.error.max() <= tol else Status.MAX_ITER
     report = FitReport(
         solver=ran,
         reason=reason,
@@ -132,10 +135,10 @@ def solve_checked(
         extra_bytes=problem.design.extra_bytes + problem.target.nbytes + answer.workspace_bytes,
         history=answer.history,
     )
-    intercept = problem.intercept(answer.w) if fit_intercept else np.zeros(len(penalty))
+    intercept = problem.intercept(w.astype(np.float64)).astype(dtype) if fit_intercept else np.zeros(len(penalty), dtype)
     if y.ndim == 1:
-        return Solution(np.ascontiguousarray(answer.w[:, 0]), float(intercept[0]), report)
-    return Solution(np.ascontiguousarray(answer.w.T), intercept, report)
+        return Solution(np.ascontiguousarray(w[:, 0]), intercept[0], report)
+    return Solution(np.ascontiguousarray(w.T), intercept, report)
 
 
 def make_problem(

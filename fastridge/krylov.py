@@ -1,8 +1,8 @@
 """Conjugate gradients for several right-hand sides at once, and what their coefficients tell about the error.
 
 For H x = b, CG's step lengths give the decrease of the squared error exactly: e_k^2 - e_{k+1}^2 = gamma_k r_k'z_k in the
-H-norm. A sum of the next few decreases is a lower bound of e_k^2 (Gauss quadrature), and the ratio of error to decrease over the
-last four orders of magnitude scales the latest decrease to an estimate of the error that is left.
+H-norm. A sum of the next few decreases is a lower bound of e_k^2 (Gauss quadrature), and the largest ratio of error to decrease
+over the last four orders of magnitude scales the latest decreases to an estimate of the error that is left.
 
 References
 ----------
@@ -26,13 +26,13 @@ WINDOW = 1e4
 """The ratio of error to decrease is taken over the steps in which the squared error fell by this factor."""
 SAFETY = 2.0
 """The estimate of the squared error is multiplied by this before it is believed."""
+TOGETHER, TOGETHER_SHARE = 2, 8
+"""Decreases are taken in sums of so many steps, or an eighth of those done: where rounding makes CG meet large eigenvalues again,
+some steps gain nothing."""
 FIRST_ESTIMATE = 3
-"""Steps from zero before the first estimate: with fewer there is no ratio to speak of."""
-TRUSTED_SHARE = 4
-TRUSTED_START = 16
+"""Steps before the first estimate: with fewer there is no ratio to speak of."""
+TRUSTED_SHARE, TRUSTED_START = 4, 16
 """Only the bound is believed past a fourth of the steps that end CG in exact arithmetic, less these."""
-FIRST_RATIO = 5.0
-"""Of squared error to decrease, taken for the first steps of a restart, which only looks for what the run before it missed."""
 
 
 class EnergyEstimate:
@@ -44,17 +44,13 @@ class EnergyEstimate:
         r'z of the first iterate.
     smallest : (k,) float64
         Lower bounds of the smallest eigenvalue of the preconditioned matrix; 0 where there is none.
-    restart : bool
-        Whether an estimate is wanted from the first step on.
     """
 
-    def __init__(self, sq_residual: Vector, smallest: Vector, restart: bool) -> None:
-        self.restart = restart
+    def __init__(self, sq_residual: Vector, smallest: Vector) -> None:
         self.smallest = smallest
         with np.errstate(divide="ignore"):
             self.radau = np.where(smallest > 0, 1.0 / smallest, np.inf)
         self.n_steps = 0
-        self._decreases = np.empty((16, len(smallest)))
         self._sums = np.empty((16, len(smallest)))
         self.sq_error = np.full(len(smallest), np.inf)
         self.sq_bound = self.radau * sq_residual
@@ -62,29 +58,36 @@ class EnergyEstimate:
     def update(self, gamma: Vector, sq_old: Vector, sq_new: Vector) -> None:
         """Take the step of length `gamma` from r'z = `sq_old` to `sq_new`"""
         k = self.n_steps
-        if k == len(self._decreases):
-            self._decreases = np.concatenate([self._decreases, np.empty_like(self._decreases)])
+        if k == len(self._sums):
             self._sums = np.concatenate([self._sums, np.empty_like(self._sums)])
         decrease = gamma * sq_old
-        self._decreases[k] = decrease
         self._sums[k] = 0.0
         self._sums[: k + 1] += decrease
         self.n_steps = k + 1
+        if k + 1 >= FIRST_ESTIMATE:
+            self.sq_error = self._estimate()
         with np.errstate(divide="ignore", invalid="ignore"):
-            if k + 1 >= FIRST_ESTIMATE:
-                ratios = self._sums[:k] / self._decreases[:k]
-                # Steps from the last one whose error was WINDOW times today's; all where there is none.
-                first = k - 1 - np.argmax((self._sums[:k] >= WINDOW * decrease)[::-1], axis=0)
-                first[~(self._sums[0] >= WINDOW * decrease)] = 0
-                inside = np.arange(k)[:, None] >= first
-                self.sq_error = SAFETY * np.where(inside, ratios, 1.0).max(axis=0) * decrease
-            elif self.restart:
-                self.sq_error = SAFETY * FIRST_RATIO * decrease
             rest = self.radau - gamma
             self.radau = np.where(np.isfinite(self.radau), rest / (self.smallest * rest + sq_new / sq_old), 1 / self.smallest)
             self.radau = np.where(self.radau > 0, self.radau, 1 / self.smallest)
             self.sq_bound = np.where(sq_new > 0, self.radau * sq_new, 0.0)
         self.sq_error = np.where(sq_new > 0, np.minimum(self.sq_error, self.sq_bound), 0.0)
+
+    def _estimate(self) -> Vector:
+        """Squared error of the iterate a few steps ago, which that of the latest does not exceed"""
+        sums = self._sums[: self.n_steps]
+        together = max(TOGETHER, self.n_steps // TOGETHER_SHARE)
+        latest = sums[-together]
+        past = sums[:-together]
+        ahead = past - sums[together:]  # what `together` steps gained, from every earlier iterate on
+        with np.errstate(divide="ignore", invalid="ignore"):
+            ratios = np.where(ahead > 0, past / ahead, 1.0)
+        # Iterates from the last one whose error was WINDOW times today's on; all where there is none.
+        large = past >= WINDOW * latest
+        first = np.where(large.any(axis=0), len(large) - 1 - np.argmax(large[::-1], axis=0), 0)
+        inside = np.arange(len(ratios))[:, None] >= first
+        estimate: Vector = SAFETY * latest * np.where(inside, ratios, 1.0).max(axis=0)
+        return estimate
 
     @property
     def total(self) -> Vector:
@@ -95,7 +98,7 @@ class EnergyEstimate:
         """Drop all targets but these"""
         self.smallest, self.radau = self.smallest[targets], self.radau[targets]
         self.sq_error, self.sq_bound = self.sq_error[targets], self.sq_bound[targets]
-        self._decreases, self._sums = self._decreases[:, targets], self._sums[:, targets]
+        self._sums = self._sums[:, targets]
 
 
 @dataclass
@@ -145,7 +148,7 @@ def conjugate_gradient(
     z = preconditioner.apply(residual)
     p = z.copy()
     sq_residual = column_dots(residual, z)
-    estimate = EnergyEstimate(sq_residual, preconditioner.smallest, restart=sq_size is not None)
+    estimate = EnergyEstimate(sq_residual, preconditioner.smallest)
     history: list[float] = []
 
     def errors() -> tuple[Vector, Vector, Vector]:

@@ -71,11 +71,18 @@ class Lines:
         """Return the same array centred and scaled otherwise"""
         new = copy.copy(self)
         new.__dict__.pop("_descent_terms", None)
-        new.line_shift, new.cross_shift = line_shift, cross_shift
+        new.line_shift, new.cross_shift = (None, None) if cross_shift is None else (line_shift, cross_shift)
         new.sq_line_scale, new.sq_cross_scale = sq_line_scale, sq_cross_scale
         new.line_scale = None if sq_line_scale is None else np.sqrt(sq_line_scale)
         new.cross_scale = None if sq_cross_scale is None else np.sqrt(sq_cross_scale)
         return new
+
+    def terms_of_transposed(self) -> tuple[Vector | None, Vector | None, Vector | None, Vector | None]:
+        """What `with_terms` takes for the transposed matrix"""
+        a, b = self.line_shift, self.cross_shift
+        if b is not None and a is None:
+            a = np.ones(self.shape[0])
+        return b, a, self.sq_cross_scale, self.sq_line_scale
 
     def dot(self, v: Vector) -> Vector:
         """The matrix times v: (width, k) -> (n_lines, k)"""
@@ -392,7 +399,7 @@ class DenseLines(Lines):
 
 
 class SparseLines(Lines):
-    """Lines of a CSR or CSC matrix, float32 or float64, indices ascending; centred by scalars"""
+    """Lines of a CSR or CSC matrix, float32 or float64, no entry stored twice; centred by scalars"""
 
     def __init__(self, data: Array, indices: Array, indptr: Array, width: int, n_threads: int) -> None:
         super().__init__(n_threads)
@@ -566,10 +573,7 @@ class SparseLines(Lines):
         """The same matrix with columns as lines: a copy of its entries in the other order"""
         other = sp.csr_array((self.data, self.indices, self.indptr), shape=self.shape).tocsc()
         lines = SparseLines(other.data, other.indices, other.indptr, self.shape[0], self.n_threads)
-        shift_a, shift_b = self.line_shift, self.cross_shift
-        if shift_b is not None and shift_a is None:
-            shift_a = np.ones(self.shape[0])
-        return lines.with_terms(shift_b, shift_a, self.sq_cross_scale, self.sq_line_scale)  # type: ignore[return-value]
+        return lines.with_terms(*self.terms_of_transposed())  # type: ignore[return-value]
 
     def blocks(self, across: bool) -> Iterator[tuple[int, int, Vector]]:
         if across:

@@ -117,4 +117,5 @@ class Factor:
 def _equilibration(problem: Problem) -> Vector:
     """Inverse square roots of the diagonal of M"""
     diagonal = problem.side.sq_norms + problem.penalty[0]
-    return np.divide(1.0, np.sqrt(diagonal), out=np.ones_like(diagonal), where=diagonal > 0)
+    scale: Vector = np.where(diagonal > 0, 1.0 / np.sqrt(np.where(diagonal > 0, diagonal, 1.0)), 1.0)
+    return scale

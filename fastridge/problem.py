@@ -129,6 +129,19 @@ class Problem:
             rounding += ROUNDING * self.frobenius * np.where(sq_target > 0, np.sqrt(hidden), 0.0)
         return Check(residual, sq_size, rounding)
 
+    def rounding_loss(self, w: Vector, rounded: Vector, sq_size: Vector) -> tuple[Vector, Vector]:
+        """Estimate and bound, relative to ||w||_H, of the H-norm of what rounding took from `w`, (p, k); each (k,)
+
+        ||A d|| <= sum_j |d_j| ||a_j||; for rounding errors d, which are independent, about the root of the sum of squares.
+        """
+        d = np.abs(w - rounded)
+        if not d.any():
+            return np.zeros(d.shape[1]), np.zeros(d.shape[1])
+        sq_norms = self.design.sq_norms
+        sq_estimate = sq_norms @ d**2 + self.penalty * column_dots(d, d)
+        bound = np.sqrt(sq_norms) @ d + np.sqrt(self.penalty * column_dots(d, d))
+        return relative(sq_estimate, sq_size), relative(bound**2, sq_size)
+
     def sq_bound(self, residual: Vector) -> Vector:
         """Upper bound of ||w - w*||_H^2 from the residual (c, k) alone: the duality gap, (k,); inf where alpha = 0
 

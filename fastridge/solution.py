@@ -91,6 +91,8 @@ class Solution:
 class Answer:
     """What a solver hands back to the planner: coefficients (p, k) and, per target, what it knows about them
 
+    `sq_size` is ||w||_H^2, what the errors are relative to.
+
     `stalled` says that more iterations would not have helped.
     """
 
@@ -98,6 +100,7 @@ class Answer:
     n_iter: np.ndarray
     error: Vector
     error_bound: Vector
+    sq_size: Vector
     stalled: bool = False
     rcond: float = float("nan")
     workspace_bytes: int = 0

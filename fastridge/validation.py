@@ -15,7 +15,8 @@ SOLVERS = ("auto", "cholesky", "svd", "cg", "cd")
 
 
 def check_X(X: Any) -> Matrix:
-    """Return X (n, p) as float32 or float64: a dense array with contiguous rows or columns, or CSR or CSC in canonical form
+    """Return X (n, p) as float32 or float64: a dense array with contiguous rows or columns, or CSR or CSC without
+    repeated entries
 
     Whether entries are finite is seen when the columns are summed, without another pass.
 
@@ -68,7 +69,7 @@ def _check_sparse(X: Any) -> Matrix:
     n_lines, width = X.shape if X.format == "csr" else X.shape[::-1]
     flaw = 3
     if len(indptr) == n_lines + 1 and len(data) == len(indices):
-        flaw = sparse.check_lines(indices, indptr, width)
+        flaw = sparse.check_lines(indices, indptr, width, np.empty(width, dtype=index_type))
     if flaw == 3:
         raise ValueError(
             f"X is not a well-formed {X.format} matrix: indptr must rise from 0 to at most {len(data)}, the entries stored"
@@ -76,7 +77,7 @@ def _check_sparse(X: Any) -> Matrix:
     if flaw == 2:
         raise ValueError(f"X is not a well-formed {X.format} matrix: its indices must lie in [0, {width})")
     make = sp.csr_array if X.format == "csr" else sp.csc_array
-    if flaw == 1:  # unordered or repeated: a copy, put in order
+    if flaw == 1:  # an entry stored in parts: a copy, summed
         ordered = make((data, indices, indptr), shape=X.shape, copy=True)
         ordered.sum_duplicates()
         return ordered

@@ -167,9 +167,7 @@ def test_data_frames(make, dtype):
     np.testing.assert_allclose(fastridge.ridge(frame, y).coef, plain.coef_, rtol=1e-6)
 
 
-@pytest.mark.parametrize(
-    "wrap", [pd.Series, pl.Series, list, lambda y: pd.DataFrame({"a": y}), lambda y: pl.DataFrame({"a": y})]
-)
+@pytest.mark.parametrize("wrap", [pd.Series, pl.Series, list, lambda y: pd.DataFrame({"a": y}), lambda y: pl.DataFrame({"a": y})])
 def test_targets_from_frames(wrap):
     X = make_X(40, 3, seed=86)
     y = make_y(X, 87)

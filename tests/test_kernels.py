@@ -168,6 +168,27 @@ def test_dense_fill(module, dtype, size, shifted, scaled):
         out = np.full((i_hi - i_lo, j_hi - j_lo), np.nan)
         module.fill(lines.lying_apart(), i_lo, i_hi, j_lo, j_hi, a, b, s, c, out)
         check(out, wanted[i_lo:i_hi, j_lo:j_hi])
+        rough = out.astype(np.float32)
+        module.fill(lines.lying_apart(), i_lo, i_hi, j_lo, j_hi, a, b, s, c, rough)
+        np.testing.assert_allclose(rough, out, rtol=1e-6)
+
+
+@dense_cases
+def test_dense_sketch(module, dtype, size, shifted):
+    lines = Lines(*size, dtype, 14)
+    a, b, A = shifts(lines, shifted)
+    rng = np.random.default_rng(15)
+    for across, length in ((True, size[0]), (False, size[1])):
+        bucket, signed_scale = fixed(rng.integers(3, size=length, dtype=np.int32)), lines.vector(length)
+        S = np.zeros((3, length))
+        S[bucket, np.arange(length)] = signed_scale
+        wanted = 1 + (S @ A if across else A @ S.T)
+        for lo, hi in ranges(size[1] if across else size[0]):
+            out = np.ones((3, size[1]) if across else (size[0], 3), dtype=np.float32)
+            sketch = module.sketch_across if across else module.sketch_along
+            sketch(lines.lying_apart(), lo, hi, a, b, signed_scale, bucket, out)
+            part = (slice(None), slice(lo, hi)) if across else slice(lo, hi)
+            np.testing.assert_allclose(out[part], wanted[part], rtol=1e-5, atol=1e-5)
 
 
 @pytest.mark.parametrize("k", [1, 3])
@@ -212,11 +233,11 @@ def test_sparse_normal(dtype, index_type, size, extra, k):
     target = lines.vector(size[0], k) if "target" in extra else None
     ones = np.ones(size[0])
     for lo, hi in ranges(size[0]):
-        out, a_t = np.ones((size[1], k)), np.ones(k)
-        sparse.normal(*arrays, lo, hi, a, w, target, b_v, v, out, a_t, np.empty(k))
+        pairs, a_t = np.full((size[1], 2 * k), np.nan), np.ones(k)
+        sparse.normal(*arrays, lo, hi, a, w, target, b_v, v, pairs, a_t, np.empty(k))
         t = lines.M @ v - np.outer(ones if a is None else a, b_v)
         t = t * (ones if w is None else w)[:, None] - (0 if target is None else target)
-        check(out, 1 + lines.M[lo:hi].T @ t[lo:hi])
+        check(pairs, np.hstack([v, lines.M[lo:hi].T @ t[lo:hi]]))
         check(a_t, 1 + (ones if a is None else a)[lo:hi] @ t[lo:hi])
 
 
@@ -240,8 +261,10 @@ def test_sparse_gram(dtype, index_type, size, weighted):
         ([0, 2, 1], [0, 2, 2, 3], 0),
         ([], [0, 0], 0),
         ([0, 1, 9], [0, 1, 2], 0),  # entries past the end of the last line do not count
-        ([2, 0, 1], [0, 2, 3], 1),
+        ([2, 0, 1], [0, 2, 3], 0),  # indices need not ascend
         ([1, 1], [0, 2], 1),
+        ([2, 0, 2], [0, 3], 1),
+        ([1, 1, 3], [0, 2, 3], 2),
         ([0, 3], [0, 2], 2),
         ([-1, 0], [0, 2], 2),
         ([0, 1], [1, 2], 3),
@@ -252,7 +275,10 @@ def test_sparse_gram(dtype, index_type, size, weighted):
     ],
 )
 def test_sparse_check_lines(indices, indptr, flaw, index_type):
-    assert sparse.check_lines(fixed(np.array(indices, index_type)), fixed(np.array(indptr, index_type)), 3) == flaw
+    assert (
+        sparse.check_lines(fixed(np.array(indices, index_type)), fixed(np.array(indptr, index_type)), 3, np.empty(3, index_type))
+        == flaw
+    )
 
 
 @pytest.mark.parametrize("weighted", [False, True])
@@ -397,8 +423,21 @@ def test_descent_leaves_empty_lines_alone_without_a_penalty(backward):
     check(z, [0.6, 4.0])
     z, u, matrix = np.array([0.0, 4.0]), np.array([1.0, 1.0]), sp.csr_array(M)
     descent.sweep_sparse(
-        matrix.data, matrix.indices, matrix.indptr, None, None, None, None, 0.0, sq_norms, np.zeros(2), 0.0, z, u,
-        np.zeros(2), backward,
+        matrix.data,
+        matrix.indices,
+        matrix.indptr,
+        None,
+        None,
+        None,
+        None,
+        0.0,
+        sq_norms,
+        np.zeros(2),
+        0.0,
+        z,
+        u,
+        np.zeros(2),
+        backward,
     )
     check(z, [0.6, 4.0])
     z = np.array([0.0, 4.0])

@@ -134,15 +134,13 @@ def normal(
     cdef const double *w = pointer(weights)
     cdef const real *x = NULL
     cdef const index *ix = NULL
-    cdef double *sums
+    cdef double *both = NULL
     cdef double a_i, w_i, t
     cdef bint aimed = target is not None
-    if v.shape[0] == 0 or k == 0:
-        return
     if indices.shape[0]:
         x = &data[0]
         ix = &indices[0]
-    sums = &pairs[0, k]
+        both = &pairs[0, 0]
     with nogil:
         for j in range(v.shape[0]):
             for l in range(k):
@@ -154,51 +152,54 @@ def normal(
             a_i = 1.0 if a is NULL else a[i]
             w_i = 1.0 if w is NULL else w[i]
             if k == 1:
-                t = 0.0 if size == 0 else line_dot(x + start, ix + start, size, &pairs[0, 0], 2)
+                t = 0.0 if size == 0 else line_dot(x + start, ix + start, size, both, 2)
                 t = w_i * (t - a_i * b_v[0])
                 if aimed:
                     t -= target[i, 0]
                 a_t[0] += a_i * t
                 if size:
-                    line_add(x + start, ix + start, size, t, sums, 2)
+                    line_add(x + start, ix + start, size, t, both + 1, 2)
                 continue
-            line_dot_many(x + start, ix + start, size, k, &pairs[0, 0], stride, &work[0])
+            line_dot_many(x + start, ix + start, size, k, both, stride, &work[0])
             for l in range(k):
                 work[l] = w_i * (work[l] - a_i * b_v[l])
                 if aimed:
                     work[l] -= target[i, l]
                 a_t[l] += a_i * work[l]
-            line_add_many(x + start, ix + start, size, k, &work[0], sums, stride)
+            line_add_many(x + start, ix + start, size, k, &work[0], both + k, stride)
 
 
 def gram(
     const real[::1] data, const index[::1] indices, const index[::1] indptr, Py_ssize_t lo, Py_ssize_t hi,
     const double[::1] weights, double[:, ::1] out,
 ):
-    """out += np.triu(M[lo:hi].T @ (w[lo:hi, None] * M[lo:hi])), where the indices of a line ascend"""
-    cdef Py_ssize_t i, e, f, start, end
+    """out += np.triu(M[lo:hi].T @ (w[lo:hi, None] * M[lo:hi]))"""
+    cdef Py_ssize_t i, e, f, start, end, j, j_other
     cdef const double *w = pointer(weights)
     cdef double t
-    cdef double *row
     with nogil:
         for i in range(lo, hi):
             start = indptr[i]
             end = indptr[i + 1]
             for e in range(start, end):
                 t = data[e] * (1.0 if w is NULL else w[i])
-                row = &out[indices[e], 0]
+                j = indices[e]
                 for f in range(e, end):
-                    row[indices[f]] += t * data[f]
+                    j_other = indices[f]
+                    if j <= j_other:
+                        out[j, j_other] += t * data[f]
+                    else:
+                        out[j_other, j] += t * data[f]
 
 
-def check_lines(const index[::1] indices, const index[::1] indptr, Py_ssize_t width):
-    """Return 0 for well-formed lines with ascending indices, 1 where they do not ascend, 2 where an index is out of range
+def check_lines(const index[::1] indices, const index[::1] indptr, Py_ssize_t width, index[::1] seen):
+    """Return 0 for well-formed lines, 1 where an index is repeated, 2 where one is out of range, 3 for a malformed indptr
 
-    indptr is checked first (3: it does not run from 0 upwards to at most indices.shape[0]).
+    indptr must rise from 0 to at most indices.shape[0]. Indices need not ascend. `seen`, (width,), is overwritten where they do not.
     """
-    cdef Py_ssize_t i, e, start, end, n_lines = indptr.shape[0] - 1
-    cdef int unordered = 0
-    cdef Py_ssize_t last, j
+    cdef Py_ssize_t i, e, j, last, start, end, n_lines = indptr.shape[0] - 1
+    cdef int flaw = 0
+    cdef bint marked = False, repeated = False
     if n_lines < 0 or indptr[0] != 0 or indptr[n_lines] > indices.shape[0]:
         return 3
     with nogil:
@@ -206,14 +207,27 @@ def check_lines(const index[::1] indices, const index[::1] indptr, Py_ssize_t wi
             start = indptr[i]
             end = indptr[i + 1]
             if end < start or end > indptr[n_lines]:
-                with gil:
-                    return 3
+                flaw = 3
+                break
             last = -1
             for e in range(start, end):
                 j = indices[e]
                 if j < 0 or j >= width:
-                    with gil:
-                        return 2
-                unordered |= j <= last
-                last = j
-    return unordered
+                    flaw = 2
+                    break
+                last = width if j <= last else j
+            if flaw:
+                break
+            if last < width:
+                continue
+            # Not ascending: mark the indices of the line to find one that comes twice.
+            if not marked:
+                for j in range(width):
+                    seen[j] = -1
+                marked = True
+            for e in range(start, end):
+                j = indices[e]
+                if seen[j] == i:
+                    repeated = True
+                seen[j] = i
+    return flaw if flaw else <int> repeated

@@ -8,7 +8,7 @@ import numpy as np
 
 from fastridge.krylov import conjugate_gradient, relative_bound
 from fastridge.preconditioners import SKETCH_ROWS, Factor, Jacobi, Preconditioner
-from fastridge.problem import Check, Problem, relative
+from fastridge.problem import Problem, relative
 from fastridge.solution import Answer, Settings
 
 MAKE: dict[str, Callable[[Problem], Preconditioner]] = {
@@ -24,8 +24,8 @@ MAX_RESTARTS = 5
 """Each gains all the digits that the residual has; a problem that needs more is beyond float64 in this form."""
 ROOM = 0.95
 """Share of the tolerance that CG aims at; the rest is for rounding between the recursive residual and the true one."""
-SHORT_RUN = 8
-"""Steps after a true residual during which the recursive one is as good."""
+PROBE_RATIO = 10.0
+"""Of squared error to the decrease in one step from the true residual, where that is the first to see the error."""
 
 
 def solve(problem: Problem, settings: Settings) -> Answer:
@@ -48,38 +48,32 @@ def solve(problem: Problem, settings: Settings) -> Answer:
     x, residual, sq_size = np.zeros((c, k)), problem.rhs.copy(), None
     n_iter, stalled = np.zeros(k, dtype=np.int64), False
     history: tuple[float, ...] = ()
-    check: Check | None = None
-    for restart in range(MAX_RESTARTS + 1):
+    for _ in range(MAX_RESTARTS + 1):
         run = conjugate_gradient(
             problem, x, residual, preconditioner, sq_size, ROOM * settings.tol, max_iter - int(n_iter.max()), settings.on_step
         )
         x, n_iter, history = run.x, n_iter + run.n_iter, history + run.history
-        # The recursive residual of a short run from a true one is as good as true.
-        if check is None or run.n_iter.max() > SHORT_RUN:
-            check = problem.check(x)
-            drift = check.residual - run.residual
-        else:
-            drift = np.zeros_like(run.residual)
-        sq_drift = problem.sq_bound(drift)
-        sq_bound = np.minimum((np.sqrt(run.sq_bound) + np.sqrt(sq_drift)) ** 2, problem.sq_bound(run.residual + drift))
-        if restart:
-            # A restart sums up the error it began with: measured, where the bound of the drift is loose.
-            sq_drift = np.minimum(sq_drift, run.sq_first_error + run.sq_error)
-        sq_error = np.minimum(run.sq_error + sq_drift, sq_bound)
+        check = problem.check(x)
         limit = settings.tol**2 * check.sq_size
-        # Not proven, and never begun again from the true residual: a component that CG has not met yet shows up there.
-        settled = (sq_bound <= limit) | ((restart > 0) & (sq_error <= limit))
-        if settled.all() or n_iter.max() >= max_iter:
+        sq_drift = problem.sq_bound(check.residual - run.residual)
+        sq_bound = np.minimum((np.sqrt(run.sq_bound) + np.sqrt(sq_drift)) ** 2, problem.sq_bound(check.residual))
+        sq_error = np.minimum(run.sq_error, sq_bound)
+        if (sq_bound <= limit).all() or n_iter.max() >= max_iter:
             break
-        residual, sq_size = run.residual + drift, check.sq_size
+        # Not proven: a step from the true residual shows what rounding, or a direction CG has not met yet, left behind.
+        probe = conjugate_gradient(problem, x, check.residual.copy(), preconditioner, check.sq_size, settings.tol, 1)
+        x, n_iter, residual, sq_size = probe.x, n_iter + 1, probe.residual, check.sq_size
+        sq_error = np.minimum(np.maximum(run.sq_error, PROBE_RATIO * probe.sq_first_error), sq_bound)
+        if (sq_error <= limit).all() or n_iter.max() >= max_iter:
+            break
     else:
         stalled = True
-    assert check is not None
     return Answer(
         problem.coefficients(x),
         n_iter,
         relative(sq_error, check.sq_size),
         relative_bound(sq_bound, check),
+        check.sq_size,
         stalled=stalled,
         workspace_bytes=8 * c * k * 7 + PRECONDITIONER_BYTES[settings.preconditioner] * c * c,
         history=history,

@@ -71,6 +71,7 @@ def solve(problem: Problem, settings: Settings) -> Answer:
         np.full(k, n_iter),
         error,
         relative_bound(sq_bound, check),
+        check.sq_size,
         stalled=worst > settings.tol,
         rcond=float(min(rconds)),
         workspace_bytes=8 * c * c * len(penalties) + 8 * 4 * c * k,

@@ -73,6 +73,7 @@ def solve(problem: Problem, settings: Settings) -> Answer:
         n_iter,
         error,
         relative_bound(problem.sq_bound(check.residual), check),
+        check.sq_size,
         stalled=stalled,
         workspace_bytes=sweeper.nbytes + 8 * c * (k + 8),
         history=tuple(history),

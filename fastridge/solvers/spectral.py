@@ -66,6 +66,7 @@ def solve(problem: Problem, settings: Settings) -> Answer:
         np.full(k, n_iter),
         error,
         relative_bound(sq_bound, check),
+        check.sq_size,
         stalled=worst > settings.tol,
         rcond=float(smallest / (largest**2 + penalty.min())) if largest or penalty.min() else 0.0,
         workspace_bytes=triangle.nbytes + u.nbytes + 2 * v.nbytes,

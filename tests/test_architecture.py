@@ -1,0 +1,163 @@
+"""The walls: imports point down the layers, no solver knows another, and importing the package stays cheap."""
+
+import ast
+import re
+import subprocess
+import sys
+from graphlib import TopologicalSorter
+from pathlib import Path
+
+import pytest
+
+import fastridge
+
+ROOT = Path(__file__).parents[1] / "fastridge"
+
+LAYERS = {
+    "_version": 0,
+    "_kernels": 0,
+    "parallel": 1,
+    "lines": 1,
+    "design": 1,
+    "moments": 1,
+    "problem": 2,
+    "preconditioners": 2,
+    "krylov": 2,
+    "solution": 2,
+    "solvers": 3,
+    "planner": 4,
+    "validation": 4,
+    "functional": 4,
+    "path": 4,
+    "selection": 4,
+    "inference": 4,
+    "estimators": 5,
+    "cli": 6,
+    "dask": 6,
+    "io": 6,
+    "plots": 6,
+    "__init__": 7,
+}
+"""Of modules and subpackages; those not written yet included."""
+
+MODULES = {
+    ".".join(path.relative_to(ROOT).with_suffix("").parts): path
+    for path in sorted(ROOT.rglob("*.py"))
+    if "__pycache__" not in path.parts
+}
+
+
+def layer(module):
+    return LAYERS[module.split(".")[0]]
+
+
+def imports(path, nodes=None):
+    """Yield the modules of the package that a file imports, without the package's own name"""
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))) if nodes is None else nodes:
+        if isinstance(node, ast.Import):
+            names = [alias.name for alias in node.names]
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"{path} has a relative import"
+            names = [f"{node.module}.{alias.name}" for alias in node.names]
+        else:
+            continue
+        for name in names:
+            if name.split(".")[0] == "fastridge":
+                yield _module(name)
+
+
+def _module(name):
+    """The module that `fastridge.a.b` names or lies in"""
+    parts = name.split(".")[1:]
+    while parts and ".".join(parts) not in MODULES and ".".join([*parts, "__init__"]) not in MODULES:
+        if len(parts) == 2 and parts[0] == "_kernels":
+            break  # compiled
+        parts.pop()
+    return ".".join(parts) or "__init__"
+
+
+@pytest.mark.parametrize("module", MODULES)
+def test_every_module_has_a_layer(module):
+    assert module.split(".")[0] in LAYERS, "say in LAYERS (and in the design notes) where it belongs"
+
+
+@pytest.mark.parametrize("module", MODULES)
+def test_imports_point_down(module):
+    for imported in imports(MODULES[module]):
+        assert layer(imported) <= layer(module), f"{module} imports {imported}"
+
+
+def test_no_solver_imports_another():
+    solvers = [module for module in MODULES if module.startswith("solvers.")]
+    assert len(solvers) >= 4
+    for module in solvers:
+        assert not [imported for imported in imports(MODULES[module]) if layer(imported) == layer("solvers")]
+
+
+def test_there_is_no_cycle():
+    graph = {module: set(imports(path)) - {module} for module, path in MODULES.items()}
+    assert len(list(TopologicalSorter(graph).static_order())) >= len(MODULES)
+
+
+@pytest.mark.parametrize("module", MODULES)
+def test_no_import_within_a_function_dodges_a_cycle(module):
+    for function in ast.walk(ast.parse(MODULES[module].read_text(encoding="utf-8"))):
+        if isinstance(function, ast.FunctionDef | ast.AsyncFunctionDef):
+            assert not list(imports(MODULES[module], ast.walk(function)))
+
+
+def test_solvers_do_not_look_at_how_data_are_stored():
+    for path in (ROOT / "solvers").glob("*.py"):
+        text = path.read_text(encoding="utf-8")
+        assert not re.search(r"scipy\.sparse|issparse|SparseLines|DenseLines|isinstance", text), path
+
+
+def test_kernels_know_nothing_above_them():
+    sources = [path for suffix in ("pyx", "pxd", "pxi") for path in (ROOT / "_kernels").glob(f"*.{suffix}")]
+    assert len(sources) >= 8
+    allowed = re.compile(r"(from|cimport|import) (fastridge\._kernels|libc|cython)\b")
+    for path in sources:
+        for line in path.read_text(encoding="utf-8").splitlines():
+            if re.match(r"\s*(from|cimport|import)\s", line):
+                assert allowed.match(line.strip()), f"{path.name}: {line}"
+
+
+def loaded_after(script):
+    done = subprocess.run(
+        [sys.executable, "-c", f"{script}\nimport sys; print(*sys.modules)"],
+        capture_output=True,
+        text=True,
+        check=True,
+        timeout=60,
+    )
+    return {name.split(".")[0] for name in done.stdout.split()}
+
+
+HEAVY = {"sklearn", "matplotlib", "pandas", "polars", "pyarrow", "dask", "joblib"}
+
+
+@pytest.mark.parametrize(
+    "script",
+    [
+        "import fastridge",
+        "import fastridge; fastridge.ridge([[1.0], [2.0]], [1.0, 2.0]); str(fastridge.explain([[1.0], [2.0]]))",
+    ],
+    ids=["import", "ridge and explain"],
+)
+def test_numpy_and_scipy_are_all_that_is_loaded(script):
+    loaded = loaded_after(script)
+    assert {"numpy", "scipy"} <= loaded
+    assert not loaded & HEAVY
+
+
+def test_the_estimator_brings_scikit_learn():
+    assert "sklearn" in loaded_after("import fastridge; fastridge.Ridge")
+
+
+def test_public_names():
+    assert sorted(fastridge.__all__) == fastridge.__all__
+    assert dir(fastridge) == fastridge.__all__
+    for name in fastridge.__all__:
+        assert name == "__version__" or getattr(fastridge, name).__doc__
+    with pytest.raises(AttributeError, match="no attribute 'nothing'"):
+        fastridge.nothing  # noqa: B018

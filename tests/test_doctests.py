@@ -1,0 +1,36 @@
+"""The examples in the docstrings print what they say."""
+
+import doctest
+import importlib
+import pkgutil
+
+import pytest
+
+import fastridge
+
+MODULES = [
+    name
+    for name in ("fastridge", *(info.name for info in pkgutil.walk_packages(fastridge.__path__, "fastridge.")))
+    if "_kernels.dense_v" not in name  # not every processor can load them
+]
+
+
+def examples(name):
+    return [test for test in doctest.DocTestFinder().find(importlib.import_module(name)) if test.examples]
+
+
+@pytest.mark.parametrize("name", MODULES)
+def test_examples(name):
+    runner = doctest.DocTestRunner()
+    for test in examples(name):
+        assert runner.run(test).failed == 0
+
+
+def test_the_public_functions_have_examples():
+    found = {test.name for name in MODULES for test in examples(name)}
+    assert found >= {
+        "fastridge",
+        "fastridge.functional.ridge",
+        "fastridge.functional.explain",
+        "fastridge.estimators.Ridge",
+    }
