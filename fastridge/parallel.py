@@ -10,7 +10,7 @@ import os
 import threading
 from collections import deque
 from collections.abc import Callable
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor, wait
 from pathlib import Path
 
 import numpy as np
@@ -102,7 +102,11 @@ def run(task: Callable[[int], None], n_tasks: int, n_threads: int) -> None:
             executor = _pool(n_helpers)
             futures += [executor.submit(work) for _ in range(n_helpers)]
         work()
-    except BaseException:
+    except Exception:
+        pending.clear()
+        wait(futures)  # their arrays are still in use
+        raise
+    except BaseException:  # an interrupt does not wait; tasks that run end within milliseconds
         pending.clear()
         raise
     for future in futures:

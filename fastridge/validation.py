@@ -117,10 +117,9 @@ def check_sample_weight(sample_weight: Any, n_samples: int) -> Vector | None:
     """
     if sample_weight is None:
         return None
-    weights = np.asarray(sample_weight)
-    weights = np.ascontiguousarray(_as_float(weights, "sample_weight"), dtype=np.float64)
-    if weights.ndim == 0:
-        weights = np.full(n_samples, float(weights))
+    given = _as_float(np.asarray(sample_weight), "sample_weight")
+    shape = (n_samples,) if given.ndim == 0 else given.shape
+    weights: Vector = np.ascontiguousarray(np.broadcast_to(given, shape), dtype=np.float64)
     if weights.shape != (n_samples,):
         raise ValueError(f"sample_weight must be a number or of shape ({n_samples},), got shape {weights.shape}")
     if not np.isfinite(weights).all() or (weights < 0).any():

@@ -451,7 +451,9 @@ def test_every_kernel_is_tested_here():
         for name in _functions(module):
             assert f"{name_here}.{name}(" in text
     for module in LEVELS:
-        assert _functions(module) - {"simd_level"} == {"dot", "add", "normal_along", "normal_across", "fill"}
+        assert _functions(module) - {"simd_level"} == {
+            *("dot", "add", "normal_along", "normal_across", "fill", "sketch_along", "sketch_across")
+        }
 
 
 def _functions(module):

@@ -9,7 +9,7 @@ from fastridge._kernels import descent
 from fastridge.design import Design
 from fastridge.krylov import measure, relative_bound
 from fastridge.lines import Vector
-from fastridge.problem import Check, Problem, relative
+from fastridge.problem import ROUNDING, Check, Problem, relative
 from fastridge.solution import Answer, Settings
 
 MAX_GRAM = 2048
@@ -54,8 +54,9 @@ def solve(problem: Problem, settings: Settings) -> Answer:
                 continue
             check = one.check(z[:, None])
             error[target] = relative(one.sq_bound(check.residual), check.sq_size)[0]
-            size = float(np.sqrt(check.sq_size[0]))
-            at_rest = moved <= check.rounding[0]
+            # ||z|| in the norm of M, in which a sweep's decrease is measured.
+            size = np.sqrt(max(0.0, float(z @ (one.rhs - check.residual)[:, 0])))
+            at_rest = moved <= ROUNDING * size
             if error[target] > settings.tol and (moved <= settings.tol * size or at_rest or last):
                 error[target] = min(error[target], sweeper.measure(one, check))
             history.append(float(error[target]))
