@@ -5,7 +5,7 @@ from itertools import product
 import numpy as np
 import pytest
 import scipy.sparse as sp
-from helpers import STORAGES, Exact, make_X, make_y
+from helpers import STORAGES, Exact, make_weights, make_X, make_y
 
 from fastridge import Status, ridge
 
@@ -99,6 +99,33 @@ def test_coefficients_scale_against_X_and_the_root_of_the_penalty(solver, shape,
     solution = ridge(X * factor, y, 0.5 * factor**2, solver=solver, tol=TOL)
     assert solution.report.status is Status.CONVERGED
     assert within(Exact(X, y, 0.5), solution.coef * factor)
+
+
+@pytest.mark.parametrize("factor", [1e-100, 1e-3, 1e100])
+@each_shape
+@each_solver
+def test_weights_scale_against_the_penalty(solver, shape, factor):
+    X, y = problem(shape)
+    weights = make_weights(len(y), 49, zeros=True)
+    solution = ridge(X, y, 0.5 * factor, sample_weight=weights * factor, solver=solver, tol=TOL)
+    assert solution.report.status is Status.CONVERGED
+    assert within(Exact(X, y, 0.5, weights), solution.coef)
+
+
+@pytest.mark.parametrize("storage", KINDS)
+@each_shape
+@each_solver
+def test_one_sample_with_a_weight(solver, shape, storage):
+    X, y = problem(shape)
+    weights = np.zeros(len(y))
+    weights[3] = 2
+    solution = ridge(STORAGES[storage](X), y, sample_weight=weights, solver=solver)
+    assert np.abs(solution.coef).max() <= 1e-13
+    np.testing.assert_allclose(solution.intercept, y[3], rtol=1e-12)
+    assert accurate(
+        ridge(STORAGES[storage](X), y, sample_weight=weights, solver=solver, fit_intercept=False),
+        Exact(X, y, 1.0, weights, fit_intercept=False),
+    )
 
 
 @pytest.mark.parametrize("storage", KINDS)

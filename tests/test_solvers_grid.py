@@ -10,9 +10,10 @@ from itertools import combinations, product
 
 import numpy as np
 import pytest
+import scipy.sparse as sp
 from helpers import STORAGES, Exact, make_weights, make_X, make_y
 
-from fastridge import Status, ridge
+from fastridge import Ridge, Status, ridge
 
 pytestmark = pytest.mark.usefixtures("one_blas_thread")
 
@@ -123,6 +124,63 @@ def test_other_numbers_become_float64(solver, storage, dtype):
     X = rng.integers(0, 5, (50, 6)).astype(dtype)
     y = rng.integers(0, 100, 50)
     check(ridge(STORAGES[storage](X), y, 0.5, solver=solver), Exact(X, y, 0.5), 1e-6, "1-D")
+
+
+def packed(X):
+    """A field of a record array: its rows lie an odd number of bytes apart"""
+    records = np.zeros(len(X), dtype=[("name", "S3"), ("x", X.dtype, X.shape[1])])
+    records["x"] = X
+    return records["x"]
+
+
+def unaligned(X):
+    data = np.zeros(X.nbytes + 1, dtype=np.uint8)[1:].view(X.dtype).reshape(X.shape)
+    data[:] = X
+    return data
+
+
+def mixed_indices(X):
+    matrix = sp.csr_array(X)
+    matrix.indptr = matrix.indptr.astype(np.int64)
+    return matrix
+
+
+VIEWS = {
+    "packed": packed,
+    "unaligned": unaligned,
+    "windows": lambda X: np.lib.stride_tricks.sliding_window_view(X[:, 0], 5),
+    "one row": lambda X: np.broadcast_to(X[0], X.shape),
+    "one column": lambda X: np.broadcast_to(X[:, :1], X.shape),
+    "masked": np.ma.array,
+    "nested lists": lambda X: X.tolist(),
+    "mixed index types": mixed_indices,
+    "bsr_array": lambda X: sp.bsr_array(X, blocksize=(2, 2)),
+    "lil_array": sp.lil_array,
+    "dia_array": sp.dia_array,
+    "dok_matrix": sp.dok_matrix,
+}
+
+
+@pytest.mark.parametrize("view", VIEWS)
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("solver", SOLVERS)
+def test_unusual_views(solver, view, dtype):
+    X = VIEWS[view](make_X(40, 6, seed=31, dtype=dtype))
+    dense = X.toarray() if sp.issparse(X) else np.array(X)
+    y = np.random.default_rng(32).standard_normal(len(dense))
+    exact = Exact(dense, y, 0.5)
+    check(ridge(X, y, 0.5, solver=solver), exact, 1e-6, "1-D")
+    assert exact.error(Ridge(0.5, solver=solver).fit(X, y).coef_) <= 2e-6
+
+
+@pytest.mark.parametrize("dtype", ["float64", "float32", "float16", "int16", "bool", ">f8"])
+def test_targets_and_weights_in_any_layout(dtype):
+    X = make_X(40, 6, seed=33)
+    large = np.random.default_rng(34).integers(0, 2, (80, 6)).astype(dtype)
+    for Y in (large[::2, ::2], np.asfortranarray(large[:40, :3]), large[40:0:-1, :3]):
+        for weights in (large[::2, 5], large[:40, 5].tolist(), large[::-2, 5]):
+            exact = Exact(X, Y, 0.5, np.asarray(weights))
+            check(ridge(X, Y, 0.5, sample_weight=weights), exact, 1e-6, "3 columns")
 
 
 def test_the_grid_shows_each_solver_every_pair_of_values():

@@ -35,8 +35,8 @@ def solve(problem: Problem, settings: Settings) -> Answer:
     alpha is small the bound is loose and the stop is by the estimate.
 
     The recursive residual of CG loses touch with the true one (kappa^2 in the normal equations), so the true one is computed
-    at return. Unless the bound has passed, CG starts again from it (residual replacement): the first steps measure the error that
-    was left, a direction that the first run had not met included.
+    at return. Unless the bound has passed, a step from it shows whether more was left than the estimate says, such as a direction
+    that CG had not met; if so CG goes on from there (residual replacement).
 
     References
     ----------
@@ -60,9 +60,11 @@ def solve(problem: Problem, settings: Settings) -> Answer:
         sq_error = np.minimum(run.sq_error, sq_bound)
         if (sq_bound <= limit).all() or n_iter.max() >= max_iter:
             break
-        # Not proven: a step from the true residual shows what rounding, or a direction CG has not met yet, left behind.
-        probe = conjugate_gradient(problem, x, check.residual.copy(), preconditioner, check.sq_size, settings.tol, 1)
-        x, n_iter, residual, sq_size = probe.x, n_iter + 1, probe.residual, check.sq_size
+        residual, sq_size = check.residual.copy(), check.sq_size
+        if problem.wide:
+            continue  # there the bound is the estimate
+        probe = conjugate_gradient(problem, x, residual, preconditioner, sq_size, settings.tol, 1)
+        x, n_iter, residual = probe.x, n_iter + 1, probe.residual
         sq_error = np.minimum(np.maximum(run.sq_error, PROBE_RATIO * probe.sq_first_error), sq_bound)
         if (sq_error <= limit).all() or n_iter.max() >= max_iter:
             break
