@@ -23,8 +23,14 @@ PIECE_BYTES = 1 << 17
 BLOCK_BYTES, MIN_BLOCK_BYTES, BLOCK_SHARE = 1 << 24, 1 << 20, 50
 """Dense float64 blocks (for Gram matrices, factorisations, many targets) take a fiftieth of the data, within these bounds: BLAS
 wants them large, since its threads meet after every one; memory wants them small."""
+MIN_PIECE = 128
+"""Entries of a line that are read at once, at the least: many lines are then kept in L3 instead."""
 MAX_TOGETHER = 16
 """Dense lines that one fused step takes together; more do not help once v and q are loaded so rarely."""
+TOTAL_LANES, TOTAL_SHARE = 8, 4
+"""Lanes that sum over blocks are at most so many and hold totals of at most a fourth of the data in all."""
+ROUGH_LANES = 4
+"""Lanes of the Gram matrix of a sketch, each with a total of its own."""
 SKETCH_COLUMNS = 128
 """Columns of a sketch that one lane owns: a few cache lines of every row."""
 SPARSE_GRAM_SECONDS, DENSE_GRAM_SECONDS = 1.5e-9, 2e-11
@@ -112,11 +118,11 @@ class Lines:
 
     def gram_along(self) -> Vector:
         """Transposed matrix times matrix, lower triangle, F order: (width, width)"""
-        return _gram_of_blocks(self.blocks(across=False), self.shape[1])
+        raise NotImplementedError
 
     def gram_across(self) -> Vector:
         """Matrix times transposed matrix, lower triangle, F order: (n_lines, n_lines)"""
-        return _gram_of_blocks(self.blocks(across=True), self.shape[0])
+        raise NotImplementedError
 
     def sweep(self, sq_norms: Vector, linear: Vector, penalty: float, z: Vector, tau: Vector, backward: bool) -> float:
         """Sweep of coordinate descent over the lines, changing z (n_lines,) and tau (width,) in place; see `_kernels.descent`
@@ -244,15 +250,55 @@ class DenseLines(Lines):
 
     def _normal_of_blocks(self, across: bool, weights: Vector | None, v: Vector, goal: Vector | None) -> Vector:
         """Products for several targets are BLAS's"""
-        total = np.zeros_like(v)
-        for lo, hi, block in self._blocks(across, None, None):
+
+        def add(lo: int, hi: int, block: Array, total: Array) -> None:
             t = block @ v
             if weights is not None:
                 t *= weights[lo:hi, None]
             if goal is not None:
                 t -= goal[lo:hi]
             total += block.T @ t
-        return total
+
+        return self._sum_over_blocks(across, None, None, np.zeros_like(v), add)
+
+    def _sum_over_blocks(
+        self,
+        across: bool,
+        line_scale: Vector | None,
+        cross_scale: Vector | None,
+        zero: Array,
+        add: Callable[[int, int, Array, Array], None],
+    ) -> Array:
+        """Sum in lanes, each with BLAS on its own thread and a total like `zero`; in one lane where that is large"""
+        length = self.shape[1] if across else self.shape[0]
+        lane_bytes = max(parallel.LANE_BYTES, TOTAL_SHARE * zero.nbytes)
+        n_lanes = max(1, min(length, TOTAL_LANES, self.nbytes // lane_bytes))
+        cut = parallel.cut_evenly(length, n_lanes)
+        totals = [zero, *(np.zeros_like(zero) for _ in range(n_lanes - 1))]
+
+        def lane(i: int) -> None:
+            span = None if n_lanes == 1 else (cut[i], cut[i + 1])
+            for lo, hi, block in self._blocks(across, line_scale, cross_scale, zero.dtype, span):
+                add(lo, hi, block, totals[i])
+
+        if n_lanes == 1:
+            lane(0)
+            return zero
+        with parallel.single_threaded_blas():
+            self._run(lane, cut)
+        for total in totals[1:]:
+            zero += total
+        return zero
+
+    def gram_along(self) -> Vector:
+        return self._gram(False, self.line_scale, self.cross_scale, np.float64)
+
+    def gram_across(self) -> Vector:
+        return self._gram(True, self.line_scale, self.cross_scale, np.float64)
+
+    def _gram(self, across: bool, line_scale: Vector | None, cross_scale: Vector | None, dtype: Any) -> Array:
+        size = self.shape[0] if across else self.shape[1]
+        return self._sum_over_blocks(across, line_scale, cross_scale, np.zeros((size, size), dtype, order="F"), _add_gram)
 
     def _normal_across(self, v: Vector, goal: Vector | None) -> Vector:
         n_lines, width = self.shape
@@ -260,7 +306,7 @@ class DenseLines(Lines):
             return self._normal_of_blocks(True, self.sq_cross_scale, v, goal)
         cut, v1, goal1 = self._cut(width, n_lines), v[:, 0], None if goal is None else goal[:, 0]
         parts = np.zeros((len(cut) - 1, n_lines))
-        piece = max(16, PIECE_BYTES // max(1, n_lines * self.M.itemsize) // 8 * 8)
+        piece = max(MIN_PIECE, PIECE_BYTES // max(1, n_lines * self.M.itemsize) // 8 * 8)
 
         def lane(i: int) -> None:
             dense.normal_across(
@@ -333,8 +379,7 @@ class DenseLines(Lines):
     def rough_gram(self, across: bool, scale: Vector) -> Array:
         """Gram matrix in float32 of the matrix whose columns (lines where `across`) are multiplied by `scale`"""
         line_scale, cross_scale = (scale, self.cross_scale) if across else (self.line_scale, scale)
-        blocks = self._blocks(across, line_scale, cross_scale, np.float32)
-        return _gram_of_blocks(blocks, self.shape[0 if across else 1], np.float32)
+        return self._gram(across, line_scale, cross_scale, np.float32)
 
     def sketch(self, across: bool, n_buckets: int, rng: np.random.Generator) -> Array:
         """Rows of the matrix (columns where `across`) added, with random signs, to random buckets: (n_buckets, ...) float32"""
@@ -356,46 +401,45 @@ class DenseLines(Lines):
         return out.T if across else out
 
     def _blocks(
-        self, across: bool, line_scale: Vector | None, cross_scale: Vector | None, dtype: Any = np.float64
+        self,
+        across: bool,
+        line_scale: Vector | None,
+        cross_scale: Vector | None,
+        dtype: Any = np.float64,
+        span: tuple[int, int] | None = None,
     ) -> Iterator[tuple[int, int, Array]]:
+        """Yield blocks as `blocks` does, all of them, or those of `span` filled by the calling thread alone"""
         length, width = self.shape[::-1] if across else self.shape
-        size = self._block_rows(length, width)
+        start, stop = span or (0, length)
+        size = self._block_rows(stop - start, width)
         buffer = np.empty((width, size) if across else (size, width), dtype=dtype)
-        for lo in range(0, length, size):
-            hi = min(length, lo + size)
+        for lo in range(start, stop, size):
+            hi = min(stop, lo + size)
             if hi - lo < size:
                 buffer = np.empty((width, hi - lo), dtype=dtype) if across else buffer[: hi - lo]
-            cut = parallel.cut_evenly(buffer.shape[0], min(buffer.shape[0], parallel.count_lanes(buffer.nbytes)))
-            self._run(self._filler(buffer, cut, across, lo, hi, line_scale, cross_scale), cut)
+            self._fill(buffer, across, lo, hi, line_scale, cross_scale, on_pool=span is None)
             yield lo, hi, buffer.T if across else buffer
 
-    def _filler(
+    def _fill(
         self,
         buffer: Array,
-        cut: list[int],
         across: bool,
         lo: int,
         hi: int,
         line_scale: Vector | None,
         cross_scale: Vector | None,
-    ) -> Callable[[int], None]:
+        on_pool: bool,
+    ) -> None:
         first, j_lo, j_hi = (0, lo, hi) if across else (lo, 0, self.shape[1])
+        n_lanes = min(buffer.shape[0], parallel.count_lanes(buffer.nbytes)) if on_pool else 1
+        cut = parallel.cut_evenly(buffer.shape[0], n_lanes)
+        shifts = (self.line_shift, self.cross_shift, line_scale, cross_scale)
 
         def lane(i: int) -> None:
-            dense.fill(
-                self.M,
-                first + cut[i],
-                first + cut[i + 1],
-                j_lo,
-                j_hi,
-                self.line_shift,
-                self.cross_shift,
-                line_scale,
-                cross_scale,
-                buffer[cut[i] : cut[i + 1]],
-            )
+            part = buffer[cut[i] : cut[i + 1]]
+            dense.fill(self.M, first + cut[i], first + cut[i + 1], j_lo, j_hi, *shifts, part)
 
-        return lane
+        self._run(lane, cut)
 
 
 class SparseLines(Lines):
@@ -546,7 +590,10 @@ class SparseLines(Lines):
         n_lines, width = self.shape
         sizes = np.diff(self.indptr).astype(np.float64)
         if SPARSE_GRAM_SECONDS * 0.5 * (sizes @ sizes) > DENSE_GRAM_SECONDS * n_lines * float(width) ** 2:
-            return super().gram_along()
+            dense_gram = np.zeros((width, width), order="F")
+            for lo, hi, block in self.blocks(across=False):
+                _add_gram(lo, hi, block, dense_gram)
+            return dense_gram
         cut = self._cut(8 * width**2)  # lanes only where their Gram matrices are small beside the data
         parts = np.zeros((len(cut) - 1, width, width))
 
@@ -611,18 +658,26 @@ def _total(parts: Vector) -> Vector:
     return total[:, None]
 
 
-def rough_gram(matrix: Array) -> Array:
+def rough_gram(matrix: Array, n_threads: int) -> Array:
     """Matrix'matrix of a float32 matrix, lower triangle, F order"""
-    return _gram_of_blocks(iter([(0, len(matrix), matrix)]), matrix.shape[1], np.float32)
+    cut = parallel.cut_evenly(len(matrix), min(len(matrix), ROUGH_LANES))
+    totals = [np.zeros((matrix.shape[1], matrix.shape[1]), dtype=np.float32, order="F") for _ in cut[1:]]
+
+    def lane(i: int) -> None:
+        # A sketch across lines is a transposed array; BLAS takes a piece of it as it lies only where that is contiguous.
+        _add_gram(cut[i], cut[i + 1], np.ascontiguousarray(matrix[cut[i] : cut[i + 1]]), totals[i])
+
+    with parallel.single_threaded_blas():
+        parallel.run(lane, len(totals), n_threads)
+    for total in totals[1:]:
+        totals[0] += total
+    return totals[0]
 
 
-def _gram_of_blocks(blocks: Iterator[tuple[int, int, Array]], size: int, dtype: Any = np.float64) -> Array:
-    """Sum of block'block, lower triangle, F order"""
-    gram = np.zeros((size, size), dtype=dtype, order="F")
-    syrk = dsyrk if dtype == np.float64 else ssyrk
-    for _, _, block in blocks:
-        if block.flags.c_contiguous:
-            gram = syrk(1.0, block.T, 1.0, gram, lower=1, overwrite_c=1)
-        else:
-            gram = syrk(1.0, block, 1.0, gram, trans=1, lower=1, overwrite_c=1)
-    return gram
+def _add_gram(lo: int, hi: int, block: Array, gram: Array) -> None:
+    """Add block'block to the lower triangle of `gram`, F order, in its precision"""
+    syrk = dsyrk if gram.dtype == np.float64 else ssyrk
+    if block.flags.c_contiguous:
+        syrk(1.0, block.T, 1.0, gram, lower=1, overwrite_c=1)
+    else:
+        syrk(1.0, block, 1.0, gram, trans=1, lower=1, overwrite_c=1)

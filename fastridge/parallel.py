@@ -9,20 +9,29 @@ from __future__ import annotations
 import os
 import threading
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor, wait
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+from threadpoolctl import ThreadpoolController
 
 LANE_BYTES = 1 << 20
 """A lane should read at least this much: about 0.1 ms, a few times what handing it to a thread costs."""
 MAX_LANES = 16
 """More lanes than this cost more in their separate sums than they balance."""
 
+TINY_FACTOR, SMALL_FACTOR = 64, 2048
+"""A Cholesky factor of this size takes one AVX2 core 60 ms in float64."""
+
 _executor: ThreadPoolExecutor | None = None
 _executor_size = 0
 _lock = threading.Lock()
+_blas: ThreadpoolController | None = None
+_blas_limit: Any = None
+_blas_users = 0
 
 
 def available_threads() -> int:
@@ -113,6 +122,34 @@ def run(task: Callable[[int], None], n_tasks: int, n_threads: int) -> None:
         # A helper that never began has nothing left to do: this thread took its tasks.
         if not future.cancel():
             future.result()
+
+
+@contextmanager
+def single_threaded_blas() -> Iterator[None]:
+    """Keep BLAS calls on the threads that make them, for lanes that call BLAS: no two pools of threads compete
+
+    BLAS's own threads wait for one another many times within one Gram matrix, by spinning; where another process has one of
+    the cores, every wait is a slice of the scheduler's time. The limit holds for the whole process while any fit is within.
+    """
+    global _blas, _blas_limit, _blas_users
+    with _lock:
+        if _blas_users == 0:
+            _blas = _blas or ThreadpoolController()
+            _blas_limit = _blas.limit(limits=1, user_api="blas")
+        _blas_users += 1
+    try:
+        yield
+    finally:
+        with _lock:
+            _blas_users -= 1
+            if _blas_users == 0 and _blas_limit is not None:
+                _blas_limit.restore_original_limits()
+                _blas_limit = None
+
+
+def blas_for(size: int) -> AbstractContextManager[None]:
+    """One BLAS thread for factorisations that take milliseconds; BLAS's own number for larger, and for tiny ones (it takes one)"""
+    return single_threaded_blas() if TINY_FACTOR < size <= SMALL_FACTOR else nullcontext()
 
 
 def _pool(n_helpers: int) -> ThreadPoolExecutor:

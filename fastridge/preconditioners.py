@@ -8,6 +8,7 @@ import numpy as np
 from scipy.linalg.lapack import spotrf, spotrs
 
 from fastridge.lines import Array, Vector, rough_gram
+from fastridge.parallel import blas_for, single_threaded_blas
 from fastridge.problem import Problem
 
 SKETCH_ROWS = 8
@@ -89,13 +90,14 @@ class Factor:
         side = problem.side
         sketch = side.lines.sketch(not side.along, SKETCH_ROWS * side.shape[1], rng)
         sketch *= scale.astype(np.float32)
-        return cls._of(rough_gram(sketch), scale, problem)
+        return cls._of(rough_gram(sketch, side.lines.n_threads), scale, problem)
 
     @classmethod
     def _of(cls, gram: Array, scale: Vector, problem: Problem) -> Factor:
         diagonal = np.einsum("ii->i", gram)
         diagonal += (problem.penalty[0] * scale**2).astype(np.float32)
-        factor, info = spotrf(gram, lower=1, clean=0, overwrite_a=1)
+        with blas_for(len(gram)):
+            factor, info = spotrf(gram, lower=1, clean=0, overwrite_a=1)
         if info or not np.isfinite(np.einsum("ii->i", factor)).all():
             raise np.linalg.LinAlgError("the approximation of the normal matrix is not positive definite in float32")
         return cls(factor, scale, len(problem.penalty))
@@ -104,7 +106,8 @@ class Factor:
         """Solve with the factor, scaled so that float32 neither overflows nor underflows"""
         scaled = residual * self.scale[:, None]
         size = float(np.abs(scaled).max(initial=0.0)) or 1.0
-        solved = spotrs(self.factor, np.asfortranarray(scaled / size, dtype=np.float32), lower=1, overwrite_b=1)[0]
+        with single_threaded_blas():  # bound by memory: threads would only wait for one another
+            solved = spotrs(self.factor, np.asfortranarray(scaled / size, dtype=np.float32), lower=1, overwrite_b=1)[0]
         out = np.empty(residual.shape)
         np.multiply(solved, size * self.scale[:, None], out=out)
         return out

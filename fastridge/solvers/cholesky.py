@@ -7,6 +7,7 @@ from scipy.linalg.lapack import dpocon, dpotrf, dpotrs
 
 from fastridge.krylov import relative_bound
 from fastridge.lines import Vector
+from fastridge.parallel import blas_for
 from fastridge.problem import Problem, relative
 from fastridge.solution import Answer, Settings
 
@@ -46,7 +47,8 @@ def solve(problem: Problem, settings: Settings) -> Answer:
         out = np.empty_like(v)
         for i, factor in enumerate(factors):
             members = group == i
-            out[:, members] = dpotrs(factor, v[:, members], lower=1)[0]
+            with blas_for(c):
+                out[:, members] = dpotrs(factor, v[:, members], lower=1)[0]
         return out
 
     x = apply_inverse(problem.rhs)
@@ -84,7 +86,8 @@ def _factor(gram: Vector, penalty: float, overwrite: bool) -> tuple[Vector, floa
     diagonal = np.einsum("ii->i", matrix)
     diagonal += penalty
     norm = _norm1(matrix)
-    factor, info = dpotrf(matrix, lower=1, clean=0, overwrite_a=1)
+    with blas_for(len(matrix)):
+        factor, info = dpotrf(matrix, lower=1, clean=0, overwrite_a=1)
     if info:
         raise np.linalg.LinAlgError(
             f'the normal matrix is not positive definite in float64 at alpha={penalty:g}; raise alpha or use solver="svd"'
