@@ -148,7 +148,7 @@ def single_threaded_blas() -> Iterator[None]:
 
 
 def blas_for(size: int) -> AbstractContextManager[None]:
-    """One BLAS thread for factorisations that take milliseconds; BLAS's own number for larger, and for tiny ones (it takes one)"""
+    """One BLAS thread for factorisations that take milliseconds; BLAS's own number for large ones, and for tiny ones (one)"""
     return single_threaded_blas() if TINY_FACTOR < size <= SMALL_FACTOR else nullcontext()
 
 

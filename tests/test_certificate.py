@@ -76,6 +76,33 @@ def test_dummies_of_rare_levels(solver, seed, tol):
     check(ridge(X, y, alpha, solver=solver, tol=tol), exact, tol)
 
 
+@cache
+def factors(rank, alpha):
+    """A few strong factors and faint noise: rounding makes CG meet the factors again, in steps that gain nothing"""
+    rng = np.random.default_rng(123 + rank)
+    n, p = 400, 150
+    X = rng.standard_normal((n, rank)) @ rng.standard_normal((rank, p)) + 1e-4 * rng.standard_normal((n, p))
+    y = X @ rng.standard_normal(p) + rng.standard_normal(n)
+    return X, y, Exact(X, y, alpha)
+
+
+@pytest.mark.parametrize("alpha", [1e-4, 1e-3, 1e-2, 0.1, 1.0])
+@pytest.mark.parametrize("rank", [2, 4, 8, 16])
+@pytest.mark.parametrize("solver", ["cg", "cd"])
+def test_strong_factors_and_faint_noise(solver, rank, alpha):
+    X, y, exact = factors(rank, alpha)
+    for tol in (1e-3, 1e-4, 1e-5, 1e-6):
+        check(ridge(X, y, alpha, solver=solver, tol=tol), exact, tol)
+
+
+@pytest.mark.parametrize("alpha", [1e-3, 0.1])
+@pytest.mark.parametrize("rank", [2, 4, 8, 16])
+def test_the_estimate_is_right_wherever_cg_is_stopped(rank, alpha):
+    X, y, exact = factors(rank, alpha)
+    for max_iter in range(4, 40, 3):
+        check(ridge(X, y, alpha, solver="cg", tol=1e-9, max_iter=max_iter), exact, 1e-9)
+
+
 @pytest.mark.parametrize("scale", [1e-3, 1e-6])
 @pytest.mark.parametrize("solver", ["cholesky", "svd", "cg", "cd"])
 def test_columns_that_are_nearly_the_same(solver, scale):

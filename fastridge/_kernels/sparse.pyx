@@ -195,7 +195,8 @@ def gram(
 def check_lines(const index[::1] indices, const index[::1] indptr, Py_ssize_t width, index[::1] seen):
     """Return 0 for well-formed lines, 1 where an index is repeated, 2 where one is out of range, 3 for a malformed indptr
 
-    indptr must rise from 0 to at most indices.shape[0]. Indices need not ascend. `seen`, (width,), is overwritten where they do not.
+    indptr must rise from 0 to at most indices.shape[0]. Indices need not ascend; `seen`, (width,), is overwritten where
+    they do not.
     """
     cdef Py_ssize_t i, e, j, last, start, end, n_lines = indptr.shape[0] - 1
     cdef int flaw = 0
