@@ -31,7 +31,7 @@ TOGETHER, TOGETHER_SHARE = 2, 8
 some steps gain nothing."""
 FIRST_ESTIMATE = 3
 """Steps before the first estimate: with fewer there is no ratio to speak of."""
-TRUSTED_SHARE, TRUSTED_START = 4, 16
+TRUSTED_SHARE, TRUSTED_START = 4, 250
 """Only the bound is believed past a fourth of the steps that end CG in exact arithmetic, less these."""
 
 

@@ -33,6 +33,8 @@ def check_X(X: Any) -> Matrix:
     _check_shape(X)
     X = _as_float(X, "X")
     itemsize = X.itemsize
+    if not X.flags.aligned or any(stride % itemsize for stride in X.strides):
+        X = np.ascontiguousarray(X).copy()  # entries of packed records: no kernel reads them where they lie
     if (itemsize not in X.strides and 1 not in X.shape) or (X.ndim == 2 and 1 in X.shape):
         X = np.ascontiguousarray(X)
     return X

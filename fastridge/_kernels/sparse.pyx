@@ -126,8 +126,7 @@ def normal(
     """T = w[lo:hi] * (M[lo:hi] @ v - outer(a[lo:hi], b_v)) - target[lo:hi];  pairs = [v, M[lo:hi].T @ T];  a_t += a[lo:hi] @ T
 
     One pass over M: a line is read for its dot product and added back while it is in cache. An entry of v and the sum it
-    belongs to lie side by side in `pairs` (width, 2 k), so that they share a cache line: the loop is bound by such
-    misses, and half of them are gone. `work` is (k,); target None: zero.
+    belongs to lie side by side in `pairs` (width, 2 k), so that they share a cache line. `work` is (k,); target None: zero.
     """
     cdef Py_ssize_t i, j, l, start, size, k = v.shape[1], stride = 2 * v.shape[1]
     cdef const double *a = pointer(line_shift)

@@ -95,7 +95,9 @@ def _forth_and_back(
     curvature = np.array([[sweeper.curvature(d, e) for e in directions] for d in directions])
     slope = np.array([sweeper.slope(first, d) for d in directions])
     # Scaled to a unit diagonal, a matrix of two by two is singular only where the directions are parallel.
-    scale = np.sqrt(np.maximum(np.diag(curvature), np.finfo(np.float64).tiny))
+    # One that has shrunk to nothing gets the weight zero.
+    diagonal = np.diag(curvature)
+    scale = np.where(diagonal > np.finfo(np.float64).tiny, np.sqrt(np.maximum(diagonal, 0.0)), np.inf)
     weights = np.linalg.lstsq(curvature / np.outer(scale, scale), slope / scale, rcond=1e-12)[0] / scale
     step = sum(weight * d for weight, (d, _) in zip(weights, directions, strict=True))
     state_step = sum(weight * d for weight, (_, d) in zip(weights, directions, strict=True))
