@@ -37,7 +37,7 @@ if platform.machine().lower() in ("x86_64", "amd64"):
         LEVELS["dense_v3"] = v3
         LEVELS["dense_v4"] = [*v3, "-mavx512f", "-mavx512vl", "-mavx512dq", "-mavx512bw", "-mprefer-vector-width=512"]
 
-flags = {name: [] for name in ("moments", "sparse", "descent", "vectors")} | LEVELS
+flags = {name: [] for name in ("blas", "moments", "sparse", "descent", "vectors")} | LEVELS
 extensions = [
     Extension(
         f"fastridge._kernels.{name}",

@@ -13,10 +13,9 @@ from typing import Any, TypeAlias
 
 import numpy as np
 import scipy.sparse as sp
-from scipy.linalg.blas import dsyrk, ssyrk
 
 from fastridge import parallel
-from fastridge._kernels import dense, descent, moments, sparse, vectors
+from fastridge._kernels import blas, dense, descent, moments, sparse, vectors
 
 PIECE_BYTES = 1 << 17
 """What a fused pass over dense lines keeps in cache, half of the smallest L2 in use (256 KB)."""
@@ -25,7 +24,7 @@ BLOCK_BYTES, MIN_BLOCK_BYTES, BLOCK_SHARE = 1 << 24, 1 << 20, 50
 wants them large, since its threads meet after every one; memory wants them small."""
 MIN_PIECE = 128
 """Entries of a line that are read at once, at the least: many lines are then kept in L3 instead."""
-MAX_TOGETHER = 16
+MAX_TOGETHER = 8
 """Dense lines that one fused step takes together; more do not help once v and q are loaded so rarely."""
 TOTAL_LANES, TOTAL_SHARE = 8, 4
 """Lanes that sum over blocks are at most so many and hold totals of at most a fourth of the data in all."""
@@ -179,6 +178,11 @@ class DenseLines(Lines):
         self.shape = (M.shape[0], M.shape[1])
         self.nbytes = M.size * M.itemsize
 
+    @property
+    def _centre(self) -> Vector:
+        """What the kernels subtract from every line, times its shift"""
+        return np.zeros(self.shape[1]) if self.cross_shift is None else self.cross_shift
+
     def _cut(self, length: int, out_length: int = 0) -> list[int]:
         return parallel.cut_evenly(length, min(length, parallel.count_lanes(self.nbytes, 8 * out_length)))
 
@@ -188,10 +192,10 @@ class DenseLines(Lines):
             for lo, hi, block in self._blocks(False, None, None):
                 np.matmul(block, v, out=out[lo:hi])
             return out
-        cut, v1, out1 = self._cut(self.shape[0]), v[:, 0], out[:, 0]
+        cut, b, v1, out1 = self._cut(self.shape[0]), self._centre, v[:, 0], out[:, 0]
 
         def lane(i: int) -> None:
-            dense.dot(self.M, cut[i], cut[i + 1], self.line_shift, self.cross_shift, v1, out1)
+            dense.dot(self.M, cut[i], cut[i + 1], self.line_shift, b, v1, out1)
 
         self._run(lane, cut)
         return out
@@ -203,12 +207,12 @@ class DenseLines(Lines):
             for lo, hi, block in self._blocks(False, None, None):
                 total += block.T @ t[lo:hi]
             return total
-        t1 = t[:, 0]
+        t1, b = t[:, 0], self._centre
         if width > n_lines:  # long lines: a lane owns a stretch of the result
             out, cut = np.empty((width, 1)), self._cut(width)
 
             def stretch(i: int) -> None:
-                dense.add(self.M, cut[i], cut[i + 1], self.line_shift, self.cross_shift, t1, out[:, 0])
+                dense.add(self.M, cut[i], cut[i + 1], self.line_shift, b, t1, out[:, 0])
 
             self._run(stretch, cut)
             return out
@@ -218,7 +222,7 @@ class DenseLines(Lines):
         def lane(i: int) -> None:
             lo, hi = cut[i], cut[i + 1]
             a = None if self.line_shift is None else self.line_shift[lo:hi]
-            dense.add(self.M[lo:hi], 0, width, a, self.cross_shift, t1[lo:hi], parts[i])
+            dense.add(self.M[lo:hi], 0, width, a, b, t1[lo:hi], parts[i])
 
         self._run(lane, cut)
         return _total(parts)
@@ -227,7 +231,7 @@ class DenseLines(Lines):
         n_lines, width = self.shape
         if v.shape[1] != 1:
             return self._normal_of_blocks(False, self.sq_line_scale, v, goal)
-        cut, v1, goal1 = self._cut(n_lines, width), v[:, 0], None if goal is None else goal[:, 0]
+        cut, b, v1, goal1 = self._cut(n_lines, width), self._centre, v[:, 0], None if goal is None else goal[:, 0]
         parts = np.zeros((len(cut) - 1, width))
         n_together = int(np.clip(PIECE_BYTES // max(1, width * self.M.itemsize) // 4 * 4, 1, MAX_TOGETHER))
 
@@ -237,7 +241,7 @@ class DenseLines(Lines):
                 cut[i],
                 cut[i + 1],
                 self.line_shift,
-                self.cross_shift,
+                b,
                 self.sq_line_scale,
                 goal1,
                 v1,
@@ -304,7 +308,7 @@ class DenseLines(Lines):
         n_lines, width = self.shape
         if v.shape[1] != 1:
             return self._normal_of_blocks(True, self.sq_cross_scale, v, goal)
-        cut, v1, goal1 = self._cut(width, n_lines), v[:, 0], None if goal is None else goal[:, 0]
+        cut, b, v1, goal1 = self._cut(width, n_lines), self._centre, v[:, 0], None if goal is None else goal[:, 0]
         parts = np.zeros((len(cut) - 1, n_lines))
         piece = max(MIN_PIECE, PIECE_BYTES // max(1, n_lines * self.M.itemsize) // 8 * 8)
 
@@ -314,7 +318,7 @@ class DenseLines(Lines):
                 cut[i],
                 cut[i + 1],
                 self.line_shift,
-                self.cross_shift,
+                b,
                 self.sq_cross_scale,
                 goal1,
                 v1,
@@ -392,10 +396,10 @@ class DenseLines(Lines):
         # Every lane owns columns of the result, so that none needs a sketch of its own.
         cut = parallel.cut_evenly(size, min(-(-size // SKETCH_COLUMNS), parallel.MAX_LANES))
         out = np.zeros((size, n_buckets) if across else (n_buckets, size), dtype=np.float32)
-        kernel = dense.sketch_along if across else dense.sketch_across
+        kernel, b = dense.sketch_along if across else dense.sketch_across, self._centre
 
         def lane(i: int) -> None:
-            kernel(self.M, cut[i], cut[i + 1], self.line_shift, self.cross_shift, signed_scale, bucket, out)
+            kernel(self.M, cut[i], cut[i + 1], self.line_shift, b, signed_scale, bucket, out)
 
         self._run(lane, cut)
         return out.T if across else out
@@ -433,7 +437,7 @@ class DenseLines(Lines):
         first, j_lo, j_hi = (0, lo, hi) if across else (lo, 0, self.shape[1])
         n_lanes = min(buffer.shape[0], parallel.count_lanes(buffer.nbytes)) if on_pool else 1
         cut = parallel.cut_evenly(buffer.shape[0], n_lanes)
-        shifts = (self.line_shift, self.cross_shift, line_scale, cross_scale)
+        shifts = (self.line_shift, self._centre, line_scale, cross_scale)
 
         def lane(i: int) -> None:
             part = buffer[cut[i] : cut[i + 1]]
@@ -676,8 +680,4 @@ def rough_gram(matrix: Array, n_threads: int) -> Array:
 
 def _add_gram(lo: int, hi: int, block: Array, gram: Array) -> None:
     """Add block'block to the lower triangle of `gram`, F order, in its precision"""
-    syrk = dsyrk if gram.dtype == np.float64 else ssyrk
-    if block.flags.c_contiguous:
-        syrk(1.0, block.T, 1.0, gram, lower=1, overwrite_c=1)
-    else:
-        syrk(1.0, block, 1.0, gram, trans=1, lower=1, overwrite_c=1)
+    blas.add_gram(block, gram)

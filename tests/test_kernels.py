@@ -90,8 +90,8 @@ sparse_cases = pytest.mark.parametrize(("dtype", "index_type", "size"), list(pro
 def shifts(lines, shifted):
     """The arguments a and b, and the matrix that they take off"""
     a = lines.a if shifted == "a and b" else None
-    b = None if shifted == "not centred" else lines.b
-    off = 0 if b is None else np.outer(np.ones(len(lines.a)) if a is None else a, b)
+    b = fixed(np.zeros(len(lines.b))) if shifted == "not centred" else lines.b
+    off = np.outer(np.ones(len(lines.a)) if a is None else a, b)
     return a, b, lines.M.astype(np.float64) - off
 
 
@@ -154,7 +154,7 @@ def test_dense_normal_across(module, dtype, size, shifted, extra):
 @pytest.mark.parametrize("n_together", [0, 65])
 def test_dense_normal_along_refuses_more_lines_than_it_has_room_for(n_together):
     with pytest.raises(ValueError, match="n_together"):
-        dense_base.normal_along(np.ones((2, 2)), 0, 2, None, None, None, None, np.ones(2), np.zeros(2), n_together)
+        dense_base.normal_along(np.ones((2, 2)), 0, 2, None, np.zeros(2), None, None, np.ones(2), np.zeros(2), n_together)
 
 
 @pytest.mark.parametrize("scaled", [False, True])

@@ -7,7 +7,7 @@ from importlib import import_module
 from types import ModuleType
 from typing import TYPE_CHECKING
 
-from fastridge._kernels import dense_base, descent, moments, sparse, vectors
+from fastridge._kernels import blas, dense_base, descent, moments, sparse, vectors
 
 
 def _best_dense(level: int) -> ModuleType:
@@ -25,4 +25,4 @@ if TYPE_CHECKING:
 else:
     dense = _best_dense(dense_base.simd_level())
 
-__all__ = ["dense", "descent", "moments", "sparse", "vectors"]
+__all__ = ["blas", "dense", "descent", "moments", "sparse", "vectors"]

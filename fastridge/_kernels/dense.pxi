@@ -1,15 +1,28 @@
 # Loops over the lines of a dense matrix M: the rows of C order, or the columns of F order. Compiled once for every SIMD level.
 #
 # Every line is contiguous; lines may lie apart. Centring is done entry by entry, (x - a_i b_j), in registers: next to the
-# cost of fetching x it is free, and it keeps the digits that subtracting n mu mu' afterwards loses. `b` None: not centred.
-# `a` None: ones. Sums run in UNROLL lanes written out by hand, so that the compiler can use vectors without permission to
+# cost of fetching x it is free, and it keeps the digits that subtracting n mu mu' afterwards loses. `b` is zero where nothing
+# is centred (loops without it were slower); `a` None: ones. Sums run in UNROLL lanes written out by hand, so that the compiler can use vectors without permission to
 # reorder anything.
 
 from libc.stdint cimport int32_t
 
 from fastridge._kernels.types cimport filled, offset, pointer, real
 
+cdef extern from *:
+    """
+    #if defined(__GNUC__) || defined(__clang__)
+    #define FASTRIDGE_PREFETCH(address) __builtin_prefetch(address, 0, 2)
+    #else
+    #define FASTRIDGE_PREFETCH(address) ((void) (address))
+    #endif
+    """
+    void prefetch "FASTRIDGE_PREFETCH" (const void *address) noexcept nogil
+
 cdef enum:
+    CACHE_LINE = 64  # bytes
+    AHEAD = 8  # lines
+    SHORT = 2048  # bytes of a line below which the hardware does not foresee what comes next
     UNROLL = 8  # doubles: two AVX2 vectors, one AVX-512 vector, per line
     GROUP = 4  # lines taken together, so that v and q are loaded once for all of them
 
@@ -39,34 +52,19 @@ cdef inline void dot_group(
         s1[u] = 0
         s2[u] = 0
         s3[u] = 0
-    if b is NULL:
-        while j + UNROLL <= width:
-            for u in range(UNROLL):
-                s0[u] += x0[j + u] * v[j + u]
-                s1[u] += x1[j + u] * v[j + u]
-                s2[u] += x2[j + u] * v[j + u]
-                s3[u] += x3[j + u] * v[j + u]
-            j += UNROLL
-        while j < width:
-            s0[0] += x0[j] * v[j]
-            s1[0] += x1[j] * v[j]
-            s2[0] += x2[j] * v[j]
-            s3[0] += x3[j] * v[j]
-            j += 1
-    else:
-        while j + UNROLL <= width:
-            for u in range(UNROLL):
-                s0[u] += (x0[j + u] - a0 * b[j + u]) * v[j + u]
-                s1[u] += (x1[j + u] - a1 * b[j + u]) * v[j + u]
-                s2[u] += (x2[j + u] - a2 * b[j + u]) * v[j + u]
-                s3[u] += (x3[j + u] - a3 * b[j + u]) * v[j + u]
-            j += UNROLL
-        while j < width:
-            s0[0] += (x0[j] - a0 * b[j]) * v[j]
-            s1[0] += (x1[j] - a1 * b[j]) * v[j]
-            s2[0] += (x2[j] - a2 * b[j]) * v[j]
-            s3[0] += (x3[j] - a3 * b[j]) * v[j]
-            j += 1
+    while j + UNROLL <= width:
+        for u in range(UNROLL):
+            s0[u] += (x0[j + u] - a0 * b[j + u]) * v[j + u]
+            s1[u] += (x1[j + u] - a1 * b[j + u]) * v[j + u]
+            s2[u] += (x2[j + u] - a2 * b[j + u]) * v[j + u]
+            s3[u] += (x3[j + u] - a3 * b[j + u]) * v[j + u]
+        j += UNROLL
+    while j < width:
+        s0[0] += (x0[j] - a0 * b[j]) * v[j]
+        s1[0] += (x1[j] - a1 * b[j]) * v[j]
+        s2[0] += (x2[j] - a2 * b[j]) * v[j]
+        s3[0] += (x3[j] - a3 * b[j]) * v[j]
+        j += 1
     t[0] += reduce(s0)
     t[1] += reduce(s1)
     t[2] += reduce(s2)
@@ -81,22 +79,13 @@ cdef inline double dot_one(
     cdef Py_ssize_t j = 0, u
     for u in range(UNROLL):
         s[u] = 0
-    if b is NULL:
-        while j + UNROLL <= width:
-            for u in range(UNROLL):
-                s[u] += x[j + u] * v[j + u]
-            j += UNROLL
-        while j < width:
-            s[0] += x[j] * v[j]
-            j += 1
-    else:
-        while j + UNROLL <= width:
-            for u in range(UNROLL):
-                s[u] += (x[j + u] - a * b[j + u]) * v[j + u]
-            j += UNROLL
-        while j < width:
-            s[0] += (x[j] - a * b[j]) * v[j]
-            j += 1
+    while j + UNROLL <= width:
+        for u in range(UNROLL):
+            s[u] += (x[j + u] - a * b[j + u]) * v[j + u]
+        j += UNROLL
+    while j < width:
+        s[0] += (x[j] - a * b[j]) * v[j]
+        j += 1
     return reduce(s)
 
 
@@ -113,13 +102,9 @@ cdef inline void add_group(
     cdef Py_ssize_t j
     if a is not NULL:
         a0, a1, a2, a3 = a[0], a[1], a[2], a[3]
-    if b is NULL:
-        for j in range(width):
-            q[j] += (t0 * x0[j] + t1 * x1[j]) + (t2 * x2[j] + t3 * x3[j])
-    else:
-        for j in range(width):
-            q[j] += ((t0 * (x0[j] - a0 * b[j]) + t1 * (x1[j] - a1 * b[j]))
-                     + (t2 * (x2[j] - a2 * b[j]) + t3 * (x3[j] - a3 * b[j])))
+    for j in range(width):
+        q[j] += ((t0 * (x0[j] - a0 * b[j]) + t1 * (x1[j] - a1 * b[j]))
+                 + (t2 * (x2[j] - a2 * b[j]) + t3 * (x3[j] - a3 * b[j])))
 
 
 cdef inline void add_one(
@@ -127,21 +112,28 @@ cdef inline void add_one(
 ) noexcept nogil:
     """q += t * (x - a * b)"""
     cdef Py_ssize_t j
-    if b is NULL:
-        for j in range(width):
-            q[j] += t * x[j]
-    else:
-        for j in range(width):
-            q[j] += t * (x[j] - a * b[j])
+    for j in range(width):
+        q[j] += t * (x[j] - a * b[j])
+
+
+cdef inline void prefetch_line(const real *x, Py_ssize_t width) noexcept nogil:
+    """Ask for a line that will be read soon, while the processor is busy with others; past the array's end that is harmless"""
+    cdef Py_ssize_t j = 0, step = CACHE_LINE // <Py_ssize_t> sizeof(real)
+    while j < width:
+        prefetch(x + j)
+        j += step
 
 
 cdef inline void dot_lines(
     const real *x, Py_ssize_t ld, Py_ssize_t n_lines, Py_ssize_t width, const double *a, const double *b,
-    const double *v, double *t,
+    const double *v, double *t, Py_ssize_t ahead,
 ) noexcept nogil:
-    """t += (x - outer(a, b)) @ v"""
-    cdef Py_ssize_t i = 0
+    """t += (x - outer(a, b)) @ v; short lines that lie `ahead` entries on are asked for, none where 0"""
+    cdef Py_ssize_t i = 0, u
     while i + GROUP <= n_lines:
+        if ahead and width * <Py_ssize_t> sizeof(real) < SHORT:
+            for u in range(GROUP):
+                prefetch_line(x + (i + u) * ld + ahead, width)
         dot_group(x + i * ld, ld, width, offset(a, i), b, v, t + i)
         i += GROUP
     while i < n_lines:
@@ -151,11 +143,14 @@ cdef inline void dot_lines(
 
 cdef inline void add_lines(
     const real *x, Py_ssize_t ld, Py_ssize_t n_lines, Py_ssize_t width, const double *a, const double *b,
-    const double *t, double *q,
+    const double *t, double *q, Py_ssize_t ahead,
 ) noexcept nogil:
-    """q += (x - outer(a, b)).T @ t"""
-    cdef Py_ssize_t i = 0
+    """q += (x - outer(a, b)).T @ t; short lines that lie `ahead` entries on are asked for, none where 0"""
+    cdef Py_ssize_t i = 0, u
     while i + GROUP <= n_lines:
+        if ahead and width * <Py_ssize_t> sizeof(real) < SHORT:
+            for u in range(GROUP):
+                prefetch_line(x + (i + u) * ld + ahead, width)
         add_group(x + i * ld, ld, width, offset(a, i), b, t + i, q)
         i += GROUP
     while i < n_lines:
@@ -164,7 +159,7 @@ cdef inline void add_lines(
 
 
 def dot(
-    const real[:, :] M, Py_ssize_t lo, Py_ssize_t hi, const double[::1] a, const double[::1] b, const double[::1] v,
+    const real[:, :] M, Py_ssize_t lo, Py_ssize_t hi, const double[::1] a, const double[::1] b not None, const double[::1] v,
     double[::1] out,
 ):
     """out[lo:hi] = (M[lo:hi] - outer(a[lo:hi], b)) @ v"""
@@ -175,11 +170,11 @@ def dot(
     if lo >= hi or M.shape[1] == 0:
         return
     with nogil:
-        dot_lines(&M[lo, 0], ld, hi - lo, M.shape[1], offset(a_p, lo), pointer(b), &v[0], &out[lo])
+        dot_lines(&M[lo, 0], ld, hi - lo, M.shape[1], offset(a_p, lo), pointer(b), &v[0], &out[lo], AHEAD * ld)
 
 
 def add(
-    const real[:, :] M, Py_ssize_t lo, Py_ssize_t hi, const double[::1] a, const double[::1] b, const double[::1] t,
+    const real[:, :] M, Py_ssize_t lo, Py_ssize_t hi, const double[::1] a, const double[::1] b not None, const double[::1] t,
     double[::1] out,
 ):
     """out[lo:hi] = (M[:, lo:hi] - outer(a, b[lo:hi])).T @ t"""
@@ -190,11 +185,11 @@ def add(
     if lo >= hi or M.shape[0] == 0:
         return
     with nogil:
-        add_lines(&M[0, lo], ld, M.shape[0], hi - lo, pointer(a), offset(b_p, lo), &t[0], &out[lo])
+        add_lines(&M[0, lo], ld, M.shape[0], hi - lo, pointer(a), offset(b_p, lo), &t[0], &out[lo], AHEAD * ld)
 
 
 def normal_along(
-    const real[:, :] M, Py_ssize_t lo, Py_ssize_t hi, const double[::1] a, const double[::1] b,
+    const real[:, :] M, Py_ssize_t lo, Py_ssize_t hi, const double[::1] a, const double[::1] b not None,
     const double[::1] weights, const double[::1] target, const double[::1] v, double[::1] out, Py_ssize_t n_together,
 ):
     """A = M[lo:hi] - outer(a[lo:hi], b);  out += A.T @ (w[lo:hi] * (A @ v) - target[lo:hi])
@@ -221,19 +216,19 @@ def normal_along(
             a_i = offset(a_p, i)
             for u in range(size):
                 t[u] = 0
-            dot_lines(x, ld, size, width, a_i, b_p, &v[0], t)
+            dot_lines(x, ld, size, width, a_i, b_p, &v[0], t, 0)
             if w is not NULL:
                 for u in range(size):
                     t[u] *= w[i + u]
             if y is not NULL:
                 for u in range(size):
                     t[u] -= y[i + u]
-            add_lines(x, ld, size, width, a_i, b_p, t, &out[0])
+            add_lines(x, ld, size, width, a_i, b_p, t, &out[0], size * ld)
             i += size
 
 
 def normal_across(
-    const real[:, :] M, Py_ssize_t lo, Py_ssize_t hi, const double[::1] a, const double[::1] b,
+    const real[:, :] M, Py_ssize_t lo, Py_ssize_t hi, const double[::1] a, const double[::1] b not None,
     const double[::1] weights, const double[::1] target, const double[::1] v, double[::1] out, double[::1] work,
 ):
     """A = M[:, lo:hi] - outer(a, b[lo:hi]);  out += A @ (w[lo:hi] * (A.T @ v) - target[lo:hi])
@@ -259,20 +254,20 @@ def normal_across(
             b_j = offset(b_p, j)
             for u in range(size):
                 t[u] = 0
-            add_lines(x, ld, n_lines, size, a_p, b_j, &v[0], t)
+            add_lines(x, ld, n_lines, size, a_p, b_j, &v[0], t, AHEAD * ld)
             if w is not NULL:
                 for u in range(size):
                     t[u] *= w[j + u]
             if y is not NULL:
                 for u in range(size):
                     t[u] -= y[j + u]
-            dot_lines(x, ld, n_lines, size, a_p, b_j, t, &out[0])
+            dot_lines(x, ld, n_lines, size, a_p, b_j, t, &out[0], size)
             j += size
 
 
 def fill(
     const real[:, :] M, Py_ssize_t i_lo, Py_ssize_t i_hi, Py_ssize_t j_lo, Py_ssize_t j_hi, const double[::1] a,
-    const double[::1] b, const double[::1] line_scale, const double[::1] cross_scale, filled[:, :] out,
+    const double[::1] b not None, const double[::1] line_scale, const double[::1] cross_scale, filled[:, :] out,
 ):
     """out[:] = line_scale[i_lo:i_hi, None] * (M - outer(a, b))[i_lo:i_hi, j_lo:j_hi] * cross_scale[j_lo:j_hi]"""
     cdef const double *a_p = pointer(a)
@@ -293,22 +288,16 @@ def fill(
             y = &out[i - i_lo, 0]
             a_i = 1.0 if a_p is NULL else a_p[i]
             s_i = 1.0 if s is NULL else s[i]
-            if b_p is NULL and c is NULL:
-                for j in range(width):
-                    y[j] = <filled> (s_i * x[j])
-            elif c is NULL:
+            if c is NULL:
                 for j in range(width):
                     y[j] = <filled> (s_i * (x[j] - a_i * b_p[j]))
-            elif b_p is NULL:
-                for j in range(width):
-                    y[j] = <filled> (s_i * x[j] * c[j])
             else:
                 for j in range(width):
                     y[j] = <filled> (s_i * (x[j] - a_i * b_p[j]) * c[j])
 
 
 def sketch_across(
-    const real[:, :] M, Py_ssize_t lo, Py_ssize_t hi, const double[::1] a, const double[::1] b,
+    const real[:, :] M, Py_ssize_t lo, Py_ssize_t hi, const double[::1] a, const double[::1] b not None,
     const double[::1] signed_scale, const int32_t[::1] bucket, float[:, ::1] out,
 ):
     """out[bucket] += signed_scale[:, None] * (M - outer(a, b)), columns [lo, hi) alone: out is (buckets, width)"""
@@ -326,16 +315,15 @@ def sketch_across(
             y = &out[bucket[i], lo]
             s_i = signed_scale[i]
             a_i = 1.0 if a_p is NULL else a_p[i]
-            if b_p is NULL:
-                for j in range(width):
-                    y[j] += <float> (s_i * x[j])
-            else:
-                for j in range(width):
-                    y[j] += <float> (s_i * (x[j] - a_i * b_p[j]))
+            if i + AHEAD < M.shape[0]:
+                prefetch_line(&M[i + AHEAD, lo], width)
+                prefetch_line(&out[bucket[i + AHEAD], lo], width)
+            for j in range(width):
+                y[j] += <float> (s_i * (x[j] - a_i * b_p[j]))
 
 
 def sketch_along(
-    const real[:, :] M, Py_ssize_t lo, Py_ssize_t hi, const double[::1] a, const double[::1] b,
+    const real[:, :] M, Py_ssize_t lo, Py_ssize_t hi, const double[::1] a, const double[::1] b not None,
     const double[::1] signed_scale, const int32_t[::1] bucket, float[:, ::1] out,
 ):
     """out[:, bucket] += signed_scale * (M - outer(a, b)), lines [lo, hi) alone: out is (n_lines, buckets)"""
@@ -352,9 +340,5 @@ def sketch_along(
             x = &M[i, 0]
             y = &out[i, 0]
             a_i = 1.0 if a_p is NULL else a_p[i]
-            if b_p is NULL:
-                for j in range(width):
-                    y[bucket[j]] += <float> (signed_scale[j] * x[j])
-            else:
-                for j in range(width):
-                    y[bucket[j]] += <float> (signed_scale[j] * (x[j] - a_i * b_p[j]))
+            for j in range(width):
+                y[bucket[j]] += <float> (signed_scale[j] * (x[j] - a_i * b_p[j]))

@@ -4,14 +4,14 @@ import numpy as np
 
 Array = np.ndarray[Any, np.dtype[Any]]
 
-def dot(M: Array, lo: int, hi: int, a: Array | None, b: Array | None, v: Array, out: Array) -> None: ...
-def add(M: Array, lo: int, hi: int, a: Array | None, b: Array | None, t: Array, out: Array) -> None: ...
+def dot(M: Array, lo: int, hi: int, a: Array | None, b: Array, v: Array, out: Array) -> None: ...
+def add(M: Array, lo: int, hi: int, a: Array | None, b: Array, t: Array, out: Array) -> None: ...
 def normal_along(
     M: Array,
     lo: int,
     hi: int,
     a: Array | None,
-    b: Array | None,
+    b: Array,
     weights: Array | None,
     target: Array | None,
     v: Array,
@@ -23,7 +23,7 @@ def normal_across(
     lo: int,
     hi: int,
     a: Array | None,
-    b: Array | None,
+    b: Array,
     weights: Array | None,
     target: Array | None,
     v: Array,
@@ -37,7 +37,7 @@ def fill(
     j_lo: int,
     j_hi: int,
     a: Array | None,
-    b: Array | None,
+    b: Array,
     line_scale: Array | None,
     cross_scale: Array | None,
     out: Array,
@@ -47,7 +47,7 @@ def sketch_across(
     lo: int,
     hi: int,
     a: Array | None,
-    b: Array | None,
+    b: Array,
     signed_scale: Array,
     bucket: Array,
     out: Array,
@@ -57,7 +57,7 @@ def sketch_along(
     lo: int,
     hi: int,
     a: Array | None,
-    b: Array | None,
+    b: Array,
     signed_scale: Array,
     bucket: Array,
     out: Array,

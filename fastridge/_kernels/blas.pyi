@@ -1,0 +1,3 @@
+from fastridge.lines import Array
+
+def add_gram(rows: Array, gram: Array) -> None: ...
