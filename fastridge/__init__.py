@@ -15,11 +15,22 @@ from fastridge.planner import Plan
 from fastridge.solution import FitReport, Solution, Status
 
 if TYPE_CHECKING:
+    from fastridge.classifier import RidgeClassifier
     from fastridge.estimators import Ridge
 
-__all__ = ["FitReport", "Plan", "Ridge", "Solution", "Status", "__version__", "explain", "ridge"]
+__all__ = [
+    "FitReport",
+    "Plan",
+    "Ridge",
+    "RidgeClassifier",
+    "Solution",
+    "Status",
+    "__version__",
+    "explain",
+    "ridge",
+]
 
-_LAZY = {"Ridge": "fastridge.estimators"}  # these load scikit-learn
+_LAZY = {"Ridge": "fastridge.estimators", "RidgeClassifier": "fastridge.classifier"}  # these load scikit-learn
 
 
 def __getattr__(name: str) -> Any:

@@ -32,6 +32,7 @@ LAYERS = {
     "selection": 4,
     "inference": 4,
     "estimators": 5,
+    "classifier": 5,
     "cli": 6,
     "dask": 6,
     "io": 6,

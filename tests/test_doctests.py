@@ -33,4 +33,5 @@ def test_the_public_functions_have_examples():
         "fastridge.functional.ridge",
         "fastridge.functional.explain",
         "fastridge.estimators.Ridge",
+        "fastridge.classifier.RidgeClassifier",
     }
