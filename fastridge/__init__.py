@@ -12,6 +12,16 @@ from typing import TYPE_CHECKING, Any
 from fastridge._version import __version__
 from fastridge.functional import explain, ridge
 from fastridge.planner import Plan
+from fastridge.scales import (
+    alpha_from_C,
+    alpha_from_glmnet,
+    alpha_from_mean_loss,
+    alpha_from_spark,
+    alpha_to_C,
+    alpha_to_glmnet,
+    alpha_to_mean_loss,
+    alpha_to_spark,
+)
 from fastridge.solution import FitReport, Solution, Status
 
 if TYPE_CHECKING:
@@ -26,6 +36,14 @@ __all__ = [
     "Solution",
     "Status",
     "__version__",
+    "alpha_from_C",
+    "alpha_from_glmnet",
+    "alpha_from_mean_loss",
+    "alpha_from_spark",
+    "alpha_to_C",
+    "alpha_to_glmnet",
+    "alpha_to_mean_loss",
+    "alpha_to_spark",
     "explain",
     "ridge",
 ]

@@ -31,6 +31,7 @@ LAYERS = {
     "path": 4,
     "selection": 4,
     "inference": 4,
+    "scales": 4,
     "estimators": 5,
     "classifier": 5,
     "cli": 6,

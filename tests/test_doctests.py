@@ -34,4 +34,5 @@ def test_the_public_functions_have_examples():
         "fastridge.functional.explain",
         "fastridge.estimators.Ridge",
         "fastridge.classifier.RidgeClassifier",
+        *(f"fastridge.scales.{name}" for name in fastridge.__all__ if name.startswith("alpha_")),
     }
