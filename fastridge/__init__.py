@@ -12,14 +12,43 @@ from typing import TYPE_CHECKING, Any
 from fastridge._version import __version__
 from fastridge.functional import explain, ridge
 from fastridge.planner import Plan
+from fastridge.scales import (
+    alpha_from_C,
+    alpha_from_glmnet,
+    alpha_from_mean_loss,
+    alpha_from_spark,
+    alpha_to_C,
+    alpha_to_glmnet,
+    alpha_to_mean_loss,
+    alpha_to_spark,
+)
 from fastridge.solution import FitReport, Solution, Status
 
 if TYPE_CHECKING:
+    from fastridge.classifier import RidgeClassifier
     from fastridge.estimators import Ridge
 
-__all__ = ["FitReport", "Plan", "Ridge", "Solution", "Status", "__version__", "explain", "ridge"]
+__all__ = [
+    "FitReport",
+    "Plan",
+    "Ridge",
+    "RidgeClassifier",
+    "Solution",
+    "Status",
+    "__version__",
+    "alpha_from_C",
+    "alpha_from_glmnet",
+    "alpha_from_mean_loss",
+    "alpha_from_spark",
+    "alpha_to_C",
+    "alpha_to_glmnet",
+    "alpha_to_mean_loss",
+    "alpha_to_spark",
+    "explain",
+    "ridge",
+]
 
-_LAZY = {"Ridge": "fastridge.estimators"}  # these load scikit-learn
+_LAZY = {"Ridge": "fastridge.estimators", "RidgeClassifier": "fastridge.classifier"}  # these load scikit-learn
 
 
 def __getattr__(name: str) -> Any:

@@ -1,4 +1,4 @@
-"""Ridge as a scikit-learn estimator, on its base classes, validation, tags and metadata routing."""
+"""Ridge as a scikit-learn estimator, on its base classes, validation, tags and metadata routing; and what its kin share."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ from sklearn.utils.validation import check_is_fitted, validate_data
 
 from fastridge import validation
 from fastridge.functional import solve_checked
-from fastridge.lines import Array
-from fastridge.solution import FitReport, Status
+from fastridge.lines import Array, Vector
+from fastridge.solution import FitReport, Solution, Status
 
 ADVICE = {
     Status.MAX_ITER: 'raise max_iter, loosen tol, or use solver="auto"',
@@ -23,7 +23,84 @@ ADVICE = {
 }
 
 
-class Ridge(MultiOutputMixin, RegressorMixin, BaseEstimator):  # type: ignore[misc]
+class RidgeBase(BaseEstimator):  # type: ignore[misc]
+    """What the estimators share: parameters (described in `Ridge`), the solve, what is kept of it, X w + b
+
+    `fit` is `_solve`, then `_keep`. A class whose targets are not numbers as they come overrides `_targets`.
+    """
+
+    def __init__(
+        self,
+        alpha: Any = 1.0,
+        *,
+        fit_intercept: bool = True,
+        copy_X: bool = True,
+        max_iter: int | None = None,
+        tol: float = 1e-6,
+        solver: str = "auto",
+        random_state: Any = None,
+        n_threads: int | None = None,
+        verbose: bool = False,
+    ) -> None:
+        self.alpha = alpha
+        self.fit_intercept = fit_intercept
+        self.copy_X = copy_X
+        self.max_iter = max_iter
+        self.tol = tol
+        self.solver = solver
+        self.random_state = random_state
+        self.n_threads = n_threads
+        self.verbose = verbose
+
+    def _targets(self, y: Any, sample_weight: Any, n_samples: int) -> tuple[Vector, Vector | None]:
+        """Return the targets (n,) or (n, k) and the weights (n,) of the regression that is solved"""
+        return validation.check_y(y, n_samples), validation.check_sample_weight(sample_weight, n_samples)
+
+    def _solve(self, X: Any, y: Any, sample_weight: Any) -> Solution:
+        """Check everything and solve; where that raises, what was fitted before stays"""
+        validation.check_options(self.solver, self.tol, self.max_iter, self.n_threads)
+        with _unchanged_on_failure(self):
+            # Entries that are not finite show in the column sums, without another pass over X.
+            X, y = validate_data(
+                self,
+                X,
+                y,
+                accept_sparse=("csr", "csc"),
+                dtype=(np.float64, np.float32),
+                ensure_all_finite=False,
+                multi_output=True,
+                y_numeric=isinstance(self, RegressorMixin),
+            )
+            X = validation.check_X(X)
+            y, weights = self._targets(y, sample_weight, X.shape[0])
+            penalty = validation.check_alpha(self.alpha, 1 if y.ndim == 1 else y.shape[1])
+            options = (self.solver, self.tol, self.max_iter, self.n_threads, self.verbose)
+            return solve_checked(X, y, penalty, weights, self.fit_intercept, *options, X.dtype)
+
+    def _keep(self, coef: Array, solution: Solution) -> Self:
+        """Set what a fit leaves, and warn where it did not converge; `fit` calls this itself, the warning names its caller"""
+        report = solution.report
+        self.coef_ = coef
+        self.intercept_ = solution.intercept if self.fit_intercept else 0.0
+        self.n_iter_ = report.n_iter if report.solver in ("cg", "cd") else None
+        self.solver_ = report.solver
+        self.report_ = report
+        _warn_unless_converged(report, self.tol)
+        return self
+
+    def _linear(self, X: Any) -> Array:
+        """Return X w + b after the checks of scikit-learn"""
+        check_is_fitted(self)
+        X = validate_data(self, X, accept_sparse=("csr", "csc", "coo"), dtype=(np.float64, np.float32), reset=False)
+        return np.asarray(X @ self.coef_.T) + self.intercept_
+
+    def __sklearn_tags__(self) -> Any:
+        tags = super().__sklearn_tags__()
+        tags.input_tags.sparse = True
+        return tags
+
+
+class Ridge(MultiOutputMixin, RegressorMixin, RidgeBase):  # type: ignore[misc]
     """Ridge regression with a certified answer: a drop-in for ``sklearn.linear_model.Ridge``
 
     minimise over w, b    sum_i s_i (y_i - x_i'w - b)^2 + alpha ||w||^2
@@ -87,29 +164,6 @@ class Ridge(MultiOutputMixin, RegressorMixin, BaseEstimator):  # type: ignore[mi
     True
     """
 
-    def __init__(
-        self,
-        alpha: Any = 1.0,
-        *,
-        fit_intercept: bool = True,
-        copy_X: bool = True,
-        max_iter: int | None = None,
-        tol: float = 1e-6,
-        solver: str = "auto",
-        random_state: Any = None,
-        n_threads: int | None = None,
-        verbose: bool = False,
-    ) -> None:
-        self.alpha = alpha
-        self.fit_intercept = fit_intercept
-        self.copy_X = copy_X
-        self.max_iter = max_iter
-        self.tol = tol
-        self.solver = solver
-        self.random_state = random_state
-        self.n_threads = n_threads
-        self.verbose = verbose
-
     def fit(self, X: Any, y: Any, sample_weight: Any = None) -> Self:
         """Fit to data
 
@@ -133,34 +187,10 @@ class Ridge(MultiOutputMixin, RegressorMixin, BaseEstimator):  # type: ignore[mi
         numpy.linalg.LinAlgError
             If solver="cholesky" meets a matrix that is not positive definite.
         """
-        validation.check_options(self.solver, self.tol, self.max_iter, self.n_threads)
-        with _unchanged_on_failure(self):
-            # Entries that are not finite show in the column sums, without another pass over X.
-            X, y = validate_data(
-                self,
-                X,
-                y,
-                accept_sparse=("csr", "csc"),
-                dtype=(np.float64, np.float32),
-                ensure_all_finite=False,
-                multi_output=True,
-                y_numeric=True,
-            )
-            X = validation.check_X(X)
-            y = validation.check_y(y, X.shape[0])
-            weights = validation.check_sample_weight(sample_weight, X.shape[0])
-            penalty = validation.check_alpha(self.alpha, 1 if y.ndim == 1 else y.shape[1])
-            options = (self.solver, self.tol, self.max_iter, self.n_threads, self.verbose)
-            solution = solve_checked(X, y, penalty, weights, self.fit_intercept, *options, X.dtype)
-        report = solution.report
+        solution = self._solve(X, y, sample_weight)
+        coef = solution.coef
         # scikit-learn's shapes: one column of y gives one row of coefficients, but an array of intercepts.
-        self.coef_ = solution.coef.ravel() if len(penalty) == 1 else solution.coef
-        self.intercept_ = solution.intercept if self.fit_intercept else 0.0
-        self.n_iter_ = report.n_iter if report.solver in ("cg", "cd") else None
-        self.solver_ = report.solver
-        self.report_ = report
-        _warn_unless_converged(report, self.tol)
-        return self
+        return self._keep(coef.ravel() if coef.size == self.n_features_in_ else coef, solution)
 
     def predict(self, X: Any) -> Array:
         """Return X w + b, (n_samples,) or (n_samples, n_targets)
@@ -176,14 +206,7 @@ class Ridge(MultiOutputMixin, RegressorMixin, BaseEstimator):  # type: ignore[mi
         ValueError
             If X has another number of features, or is not finite.
         """
-        check_is_fitted(self)
-        X = validate_data(self, X, accept_sparse=("csr", "csc", "coo"), dtype=(np.float64, np.float32), reset=False)
-        return np.asarray(X @ self.coef_.T) + self.intercept_
-
-    def __sklearn_tags__(self) -> Any:
-        tags = super().__sklearn_tags__()
-        tags.input_tags.sparse = True
-        return tags
+        return self._linear(X)
 
 
 @contextmanager
@@ -204,5 +227,5 @@ def _warn_unless_converged(report: FitReport, tol: float) -> None:
             f"{report.solver} reached an H-norm error of {report.error:.1e} (bound {report.error_bound:.1e}) where tol={tol:g} "
             f"was asked: {ADVICE[report.status]}",
             ConvergenceWarning,
-            stacklevel=3,
+            stacklevel=4,  # who called fit
         )

@@ -164,3 +164,16 @@ def check_options(solver: Any, tol: Any, max_iter: Any, n_threads: Any) -> None:
             raise TypeError(f"{name} must be a whole number or None, got {value!r}")
         if int(value) < 1:
             raise ValueError(f"{name} must be at least 1, got {value!r}")
+
+
+def check_class_weight(class_weight: Any) -> None:
+    """Raise ValueError or TypeError where class_weight is not None, "balanced", or a dict of finite weights >= 0"""
+    if class_weight is None or (isinstance(class_weight, str) and class_weight == "balanced"):
+        return
+    if not isinstance(class_weight, dict):
+        raise ValueError(f'class_weight must be None, "balanced" or a dict of weights, got {class_weight!r}')
+    for label, weight in class_weight.items():
+        if not isinstance(weight, Real):
+            raise TypeError(f"class_weight[{label!r}] must be a number, got {weight!r}")
+        if not 0 <= float(weight) < float("inf"):
+            raise ValueError(f"class_weight[{label!r}] must be finite and not negative, got {weight!r}")

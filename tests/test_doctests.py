@@ -33,4 +33,6 @@ def test_the_public_functions_have_examples():
         "fastridge.functional.ridge",
         "fastridge.functional.explain",
         "fastridge.estimators.Ridge",
+        "fastridge.classifier.RidgeClassifier",
+        *(f"fastridge.scales.{name}" for name in fastridge.__all__ if name.startswith("alpha_")),
     }

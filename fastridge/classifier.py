@@ -1,0 +1,182 @@
+"""RidgeClassifier: ridge regression on classes coded -1 and +1."""
+
+from __future__ import annotations
+
+from typing import Any, Self
+
+from sklearn.base import ClassifierMixin
+from sklearn.preprocessing import LabelBinarizer
+from sklearn.utils.class_weight import compute_sample_weight
+from sklearn.utils.multiclass import check_classification_targets
+from sklearn.utils.validation import check_is_fitted, column_or_1d
+
+from fastridge import validation
+from fastridge.estimators import RidgeBase
+from fastridge.lines import Array, Vector
+
+
+class RidgeClassifier(ClassifierMixin, RidgeBase):  # type: ignore[misc]
+    """Classifier by ridge regression with a certified answer: a drop-in for ``sklearn.linear_model.RidgeClassifier``
+
+    minimise over W, b    sum_i s_i ||t_i - W x_i - b||^2 + alpha ||W||^2
+
+    with t_i = 1 in the place of the class of sample i and -1 in the others (two classes: one number, +1 for the second). One
+    solve serves all classes: X is read once for all of them.
+
+    Parameters
+    ----------
+    alpha, fit_intercept, copy_X, max_iter, tol, solver, random_state, n_threads, verbose
+        As in `Ridge`; alpha may have one value for each row of coef_.
+    class_weight : dict, "balanced" or None, default None
+        Weights >= 0 of the classes, by label (1 where a label is left out), which multiply sample_weight. "balanced":
+        n_samples / (n_classes * number of samples in the class). With several labels per sample "balanced" or None.
+
+    Attributes
+    ----------
+    coef_ : (1, n_features), (n_classes, n_features) or (n_labels, n_features)
+        One row where there are two classes. float32 where X is float32 (computed in float64), else float64.
+    intercept_ : (1,), (n_classes,) or (n_labels,), or 0.0 without an intercept
+    classes_ : (n_classes,) array
+        The labels, sorted; with several labels per sample, the numbers of the columns of y.
+    n_iter_, solver_, report_, n_features_in_, feature_names_in_
+        As in `Ridge`; report_ is about the class that was solved least accurately.
+
+    Warns
+    -----
+    sklearn.exceptions.ConvergenceWarning
+        If tol was not reached: the message says what was.
+
+    References
+    ----------
+    Hoerl & Kennard (1970), DOI 10.1080/00401706.1970.10488634, for the regression; Rifkin & Klautau (2004), "In defense of
+    one-vs-all classification", Journal of Machine Learning Research 5, for its use on classes.
+
+    Examples
+    --------
+    >>> from sklearn.datasets import load_wine
+    >>> from fastridge import RidgeClassifier
+    >>> X, y = load_wine(return_X_y=True)
+    >>> model = RidgeClassifier(alpha=0.1).fit(X, y)
+    >>> model.predict(X[:3])
+    array([0, 0, 0])
+    >>> model.score(X, y) > 0.98
+    True
+    >>> model.report_.error < 1e-6
+    True
+    """
+
+    def __init__(
+        self,
+        alpha: Any = 1.0,
+        *,
+        fit_intercept: bool = True,
+        copy_X: bool = True,
+        max_iter: int | None = None,
+        tol: float = 1e-6,
+        class_weight: Any = None,
+        solver: str = "auto",
+        random_state: Any = None,
+        n_threads: int | None = None,
+        verbose: bool = False,
+    ) -> None:
+        super().__init__(
+            alpha,
+            fit_intercept=fit_intercept,
+            copy_X=copy_X,
+            max_iter=max_iter,
+            tol=tol,
+            solver=solver,
+            random_state=random_state,
+            n_threads=n_threads,
+            verbose=verbose,
+        )
+        self.class_weight = class_weight
+
+    def fit(self, X: Any, y: Any, sample_weight: Any = None) -> Self:
+        """Fit to data
+
+        Parameters
+        ----------
+        X : (n_samples, n_features) array, data frame or sparse matrix
+            C or F order, CSR and CSC of float32 or float64 are used without a copy.
+        y : (n_samples,) labels, or (n_samples, n_labels) of zeros and ones, which may be sparse
+            At least two classes; or for every sample any number of labels.
+        sample_weight : float, (n_samples,) or None
+            >= 0.
+
+        Returns
+        -------
+        RidgeClassifier
+            self
+
+        Raises
+        ------
+        ValueError, TypeError
+            If an argument or parameter is not what it should be; nothing fitted before is lost.
+        numpy.linalg.LinAlgError
+            If solver="cholesky" meets a matrix that is not positive definite.
+        """
+        solution = self._solve(X, y, sample_weight)
+        return self._keep(solution.coef, solution)
+
+    def decision_function(self, X: Any) -> Array:
+        """Return X W' + b: (n_samples,), positive for the second of two classes, else (n_samples, n_classes or n_labels)
+
+        Parameters
+        ----------
+        X : (n_samples, n_features) array, data frame or sparse matrix
+
+        Raises
+        ------
+        sklearn.exceptions.NotFittedError
+            If `fit` has not run.
+        ValueError
+            If X has another number of features, or is not finite.
+        """
+        scores = self._linear(X)
+        return scores.ravel() if scores.shape[1] == 1 else scores
+
+    def predict(self, X: Any) -> Any:
+        """Return the label of highest score, (n_samples,); with several labels per sample, zeros and ones (n_samples, n_labels)
+
+        Parameters
+        ----------
+        X : (n_samples, n_features) array, data frame or sparse matrix
+
+        Returns
+        -------
+        array, or a sparse matrix where the labels that were fitted to came as one
+
+        Raises
+        ------
+        sklearn.exceptions.NotFittedError, ValueError
+            As `decision_function` does.
+        """
+        check_is_fitted(self)
+        return self._binarizer.inverse_transform(self.decision_function(X))
+
+    def _targets(self, y: Any, sample_weight: Any, n_samples: int) -> tuple[Vector, Vector | None]:
+        """Return the labels coded -1 and +1, (n, 1 or k), and the weights of samples times those of their classes
+
+        The coding and `classes_` are kept on the way.
+        """
+        validation.check_class_weight(self.class_weight)
+        weights = validation.check_sample_weight(sample_weight, n_samples)
+        check_classification_targets(y)
+        binarizer = LabelBinarizer(neg_label=-1, pos_label=1).fit(y)
+        if not binarizer.y_type_.startswith("multilabel"):
+            y = column_or_1d(y, warn=True)
+            if len(binarizer.classes_) == 1:
+                raise ValueError(f"y must hold at least two classes, got one class: {binarizer.classes_[0]!r}")
+        elif isinstance(self.class_weight, dict):
+            raise ValueError('class_weight must be None or "balanced" where samples have several labels, got a dict')
+        if self.class_weight:
+            by_class = compute_sample_weight(self.class_weight, y)
+            weights = validation.check_sample_weight(by_class if weights is None else by_class * weights, n_samples)
+        self._binarizer, self.classes_ = binarizer, binarizer.classes_
+        return validation.check_y(binarizer.transform(y), n_samples), weights
+
+    def __sklearn_tags__(self) -> Any:
+        tags = super().__sklearn_tags__()
+        tags.classifier_tags.multi_label = True
+        return tags
