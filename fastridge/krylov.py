@@ -44,10 +44,12 @@ class EnergyEstimate:
         r'z of the first iterate.
     smallest : (k,) float64
         Lower bounds of the smallest eigenvalue of the preconditioned matrix; 0 where there is none.
+    expected : float
+        What that eigenvalue should be by the make of the preconditioner; 0 where there is no telling.
     """
 
-    def __init__(self, sq_residual: Vector, smallest: Vector) -> None:
-        self.smallest = smallest
+    def __init__(self, sq_residual: Vector, smallest: Vector, expected: float) -> None:
+        self.smallest, self.expected = smallest, expected
         with np.errstate(divide="ignore"):
             self.radau = np.where(smallest > 0, 1.0 / smallest, np.inf)
         self.n_steps = 0
@@ -64,7 +66,12 @@ class EnergyEstimate:
         self._sums[k] = 0.0
         self._sums[: k + 1] += decrease
         self.n_steps = k + 1
-        if k + 1 >= FIRST_ESTIMATE:
+        # A step that gains more than the expected eigenvalue allows has met a smaller one.
+        if (gamma * self.expected > SAFETY).any():
+            self.expected = 0.0
+        if self.expected:
+            self.sq_error = SAFETY**2 * sq_new / self.expected
+        elif k + 1 >= FIRST_ESTIMATE:
             self.sq_error = self._estimate()
         with np.errstate(divide="ignore", invalid="ignore"):
             rest = self.radau - gamma
@@ -148,7 +155,7 @@ def conjugate_gradient(
     z = preconditioner.apply(residual)
     p = z.copy()
     sq_residual = column_dots(residual, z)
-    estimate = EnergyEstimate(sq_residual, preconditioner.smallest)
+    estimate = EnergyEstimate(sq_residual, preconditioner.smallest, preconditioner.expected)
     history: list[float] = []
 
     def errors() -> tuple[Vector, Vector, Vector]:

@@ -28,10 +28,6 @@ MAX_TOGETHER = 8
 """Dense lines that one fused step takes together; more do not help once v and q are loaded so rarely."""
 TOTAL_LANES, TOTAL_SHARE = 8, 4
 """Lanes that sum over blocks are at most so many and hold totals of at most a fourth of the data in all."""
-ROUGH_LANES = 4
-"""Lanes of the Gram matrix of a sketch, each with a total of its own."""
-SKETCH_COLUMNS = 128
-"""Columns of a sketch that one lane owns: a few cache lines of every row."""
 SPARSE_GRAM_SECONDS, DENSE_GRAM_SECONDS = 1.5e-9, 2e-11
 """Per product of two stored entries scattered into a Gram matrix, and per entry product of a dense block (2 AVX2 cores)."""
 
@@ -137,12 +133,11 @@ class Lines:
         """
         raise NotImplementedError
 
-    def rough_gram(self, across: bool, scale: Vector) -> Array:
-        """Gram matrix in float32 of the matrix whose columns (lines where `across`) are multiplied by `scale`"""
-        raise NotImplementedError("only for dense data")
+    def rough_gram(self, across: bool, scale: Vector, fold: int, rng: np.random.Generator) -> Array:
+        """Gram matrix in float32 of a matrix close to this one (transposed where `across`), its columns multiplied by `scale`
 
-    def sketch(self, across: bool, n_buckets: int, rng: np.random.Generator) -> Array:
-        """Rows of the matrix (columns where `across`) added, with random signs, to random buckets: (n_buckets, ...) float32"""
+        Where `fold` > 1 so many of its rows are added to one, with random signs.
+        """
         raise NotImplementedError("only for dense data")
 
     def sums(self, across: bool, weights: Vector | None, centre: Vector) -> Vector:
@@ -272,6 +267,7 @@ class DenseLines(Lines):
         cross_scale: Vector | None,
         zero: Array,
         add: Callable[[int, int, Array, Array], None],
+        fold: int = 1,
     ) -> Array:
         """Sum in lanes, each with BLAS on its own thread and a total like `zero`; in one lane where that is large"""
         length = self.shape[1] if across else self.shape[0]
@@ -282,7 +278,7 @@ class DenseLines(Lines):
 
         def lane(i: int) -> None:
             span = None if n_lanes == 1 else (cut[i], cut[i + 1])
-            for lo, hi, block in self._blocks(across, line_scale, cross_scale, zero.dtype, span):
+            for lo, hi, block in self._blocks(across, line_scale, cross_scale, zero.dtype, span, fold):
                 add(lo, hi, block, totals[i])
 
         if n_lanes == 1:
@@ -300,9 +296,10 @@ class DenseLines(Lines):
     def gram_across(self) -> Vector:
         return self._gram(True, self.line_scale, self.cross_scale, np.float64)
 
-    def _gram(self, across: bool, line_scale: Vector | None, cross_scale: Vector | None, dtype: Any) -> Array:
+    def _gram(self, across: bool, line_scale: Vector | None, cross_scale: Vector | None, dtype: Any, fold: int = 1) -> Array:
         size = self.shape[0] if across else self.shape[1]
-        return self._sum_over_blocks(across, line_scale, cross_scale, np.zeros((size, size), dtype, order="F"), _add_gram)
+        zero = np.zeros((size, size), dtype, order="F")
+        return self._sum_over_blocks(across, line_scale, cross_scale, zero, _add_gram, fold)
 
     def _normal_across(self, v: Vector, goal: Vector | None) -> Vector:
         n_lines, width = self.shape
@@ -347,7 +344,7 @@ class DenseLines(Lines):
             out, cut = np.zeros((3, n_lines)), self._cut(n_lines)
 
             def line_lane(i: int) -> None:
-                moments.dense_along(self.M, cut[i], cut[i + 1], weights, centre, out)
+                dense.sums_along(self.M, cut[i], cut[i + 1], weights, centre, out)
 
             self._run(line_lane, cut)
             return out
@@ -355,7 +352,7 @@ class DenseLines(Lines):
         parts = np.zeros((len(cut) - 1, 3, width))
 
         def lane(i: int) -> None:
-            moments.dense_across(self.M, cut[i], cut[i + 1], weights, centre, parts[i])
+            dense.sums_across(self.M, cut[i], cut[i + 1], weights, centre, parts[i])
 
         self._run(lane, cut)
         return np.asarray(parts.sum(axis=0))
@@ -380,29 +377,17 @@ class DenseLines(Lines):
     def blocks(self, across: bool) -> Iterator[tuple[int, int, Vector]]:
         return self._blocks(across, self.line_scale, self.cross_scale)
 
-    def rough_gram(self, across: bool, scale: Vector) -> Array:
-        """Gram matrix in float32 of the matrix whose columns (lines where `across`) are multiplied by `scale`"""
-        line_scale, cross_scale = (scale, self.cross_scale) if across else (self.line_scale, scale)
-        return self._gram(across, line_scale, cross_scale, np.float32)
+    def rough_gram(self, across: bool, scale: Vector, fold: int, rng: np.random.Generator) -> Array:
+        """Gram matrix in float32 of a matrix close to this one (transposed where `across`), its columns multiplied by `scale`
 
-    def sketch(self, across: bool, n_buckets: int, rng: np.random.Generator) -> Array:
-        """Rows of the matrix (columns where `across`) added, with random signs, to random buckets: (n_buckets, ...) float32"""
-        n_lines, width = self.shape
-        length, size, scale = (width, n_lines, self.cross_scale) if across else (n_lines, width, self.line_scale)
-        bucket = rng.integers(n_buckets, size=length, dtype=np.int32)
-        signed_scale = rng.integers(2, size=length, dtype=np.int8) * 2.0 - 1.0
-        if scale is not None:
-            signed_scale *= scale
-        # Every lane owns columns of the result, so that none needs a sketch of its own.
-        cut = parallel.cut_evenly(size, min(-(-size // SKETCH_COLUMNS), parallel.MAX_LANES))
-        out = np.zeros((size, n_buckets) if across else (n_buckets, size), dtype=np.float32)
-        kernel, b = dense.sketch_along if across else dense.sketch_across, self._centre
-
-        def lane(i: int) -> None:
-            kernel(self.M, cut[i], cut[i + 1], self.line_shift, b, signed_scale, bucket, out)
-
-        self._run(lane, cut)
-        return out.T if across else out
+        Where `fold` > 1 so many of its rows are added to one, with random signs.
+        """
+        row_scale = self.cross_scale if across else self.line_scale
+        if fold > 1:
+            signs: Vector = rng.integers(2, size=self.shape[across], dtype=np.int8) * 2.0 - 1.0
+            row_scale = signs if row_scale is None else signs * row_scale
+        line_scale, cross_scale = (scale, row_scale) if across else (row_scale, scale)
+        return self._gram(across, line_scale, cross_scale, np.float32, fold)
 
     def _blocks(
         self,
@@ -411,17 +396,22 @@ class DenseLines(Lines):
         cross_scale: Vector | None,
         dtype: Any = np.float64,
         span: tuple[int, int] | None = None,
+        fold: int = 1,
     ) -> Iterator[tuple[int, int, Array]]:
-        """Yield blocks as `blocks` does, all of them, or those of `span` filled by the calling thread alone"""
+        """Yield blocks as `blocks` does, all of them, or those of `span` filled by the calling thread alone
+
+        Rows of a block are sums of `fold` scaled rows, which lie apart: neighbours are often alike.
+        """
         length, width = self.shape[::-1] if across else self.shape
         start, stop = span or (0, length)
-        size = self._block_rows(stop - start, width)
+        size = self._block_rows(-((start - stop) // fold), width)
         buffer = np.empty((width, size) if across else (size, width), dtype=dtype)
-        for lo in range(start, stop, size):
-            hi = min(stop, lo + size)
-            if hi - lo < size:
-                buffer = np.empty((width, hi - lo), dtype=dtype) if across else buffer[: hi - lo]
-            self._fill(buffer, across, lo, hi, line_scale, cross_scale, on_pool=span is None)
+        for lo in range(start, stop, size * fold):
+            hi = min(stop, lo + size * fold)
+            n_rows = -((lo - hi) // fold)
+            if n_rows < size:
+                buffer = np.empty((width, n_rows), dtype=dtype) if across else buffer[:n_rows]
+            self._fill(buffer, across, lo, hi, line_scale, cross_scale, fold, on_pool=span is None)
             yield lo, hi, buffer.T if across else buffer
 
     def _fill(
@@ -432,16 +422,24 @@ class DenseLines(Lines):
         hi: int,
         line_scale: Vector | None,
         cross_scale: Vector | None,
+        fold: int,
         on_pool: bool,
     ) -> None:
-        first, j_lo, j_hi = (0, lo, hi) if across else (lo, 0, self.shape[1])
-        n_lanes = min(buffer.shape[0], parallel.count_lanes(buffer.nbytes)) if on_pool else 1
+        n_lanes = min(buffer.shape[0], parallel.count_lanes(buffer.nbytes * fold)) if on_pool else 1
         cut = parallel.cut_evenly(buffer.shape[0], n_lanes)
-        shifts = (self.line_shift, self._centre, line_scale, cross_scale)
+        terms = (self.line_shift, self._centre, line_scale, cross_scale)
+        width = self.shape[1]
 
         def lane(i: int) -> None:
-            part = buffer[cut[i] : cut[i + 1]]
-            dense.fill(self.M, first + cut[i], first + cut[i + 1], j_lo, j_hi, *shifts, part)
+            first, last, part = cut[i], cut[i + 1], buffer[cut[i] : cut[i + 1]]
+            if fold == 1 and across:
+                dense.fill(self.M, first, last, lo, hi, *terms, part)
+            elif fold == 1:
+                dense.fill(self.M, lo + first, lo + last, 0, width, *terms, part)
+            elif across:
+                dense.fold_across(self.M, first, last, lo, hi, part.shape[1], *terms, part, np.empty(part.shape[1]))
+            else:
+                dense.fold_along(self.M, lo + first, hi, len(buffer), *terms, part, np.empty(width))
 
         self._run(lane, cut)
 
@@ -660,22 +658,6 @@ def _total(parts: Vector) -> Vector:
     """Sum of the lanes, (length, 1)"""
     total: Vector = parts[0] if len(parts) == 1 else parts.sum(axis=0)
     return total[:, None]
-
-
-def rough_gram(matrix: Array, n_threads: int) -> Array:
-    """Matrix'matrix of a float32 matrix, lower triangle, F order"""
-    cut = parallel.cut_evenly(len(matrix), min(len(matrix), ROUGH_LANES))
-    totals = [np.zeros((matrix.shape[1], matrix.shape[1]), dtype=np.float32, order="F") for _ in cut[1:]]
-
-    def lane(i: int) -> None:
-        # A sketch across lines is a transposed array; BLAS takes a piece of it as it lies only where that is contiguous.
-        _add_gram(cut[i], cut[i + 1], np.ascontiguousarray(matrix[cut[i] : cut[i + 1]]), totals[i])
-
-    with parallel.single_threaded_blas():
-        parallel.run(lane, len(totals), n_threads)
-    for total in totals[1:]:
-        totals[0] += total
-    return totals[0]
 
 
 def _add_gram(lo: int, hi: int, block: Array, gram: Array) -> None:

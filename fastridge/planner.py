@@ -7,6 +7,7 @@ then give way to it, so that a wrong guess costs at most twice the best.
 
 from __future__ import annotations
 
+import math
 import os
 from collections.abc import Callable
 from dataclasses import dataclass, replace
@@ -14,7 +15,6 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from fastridge.lines import SPARSE_GRAM_SECONDS, SparseLines
-from fastridge.preconditioners import SKETCH_ROWS
 from fastridge.problem import Problem
 from fastridge.solution import Answer, Settings
 from fastridge.solvers import cg, cholesky, descent, spectral
@@ -36,8 +36,14 @@ QR_FLOPS = 1.2e10
 """Of one thread."""
 EXPECTED_STEPS = 25
 """CG steps to 1e-6 that a well-scaled problem takes; a guess that the fall-back makes harmless."""
-GRAM_STEPS, SKETCH_STEPS = 5, 16
-"""Products that CG takes to 1e-6 with a float32 factor of the Gram matrix, or of a sketch's; checks included."""
+GRAM_STEPS = 3
+"""Products that CG takes to 1e-6 with a float32 factor of the whole Gram matrix."""
+FOLDS, MIN_FOLDED = (2, 4, 8, 16, 32, 64), 5
+"""Rows that may be added to one before such a Gram matrix is formed, as long as so many sums are left for every column."""
+FOLDED_ERROR = 1e-6
+"""With m sums of c columns a step of CG gains a factor sqrt(m / c): so many do for this error."""
+FOLD_PASSES, CHECKS = 1.5, 2
+"""What adding rows costs, and the products with which CG begins and ends."""
 SURE_STEPS = 60
 """After which such a factor has turned out to be a bad one."""
 CALL_SECONDS = 4e-5
@@ -55,18 +61,20 @@ class Step:
     Attributes
     ----------
     solver : str
-    preconditioner : str
-        Of CG; see `Settings`.
+    fold : int
+        Of CG's preconditioner; see `Settings`.
     max_iter : int or None
         None: the solver's own limit.
     """
 
     solver: str
-    preconditioner: str = "jacobi"
+    fold: int = 0
     max_iter: int | None = None
 
     def __str__(self) -> str:
-        name = self.solver if self.preconditioner == "jacobi" else f"{self.solver} ({self.preconditioner} preconditioner)"
+        name = self.solver
+        if self.fold:
+            name += " (float32 factor" + (f", rows {self.fold} to 1)" if self.fold > 1 else ")")
         return name if self.max_iter is None else f"{name}, at most {self.max_iter} steps"
 
 
@@ -156,7 +164,7 @@ def run(problem: Problem, chosen: Plan, settings: Settings) -> tuple[Answer, str
     for step, following in zip(chosen.steps, (*chosen.steps[1:], None), strict=True):
         limit = step.max_iter if settings.max_iter is None else settings.max_iter
         try:
-            answer = SOLVERS[step.solver](problem, replace(settings, max_iter=limit, preconditioner=step.preconditioner))
+            answer = SOLVERS[step.solver](problem, replace(settings, max_iter=limit, fold=step.fold))
         except np.linalg.LinAlgError:
             if following is None and best is None:
                 raise
@@ -190,13 +198,20 @@ def _options(problem: Problem) -> list[Option]:
         Option(Step("cd"), 4 * EXPECTED_STEPS * problem.design.lines.n_threads * product, 2 * square * (c <= descent.MAX_GRAM)),
     ]
     if n_penalties == 1 and not sparse:
-        # In float32 everything but the products is half; the sketch reads the data about once and a half.
-        solves = 2 * square / 2 / BYTES_PER_SECOND
-        rough = Option(Step("cg", "gram"), (gram + factor) / 2 + GRAM_STEPS * (product + solves), square / 2 + vectors)
-        sketched = (SKETCH_ROWS * c**3 / flops + factor) / 2 + (SKETCH_STEPS + 1.5) * product + SKETCH_STEPS * solves
-        options.insert(1, rough)
-        if m >= 2 * SKETCH_ROWS * c:
-            options.insert(2, Option(Step("cg", "sketch"), sketched, square / 2 * (1 + SKETCH_ROWS) + vectors))
+        # In float32 a Gram matrix and its factor cost half; to solve with it is to read it twice.
+        one_step = product + square / BYTES_PER_SECOND
+
+        def factored(fold: int, n_steps: int, reading: float) -> Option:
+            seconds = (gram / fold + factor) / 2 + reading + (n_steps + CHECKS) * one_step
+            return Option(Step("cg", fold), seconds, square / 2 + vectors)
+
+        folded = [
+            factored(fold, math.ceil(math.log(FOLDED_ERROR) / math.log(math.sqrt(fold * c / m))), FOLD_PASSES * product)
+            for fold in FOLDS
+            if m >= MIN_FOLDED * fold * c
+        ]
+        options.insert(1, factored(1, GRAM_STEPS, 0.0))
+        options[2:2] = sorted(folded, key=_seconds)[:1]
     return options
 
 

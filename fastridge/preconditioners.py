@@ -7,12 +7,12 @@ from typing import Protocol
 import numpy as np
 from scipy.linalg.lapack import spotrf, spotrs
 
-from fastridge.lines import Array, Vector, rough_gram
+from fastridge.lines import Array, Vector
 from fastridge.parallel import blas_for, single_threaded_blas
 from fastridge.problem import Problem
 
-SKETCH_ROWS = 8
-"""Buckets of a sketch per column: CG then takes 10 to 12 steps to 1e-6; 4 takes half as many again, 16 costs twice the Gram."""
+SEED = 0
+"""Of the signs: the same data give the same bits."""
 
 
 class Preconditioner(Protocol):
@@ -22,9 +22,12 @@ class Preconditioner(Protocol):
     ----------
     smallest : (k,) float64
         Lower bound of the spectrum of the preconditioned matrix; 0 where there is none.
+    expected : float
+        Where the spectrum should begin, judging by how the approximation was made; 0 where there is no telling.
     """
 
     smallest: Vector
+    expected: float
 
     def apply(self, residual: Vector) -> Vector:
         """Approximate M^-1 residual, (c, k), in a new array"""
@@ -35,6 +38,8 @@ class Preconditioner(Protocol):
 
 class Jacobi:
     """Division by the diagonal of M; alpha min_j 1 / M_jj is a lower bound of the spectrum"""
+
+    expected = 0.0
 
     def __init__(self, inverse: Vector, penalty: Vector) -> None:
         self.inverse, self.penalty = inverse, penalty
@@ -64,22 +69,15 @@ class Factor:
     Nothing is known about the smallest eigenvalue that is left, so it gives no bound; the gradient does.
     """
 
-    def __init__(self, factor: Array, scale: Vector, n_targets: int) -> None:
-        self.factor, self.scale = factor, scale
+    def __init__(self, factor: Array, scale: Vector, n_targets: int, expected: float) -> None:
+        self.factor, self.scale, self.expected = factor, scale, expected
         self.smallest: Vector = np.zeros(n_targets)
 
     @classmethod
-    def of_gram(cls, problem: Problem) -> Factor:
-        """Factor B'B itself, formed in float32"""
-        scale = _equilibration(problem)
-        side = problem.side
-        return cls._of(side.lines.rough_gram(not side.along, scale), scale, problem)
+    def of_gram(cls, problem: Problem, fold: int = 1) -> Factor:
+        """Factor B'B formed in float32; where `fold` > 1, of a B of which so many rows are added to one, with random signs
 
-    @classmethod
-    def of_sketch(cls, problem: Problem, rng: np.random.Generator) -> Factor:
-        """Factor the Gram matrix of a sketch of B: each row added, with a random sign, to one of 8 c buckets
-
-        Unlike sampled rows, mixed ones do not miss the few heavy ones.
+        Sums of rows with random signs do not miss the few heavy ones, as sampled rows do; adding rows costs one pass.
 
         References
         ----------
@@ -88,19 +86,21 @@ class Factor:
         """
         scale = _equilibration(problem)
         side = problem.side
-        sketch = side.lines.sketch(not side.along, SKETCH_ROWS * side.shape[1], rng)
-        sketch *= scale.astype(np.float32)
-        return cls._of(rough_gram(sketch, side.lines.n_threads), scale, problem)
+        gram = side.lines.rough_gram(not side.along, scale, fold, np.random.default_rng(SEED))
+        # Of m sums of c columns: by Marchenko & Pastur (1967), DOI 10.1070/SM1967v001n04ABEH001994.
+        m, c = side.shape
+        expected = 1.0 if fold == 1 else (1 - np.sqrt(min(1.0, fold * c / m))) ** 2
+        return cls._of(gram, scale, problem, float(expected))
 
     @classmethod
-    def _of(cls, gram: Array, scale: Vector, problem: Problem) -> Factor:
+    def _of(cls, gram: Array, scale: Vector, problem: Problem, expected: float) -> Factor:
         diagonal = np.einsum("ii->i", gram)
         diagonal += (problem.penalty[0] * scale**2).astype(np.float32)
         with blas_for(len(gram)):
             factor, info = spotrf(gram, lower=1, clean=0, overwrite_a=1)
         if info or not np.isfinite(np.einsum("ii->i", factor)).all():
             raise np.linalg.LinAlgError("the approximation of the normal matrix is not positive definite in float32")
-        return cls(factor, scale, len(problem.penalty))
+        return cls(factor, scale, len(problem.penalty), expected)
 
     def apply(self, residual: Vector) -> Vector:
         """Solve with the factor, scaled so that float32 neither overflows nor underflows"""
@@ -114,7 +114,7 @@ class Factor:
 
     def keep(self, targets: np.ndarray) -> Factor:
         """The same for these targets alone"""
-        return Factor(self.factor, self.scale, len(targets))
+        return Factor(self.factor, self.scale, len(targets), self.expected)
 
 
 def _equilibration(problem: Problem) -> Vector:

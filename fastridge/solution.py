@@ -113,7 +113,7 @@ class Settings:
 
     tol: float
     max_iter: int | None
-    preconditioner: str = "jacobi"
-    """Of CG: "jacobi", or a float32 Cholesky factor of the "gram" matrix or of that of a "sketch" (dense data)."""
+    fold: int = 0
+    """Of CG on dense data: precondition with a float32 factor of the Gram matrix of rows added `fold` to one; 0: the diagonal."""
     on_step: Callable[[int, float], None] | None = None
     """Called with the number of the iteration and the error estimate after it."""

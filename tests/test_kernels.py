@@ -173,22 +173,28 @@ def test_dense_fill(module, dtype, size, shifted, scaled):
         np.testing.assert_allclose(rough, out, rtol=1e-6)
 
 
+@pytest.mark.parametrize("scaled", [False, True])
 @dense_cases
-def test_dense_sketch(module, dtype, size, shifted):
+def test_dense_fold(module, dtype, size, shifted, scaled):
     lines = Lines(*size, dtype, 14)
     a, b, A = shifts(lines, shifted)
-    rng = np.random.default_rng(15)
-    for across, length in ((True, size[0]), (False, size[1])):
-        bucket, signed_scale = fixed(rng.integers(3, size=length, dtype=np.int32)), lines.vector(length)
-        S = np.zeros((3, length))
-        S[bucket, np.arange(length)] = signed_scale
-        wanted = 1 + (S @ A if across else A @ S.T)
-        for lo, hi in ranges(size[1] if across else size[0]):
-            out = np.ones((3, size[1]) if across else (size[0], 3), dtype=np.float32)
-            sketch = module.sketch_across if across else module.sketch_along
-            sketch(lines.lying_apart(), lo, hi, a, b, signed_scale, bucket, out)
-            part = (slice(None), slice(lo, hi)) if across else slice(lo, hi)
-            np.testing.assert_allclose(out[part], wanted[part], rtol=1e-5, atol=1e-5)
+    s, c = (lines.line_weights, lines.cross_weights) if scaled else (None, None)
+    scaled_A = np.outer(s, c) * A if scaled else A
+    n_lines, width = size
+    for fold, (lo, hi) in product((2, 5), ranges(n_lines)):
+        apart = -((lo - hi) // fold)
+        part = slice(apart // 3, apart)
+        out = np.full((apart, width), np.nan)
+        if apart:
+            module.fold_along(lines.lying_apart(), lo + part.start, hi, apart, a, b, s, c, out[part], np.empty(width))
+        wanted = np.array([scaled_A[lo + r : hi : apart].sum(axis=0) for r in range(apart)]).reshape(apart, width)
+        check(out[part], wanted[part])
+    for fold, (i_lo, i_hi), (lo, hi) in product((2, 5), ranges(n_lines), ranges(width)):
+        apart = -((lo - hi) // fold)
+        out = np.full((i_hi - i_lo, apart), np.nan, dtype=np.float32)
+        module.fold_across(lines.lying_apart(), i_lo, i_hi, lo, hi, apart, a, b, s, c, out, np.empty(apart))
+        wanted = np.array([scaled_A[i_lo:i_hi, lo + r : hi : apart].sum(axis=1) for r in range(apart)])
+        np.testing.assert_allclose(out, wanted.reshape(apart, i_hi - i_lo).T, rtol=1e-5, atol=1e-5)
 
 
 @pytest.mark.parametrize("k", [1, 3])
@@ -282,8 +288,8 @@ def test_sparse_check_lines(indices, indptr, flaw, index_type):
 
 
 @pytest.mark.parametrize("weighted", [False, True])
-@pytest.mark.parametrize(("dtype", "size"), list(product(DTYPES, SIZES)))
-def test_moments_dense(dtype, size, weighted):
+@pytest.mark.parametrize(("module", "dtype", "size"), list(product(LEVELS, DTYPES, SIZES)))
+def test_moments_dense(module, dtype, size, weighted):
     lines = Lines(*size, dtype, 10)
     n_lines, width = size
     for lo, hi in ranges(n_lines):
@@ -291,13 +297,13 @@ def test_moments_dense(dtype, size, weighted):
         w = lines.line_weights[lo:hi] if weighted else np.ones(hi - lo)
         out = np.ones((3, width))
         if width:
-            moments.dense_across(lines.lying_apart(), lo, hi, lines.line_weights if weighted else None, lines.b, out)
+            module.sums_across(lines.lying_apart(), lo, hi, lines.line_weights if weighted else None, lines.b, out)
         check(out, 1 + np.stack([w @ d, w @ d**2, np.full(width, w.sum())]))
 
         d = lines.M[lo:hi] - lines.a[lo:hi, None]
         w = lines.cross_weights if weighted else np.ones(width)
         out = np.zeros((3, n_lines))
-        moments.dense_along(lines.lying_apart(), lo, hi, lines.cross_weights if weighted else None, lines.a, out)
+        module.sums_along(lines.lying_apart(), lo, hi, lines.cross_weights if weighted else None, lines.a, out)
         wanted = np.zeros((3, n_lines))
         wanted[:, lo:hi] = np.stack([d @ w, d**2 @ w, np.full(hi - lo, w.sum())])
         check(out, wanted)
@@ -328,7 +334,7 @@ def test_moments_sparse(dtype, index_type, size, weighted):
 def test_moments_keep_the_digits_that_the_centre_brings():
     X = 1e9 + np.arange(40.0).reshape(10, 4)
     out = np.zeros((3, 4))
-    moments.dense_across(X, 0, 10, None, np.full(4, 1e9), out)
+    dense_base.sums_across(X, 0, 10, None, np.full(4, 1e9), out)
     assert (out[1] == ((X - 1e9) ** 2).sum(axis=0)).all()
 
 
@@ -452,7 +458,7 @@ def test_every_kernel_is_tested_here():
             assert f"{name_here}.{name}(" in text
     for module in LEVELS:
         assert _functions(module) - {"simd_level"} == {
-            *("dot", "add", "normal_along", "normal_across", "fill", "sketch_along", "sketch_across")
+            *("dot", "add", "normal_along", "normal_across", "fill", "fold_along", "fold_across", "sums_along", "sums_across")
         }
 
 

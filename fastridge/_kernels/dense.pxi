@@ -2,10 +2,8 @@
 #
 # Every line is contiguous; lines may lie apart. Centring is done entry by entry, (x - a_i b_j), in registers: next to the
 # cost of fetching x it is free, and it keeps the digits that subtracting n mu mu' afterwards loses. `b` is zero where nothing
-# is centred (loops without it were slower); `a` None: ones. Sums run in UNROLL lanes written out by hand, so that the compiler can use vectors without permission to
-# reorder anything.
-
-from libc.stdint cimport int32_t
+# is centred (loops without it were slower); `a` None: ones. Sums run in UNROLL lanes written out by hand, so that the compiler
+# can use vectors without permission to reorder anything.
 
 from fastridge._kernels.types cimport filled, offset, pointer, real
 
@@ -296,49 +294,174 @@ def fill(
                     y[j] = <filled> (s_i * (x[j] - a_i * b_p[j]) * c[j])
 
 
-def sketch_across(
-    const real[:, :] M, Py_ssize_t lo, Py_ssize_t hi, const double[::1] a, const double[::1] b not None,
-    const double[::1] signed_scale, const int32_t[::1] bucket, float[:, ::1] out,
+def fold_along(
+    const real[:, :] M, Py_ssize_t lo, Py_ssize_t hi, Py_ssize_t apart, const double[::1] a, const double[::1] b not None,
+    const double[::1] line_scale, const double[::1] cross_scale, filled[:, :] out, double[::1] work,
 ):
-    """out[bucket] += signed_scale[:, None] * (M - outer(a, b)), columns [lo, hi) alone: out is (buckets, width)"""
-    cdef const double *a_p = pointer(a)
-    cdef const double *b_p = offset(pointer(b), lo)
-    cdef const real *x
-    cdef float *y
-    cdef double a_i, s_i
-    cdef Py_ssize_t i, j, width = hi - lo
-    if width <= 0:
-        return
-    with nogil:
-        for i in range(M.shape[0]):
-            x = &M[i, lo]
-            y = &out[bucket[i], lo]
-            s_i = signed_scale[i]
-            a_i = 1.0 if a_p is NULL else a_p[i]
-            if i + AHEAD < M.shape[0]:
-                prefetch_line(&M[i + AHEAD, lo], width)
-                prefetch_line(&out[bucket[i + AHEAD], lo], width)
-            for j in range(width):
-                y[j] += <float> (s_i * (x[j] - a_i * b_p[j]))
+    """out[r] = sum over i = lo + r, lo + r + apart, ... < hi of line_scale[i] * (M[i] - a[i] * b) * cross_scale
 
-
-def sketch_along(
-    const real[:, :] M, Py_ssize_t lo, Py_ssize_t hi, const double[::1] a, const double[::1] b not None,
-    const double[::1] signed_scale, const int32_t[::1] bucket, float[:, ::1] out,
-):
-    """out[:, bucket] += signed_scale * (M - outer(a, b)), lines [lo, hi) alone: out is (n_lines, buckets)"""
+    work is (width,).
+    """
     cdef const double *a_p = pointer(a)
     cdef const double *b_p = pointer(b)
-    cdef const real *x
-    cdef float *y
-    cdef double a_i
-    cdef Py_ssize_t i, j, width = M.shape[1]
+    cdef const double *s = pointer(line_scale)
+    cdef const double *c = pointer(cross_scale)
+    cdef filled *y
+    cdef double[GROUP] a_i
+    cdef double[GROUP] t
+    cdef Py_ssize_t i, j, r, u, width = M.shape[1], ld = M.strides[0] // <Py_ssize_t> sizeof(real)
     if width == 0:
         return
     with nogil:
+        for r in range(out.shape[0]):
+            for j in range(width):
+                work[j] = 0
+            i = lo + r
+            while i < hi:
+                if i + (GROUP - 1) * apart < hi:
+                    for u in range(GROUP):
+                        t[u] = 1.0 if s is NULL else s[i + u * apart]
+                        a_i[u] = 1.0 if a_p is NULL else a_p[i + u * apart]
+                    add_group(&M[i, 0], apart * ld, width, a_i, b_p, t, &work[0])
+                    i += GROUP * apart
+                else:
+                    add_one(
+                        &M[i, 0], width, 1.0 if a_p is NULL else a_p[i], b_p, 1.0 if s is NULL else s[i], &work[0]
+                    )
+                    i += apart
+            y = &out[r, 0]
+            for j in range(width):
+                y[j] = <filled> (work[j] * (1.0 if c is NULL else c[j]))
+
+
+def fold_across(
+    const real[:, :] M, Py_ssize_t i_lo, Py_ssize_t i_hi, Py_ssize_t j_lo, Py_ssize_t j_hi, Py_ssize_t apart,
+    const double[::1] a, const double[::1] b not None, const double[::1] line_scale, const double[::1] cross_scale,
+    filled[:, :] out, double[::1] work,
+):
+    """out[i - i_lo, r] = sum over j = j_lo + r, j_lo + r + apart, ... < j_hi of (s (M - outer(a, b)) c)[i, j]
+
+    s: line_scale of i, c: cross_scale of j; work is (out.shape[1],).
+    """
+    cdef const double *a_p = pointer(a)
+    cdef const double *b_p = pointer(b)
+    cdef const double *s = pointer(line_scale)
+    cdef const double *c = pointer(cross_scale)
+    cdef const real *x
+    cdef filled *y
+    cdef double a_i, s_i
+    cdef Py_ssize_t i, j, r, size
+    if j_lo >= j_hi or out.shape[1] == 0:
+        return
+    with nogil:
+        for i in range(i_lo, i_hi):
+            a_i = 1.0 if a_p is NULL else a_p[i]
+            s_i = 1.0 if s is NULL else s[i]
+            for r in range(out.shape[1]):
+                work[r] = 0
+            j = j_lo
+            while j < j_hi:
+                size = min(apart, j_hi - j)
+                x = &M[i, j]
+                for r in range(size):
+                    work[r] += (x[r] - a_i * b_p[j + r]) * (1.0 if c is NULL else c[j + r])
+                j += apart
+            y = &out[i - i_lo, 0]
+            for r in range(out.shape[1]):
+                y[r] = <filled> (s_i * work[r])
+
+
+def sums_across(
+    const real[:, :] M, Py_ssize_t lo, Py_ssize_t hi, const double[::1] weights, const double[::1] centre,
+    double[:, ::1] out,
+):
+    """d = M[lo:hi] - c;  out[0] += w[lo:hi] @ d;  out[1] += w[lo:hi] @ d**2;  out[2] += sum(w[lo:hi]);  out is (3, width)"""
+    cdef Py_ssize_t i, j, size, u, width = M.shape[1], ld = M.strides[0] // <Py_ssize_t> sizeof(real)
+    cdef const double *w = pointer(weights)
+    cdef const double *c = pointer(centre)
+    cdef const real *x0
+    cdef const real *x1
+    cdef const real *x2
+    cdef const real *x3
+    cdef double *total = &out[0, 0]
+    cdef double *sq_total = &out[1, 0]
+    cdef double[GROUP] t
+    cdef double d0, d1, d2, d3, w_sum = 0
+    if lo >= hi or width == 0:
+        return
+    with nogil:
+        i = lo
+        while i < hi:
+            size = min(<Py_ssize_t> GROUP, hi - i)
+            for u in range(GROUP):
+                t[u] = 0.0 if u >= size else 1.0 if w is NULL else w[i + u]
+                w_sum += t[u]
+            x0 = &M[i, 0]
+            # Lines past the end have the weight zero and stand for the last one.
+            x1 = x0 + min(<Py_ssize_t> 1, size - 1) * ld
+            x2 = x0 + min(<Py_ssize_t> 2, size - 1) * ld
+            x3 = x0 + (size - 1) * ld
+            if width * <Py_ssize_t> sizeof(real) < SHORT:
+                for u in range(GROUP):
+                    prefetch_line(x0 + (AHEAD + u) * ld, width)
+            for j in range(width):
+                d0 = x0[j] - c[j]
+                d1 = x1[j] - c[j]
+                d2 = x2[j] - c[j]
+                d3 = x3[j] - c[j]
+                total[j] += (t[0] * d0 + t[1] * d1) + (t[2] * d2 + t[3] * d3)
+                sq_total[j] += (t[0] * (d0 * d0) + t[1] * (d1 * d1)) + (t[2] * (d2 * d2) + t[3] * (d3 * d3))
+            i += GROUP
+        for j in range(width):
+            out[2, j] += w_sum
+
+
+def sums_along(
+    const real[:, :] M, Py_ssize_t lo, Py_ssize_t hi, const double[::1] weights, const double[::1] centre,
+    double[:, ::1] out,
+):
+    """d = M[lo:hi] - c[lo:hi, None];  out[:, lo:hi] = d @ w, d**2 @ w, sum(w)"""
+    cdef Py_ssize_t i, j, u, width = M.shape[1]
+    cdef const double *w = pointer(weights)
+    cdef const real *x
+    cdef double c, d, w_j, w_sum
+    cdef double[UNROLL] s
+    cdef double[UNROLL] q
+    if width == 0:
+        return
+    with nogil:
+        w_sum = <double> width
+        if w is not NULL:
+            w_sum = 0
+            for j in range(width):
+                w_sum += w[j]
         for i in range(lo, hi):
             x = &M[i, 0]
-            y = &out[i, 0]
-            a_i = 1.0 if a_p is NULL else a_p[i]
-            for j in range(width):
-                y[bucket[j]] += <float> (signed_scale[j] * (x[j] - a_i * b_p[j]))
+            c = centre[i]
+            for u in range(UNROLL):
+                s[u] = 0
+                q[u] = 0
+            j = 0
+            if w is NULL:
+                while j + UNROLL <= width:
+                    for u in range(UNROLL):
+                        d = x[j + u] - c
+                        s[u] += d
+                        q[u] += d * d
+                    j += UNROLL
+            else:
+                while j + UNROLL <= width:
+                    for u in range(UNROLL):
+                        d = x[j + u] - c
+                        s[u] += w[j + u] * d
+                        q[u] += w[j + u] * (d * d)
+                    j += UNROLL
+            while j < width:
+                d = x[j] - c
+                w_j = 1.0 if w is NULL else w[j]
+                s[0] += w_j * d
+                q[0] += w_j * (d * d)
+                j += 1
+            out[0, i] = reduce(s)
+            out[1, i] = reduce(q)
+            out[2, i] = w_sum

@@ -42,23 +42,31 @@ def fill(
     cross_scale: Array | None,
     out: Array,
 ) -> None: ...
-def sketch_across(
+def fold_along(
     M: Array,
     lo: int,
     hi: int,
+    apart: int,
     a: Array | None,
     b: Array,
-    signed_scale: Array,
-    bucket: Array,
+    line_scale: Array | None,
+    cross_scale: Array | None,
     out: Array,
+    work: Array,
 ) -> None: ...
-def sketch_along(
+def fold_across(
     M: Array,
-    lo: int,
-    hi: int,
+    i_lo: int,
+    i_hi: int,
+    j_lo: int,
+    j_hi: int,
+    apart: int,
     a: Array | None,
     b: Array,
-    signed_scale: Array,
-    bucket: Array,
+    line_scale: Array | None,
+    cross_scale: Array | None,
     out: Array,
+    work: Array,
 ) -> None: ...
+def sums_across(M: Array, lo: int, hi: int, weights: Array | None, centre: Array, out: Array) -> None: ...
+def sums_along(M: Array, lo: int, hi: int, weights: Array | None, centre: Array, out: Array) -> None: ...

@@ -4,8 +4,6 @@ import numpy as np
 
 Array = np.ndarray[Any, np.dtype[Any]]
 
-def dense_across(M: Array, lo: int, hi: int, weights: Array | None, centre: Array, out: Array) -> None: ...
-def dense_along(M: Array, lo: int, hi: int, weights: Array | None, centre: Array, out: Array) -> None: ...
 def sparse_across(
     data: Array,
     indices: Array,

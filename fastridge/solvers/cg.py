@@ -2,24 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
 import numpy as np
 
 from fastridge.krylov import conjugate_gradient, relative_bound
-from fastridge.preconditioners import SKETCH_ROWS, Factor, Jacobi, Preconditioner
+from fastridge.preconditioners import Factor, Jacobi, Preconditioner
 from fastridge.problem import Problem, relative
 from fastridge.solution import Answer, Settings
 
-MAKE: dict[str, Callable[[Problem], Preconditioner]] = {
-    "jacobi": Jacobi.of,
-    "gram": Factor.of_gram,
-    "sketch": lambda problem: Factor.of_sketch(problem, np.random.default_rng(SEED)),
-}
-PRECONDITIONER_BYTES = {"jacobi": 0, "gram": 4, "sketch": 4 * (SKETCH_ROWS + 1)}
-"""Beside vectors, per entry of a matrix (c, c)."""
-SEED = 0
-"""Of the signs and buckets of a sketch: the same data give the same bits."""
 MAX_RESTARTS = 5
 """Each gains all the digits that the residual has; a problem that needs more is beyond float64 in this form."""
 ROOM = 0.95
@@ -44,7 +33,8 @@ def solve(problem: Problem, settings: Settings) -> Answer:
     """
     c, k = problem.rhs.shape
     max_iter = max(1000, 10 * c) if settings.max_iter is None else settings.max_iter
-    preconditioner = MAKE[settings.preconditioner](problem)
+    preconditioner: Preconditioner
+    preconditioner = Factor.of_gram(problem, settings.fold) if settings.fold else Jacobi.of(problem)
     x, residual, sq_size = np.zeros((c, k)), problem.rhs.copy(), None
     n_iter, stalled = np.zeros(k, dtype=np.int64), False
     history: tuple[float, ...] = ()
@@ -77,6 +67,6 @@ def solve(problem: Problem, settings: Settings) -> Answer:
         relative_bound(sq_bound, check),
         check.sq_size,
         stalled=stalled,
-        workspace_bytes=8 * c * k * 7 + PRECONDITIONER_BYTES[settings.preconditioner] * c * c,
+        workspace_bytes=8 * c * k * 7 + 4 * c * c * (settings.fold > 0),
         history=history,
     )
