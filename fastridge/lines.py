@@ -123,10 +123,22 @@ class Lines:
         """Matrix times transposed matrix, lower triangle, F order: (n_lines, n_lines)"""
         raise NotImplementedError
 
-    def sweep(self, sq_norms: Vector, linear: Vector, penalty: float, z: Vector, tau: Vector, backward: bool) -> float:
+    def sweep(
+        self,
+        sq_norms: Vector,
+        linear: Vector,
+        penalty: float,
+        z: Vector,
+        tau: Vector,
+        backward: bool,
+        lower: Vector | None = None,
+        upper: Vector | None = None,
+        penalty_weights: Vector | None = None,
+    ) -> float:
         """Sweep of coordinate descent over the lines, changing z (n_lines,) and tau (width,) in place; see `_kernels.descent`
 
-        Returns the decrease of the objective, times two.
+        `lower` and `upper`, (n_lines,) or None, keep z between them; `penalty_weights`, (n_lines,), None for ones, multiply the
+        penalty. Returns the decrease of the objective, times two.
         """
         raise NotImplementedError
 
@@ -360,7 +372,18 @@ class DenseLines(Lines):
         self._run(lane, cut)
         return np.asarray(parts.sum(axis=0))
 
-    def sweep(self, sq_norms: Vector, linear: Vector, penalty: float, z: Vector, tau: Vector, backward: bool) -> float:
+    def sweep(
+        self,
+        sq_norms: Vector,
+        linear: Vector,
+        penalty: float,
+        z: Vector,
+        tau: Vector,
+        backward: bool,
+        lower: Vector | None = None,
+        upper: Vector | None = None,
+        penalty_weights: Vector | None = None,
+    ) -> float:
         return float(
             descent.sweep_dense(
                 self.M,
@@ -374,6 +397,9 @@ class DenseLines(Lines):
                 z,
                 tau,
                 backward,
+                lower,
+                upper,
+                penalty_weights,
             )
         )
 
@@ -559,7 +585,18 @@ class SparseLines(Lines):
         self._run(lane, cut)
         return np.asarray(parts.sum(axis=0).T)
 
-    def sweep(self, sq_norms: Vector, linear: Vector, penalty: float, z: Vector, tau: Vector, backward: bool) -> float:
+    def sweep(
+        self,
+        sq_norms: Vector,
+        linear: Vector,
+        penalty: float,
+        z: Vector,
+        tau: Vector,
+        backward: bool,
+        lower: Vector | None = None,
+        upper: Vector | None = None,
+        penalty_weights: Vector | None = None,
+    ) -> float:
         w_b, h, eta = (None, None, 0.0) if self.cross_shift is None else self._descent_terms
         state = np.array([0.0, 0.0 if self.cross_shift is None else self.cross_shift @ tau])
         decrease = descent.sweep_sparse(
@@ -578,6 +615,9 @@ class SparseLines(Lines):
             tau,
             state,
             backward,
+            lower,
+            upper,
+            penalty_weights,
         )
         if w_b is not None:
             tau += state[0] * w_b
