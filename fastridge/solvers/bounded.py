@@ -20,9 +20,13 @@ MAX_GRAM = 4096
 GRAM_RATIO = 2
 """Of columns to rows up to which that is done: past it the conjugate gradients on the n-vectors are the shorter way."""
 DEFAULT_ROUNDS = 1000
+EASY_ROUNDS = 20
+"""Most problems take fewer."""
 FIRST_SWEEPS, SWEEPS = 4, 2
 """Before the first Newton step, and before the others until the free coordinates stay the same; the first one of them is over all
 coordinates, the others over those that it left free."""
+SHORTER = 0.3
+"""What a clipped step that does not make P fall is multiplied by."""
 ROOM, FORCING = 0.3, 0.05
 """Share of the tolerance, and while the free coordinates still change share of the last error, that CG aims at."""
 PATIENCE = 4
@@ -109,18 +113,21 @@ def _descend(newton: _Gram | _Lines, w: Vector, settings: Settings, limit: int, 
     lower, upper = newton.lower, newton.upper
     last_chosen, full, settled, best, patience, error = None, False, False, np.inf, PATIENCE, 1.0
     for n_iter in range(1, limit + 1):
-        if not (settled and full):
+        # Once bounds turn out not to settle soon, a round that met one goes on among the coordinates still between theirs until it
+        # has their minimiser: P falls from one such minimiser to the next, and there are only so many.
+        face = EASY_ROUNDS < n_iter < limit and not full
+        if not face and not (settled and full):
             newton.sweep(w, FIRST_SWEEPS if last_chosen is None else SWEEPS)
         look = newton.look(w, exact=n_iter == limit)
         while True:
             inside, drawn = _free(look.g, w, lower, upper)
-            chosen = inside | drawn
+            chosen = inside if face else inside | drawn
             settled = last_chosen is not None and bool((chosen == last_chosen).all())
             aim = ROOM * settings.tol if settled else max(ROOM * settings.tol, FORCING * min(error, 1.0))
             step, sq_error, sq_upper = newton.step(look, w, chosen, aim)
             sq_error = min(sq_error, look.sq_gap)
             error = float(relative(np.array(sq_error), np.array(look.sq_size)))
-            if look.exact or error > settings.tol:
+            if look.exact or face or error > settings.tol:
                 break
             look = newton.look(w, exact=True)
         history.append(error)
@@ -128,9 +135,9 @@ def _descend(newton: _Gram | _Lines, w: Vector, settings: Settings, limit: int, 
             settings.on_step(n_iter, error)
         patience = PATIENCE if not (settled and full) or error < 0.5 * best else patience - 1
         best = min(best, error) if settled and full else np.inf
-        if error <= settings.tol or n_iter == limit or patience == 0:
+        if (error <= settings.tol and not face) or n_iter == limit or patience == 0:
             break
-        full = _go(newton, look, w, step)
+        full = _go(newton, look, w, step) or (face and error <= settings.tol)
         last_chosen = chosen
     if not look.exact:
         look = newton.look(w, exact=True)
@@ -150,25 +157,22 @@ def _free(g: Vector, w: Vector, lower: Vector, upper: Vector) -> tuple[Vector, V
 
 
 def _go(newton: _Gram | _Lines, look: _Look, w: Vector, step: Vector) -> bool:
-    """Move w along `step`, clipped, to the minimiser on the way if that is nearer; to the first bound where that leads uphill
-
-    Returns whether the whole step was taken.
-    """
-    ahead = np.clip(w + step, newton.lower, newton.upper)
-    d = ahead - w
-    slope = float(look.g @ d)
-    if slope <= 0:
-        with np.errstate(divide="ignore", invalid="ignore"):
-            room = np.where(step > 0, newton.upper - w, newton.lower - w) / step
-        room = room[(step != 0) & (room > 0)]
-        ahead = np.clip(w + min(1.0, room.min(initial=1.0)) * step, newton.lower, newton.upper)
+    """Move w along `step`, clipped, or along as much of it as makes P fall; return whether the whole step was taken"""
+    with np.errstate(divide="ignore", invalid="ignore"):
+        room = np.where(step > 0, newton.upper - w, newton.lower - w) / step
+    # As far as that nothing is clipped, and the step is straight.
+    straight = min(1.0, room[(step != 0) & (room > 0)].min(initial=1.0))
+    share = 1.0
+    while True:
+        ahead = np.clip(w + share * step, newton.lower, newton.upper)
         d = ahead - w
-        slope = float(look.g @ d)
-    curvature = newton.prepare(d)
-    share = 1.0 if slope >= 0.6 * curvature else max(slope, 0.0) / curvature
-    newton.move(share)
+        # On the chord from w to there, the minimiser is not much nearer.
+        if float(look.g @ d) >= 0.6 * newton.prepare(d) or share <= straight:
+            break
+        share = max(straight, SHORTER * share)
     full = share == 1.0 and bool((ahead == w + step).all())
-    w[:] = ahead if share == 1.0 else np.clip(w + share * d, newton.lower, newton.upper)
+    newton.move()
+    w[:] = ahead
     return full
 
 
@@ -298,9 +302,9 @@ class _Gram(_Newton):
         self.change: Vector = self.gram @ d + self.pull * d
         return float(d @ self.change)
 
-    def move(self, share: float) -> None:
-        """Take that share of the step prepared"""
-        self.g -= share * self.change
+    def move(self) -> None:
+        """Take the step prepared"""
+        self.g -= self.change
 
 
 class _Lines(_Newton):
@@ -373,6 +377,6 @@ class _Lines(_Newton):
         self.change: Vector = self.problem.design.matvec(d[:, None])[:, 0]
         return float(self.change @ self.change + self.pull @ d**2)
 
-    def move(self, share: float) -> None:
-        """Take that share of the step prepared"""
-        self.rest = self.rest - share * self.change
+    def move(self) -> None:
+        """Take the step prepared"""
+        self.rest = self.rest - self.change
