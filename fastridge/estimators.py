@@ -128,8 +128,9 @@ class Ridge(MultiOutputMixin, RegressorMixin, RidgeBase):  # type: ignore[misc]
     positive : bool, default False
         Whether coef_ >= 0 is asked for; as bounds=(0, inf).
     bounds : (lower, upper) or None
-        lower <= coef_ <= upper: two numbers or arrays (n_features,), -inf and inf where there is none; equal ones fix a coefficient.
-        The intercept is not bounded. Bounds hold for every target, with solver "auto" or "cd"; w* above is then the minimiser within.
+        lower <= coef_ <= upper: two numbers or arrays (n_features,), -inf and inf where there is none; equal ones fix a
+        coefficient. The intercept is not bounded. Bounds hold for every target, with solver "auto" or "cd"; w* above is then the
+        minimiser within them.
     random_state : int, RandomState or None
         Accepted for compatibility; no solver is random.
     n_threads : int or None

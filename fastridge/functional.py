@@ -57,8 +57,8 @@ def ridge(
     positive : bool, default False
         Whether w >= 0 is asked for.
     bounds : (lower, upper) or None
-        lower <= w <= upper: two numbers or arrays (n_features,), -inf and inf where there is none; equal ones fix a coefficient. b
-        is not bounded. With bounds, w* is the minimiser within them, and the solver is "cd".
+        lower <= w <= upper: two numbers or arrays (n_features,), -inf and inf where there is none; equal ones fix a coefficient.
+        b is not bounded. With bounds, w* is the minimiser within them, and the solver is "cd".
     n_threads : int or None
         None: what the process may use. The result has the same bits for any number.
     verbose : bool, default False

@@ -134,9 +134,14 @@ def plan(problem: Problem, solver: str) -> Plan:
         options = [option for option in options if option.step.solver == BOUNDED]
         options = [replace(option, note="sweeps and Newton steps, as many as bounds take to settle") for option in options]
         gram = bounded.by_gram(problem)
-        options = [replace(option, extra_bytes=16.0 * problem.design.shape[1] ** 2 if gram else option.extra_bytes) for option in options]
+        options = [
+            replace(option, extra_bytes=16.0 * problem.design.shape[1] ** 2 if gram else option.extra_bytes) for option in options
+        ]
         way = "Cholesky factors of A'A" if gram else "conjugate gradients"
-        steps, reason = (Step(BOUNDED),), f"coefficients are bounded: coordinate descent, then {way} on those between their bounds"
+        steps, reason = (
+            (Step(BOUNDED),),
+            f"coefficients are bounded: coordinate descent, then {way} on those between their bounds",
+        )
     elif solver == "auto":
         steps, reason = _choose(problem, options)
     else:

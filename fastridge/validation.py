@@ -157,8 +157,8 @@ def check_bounds(positive: Any, bounds: Any, n_features: int, solver: str) -> Bo
     Raises
     ------
     ValueError, TypeError
-        If positive is no truth value or comes with bounds, if bounds are not two numbers or arrays (n_features,), hold NaN or cross, or
-        if a solver was asked for that takes none.
+        If positive is no truth value or comes with bounds, if bounds are not two numbers or arrays (n_features,), hold NaN or
+        cross, or if a solver was asked for that takes none.
     """
     if not isinstance(positive, bool | np.bool_):
         raise TypeError(f"positive must be True or False, got {positive!r}")

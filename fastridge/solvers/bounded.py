@@ -113,8 +113,8 @@ def _descend(newton: _Gram | _Lines, w: Vector, settings: Settings, limit: int, 
     lower, upper = newton.lower, newton.upper
     last_chosen, full, settled, best, patience, error = None, False, False, np.inf, PATIENCE, 1.0
     for n_iter in range(1, limit + 1):
-        # Once bounds turn out not to settle soon, a round that met one goes on among the coordinates still between theirs until it
-        # has their minimiser: P falls from one such minimiser to the next, and there are only so many.
+        # Once bounds turn out not to settle soon, a round that met one goes on among the coordinates still between theirs until
+        # it has their minimiser: P falls from one such minimiser to the next, and there are only so many.
         face = EASY_ROUNDS < n_iter < limit and not full
         if not face and not (settled and full):
             newton.sweep(w, FIRST_SWEEPS if last_chosen is None else SWEEPS)
@@ -308,7 +308,7 @@ class _Gram(_Newton):
 
 
 class _Lines(_Newton):
-    """Steps by conjugate gradients on the columns chosen, the others multiplied by zero, or on the n-vectors where those are fewer
+    """Steps by conjugate gradients on the columns chosen, the others times zero, or on the n-vectors where those are fewer
 
     Sweeps run over the columns as lines, copied where they are not contiguous.
     """
