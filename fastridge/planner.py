@@ -130,6 +130,7 @@ def plan(problem: Problem, solver: str) -> Plan:
         If the solver asked for needs more memory than the machine has.
     """
     options = _options(problem)
+    steps: tuple[Step, ...]
     if problem.bounds is not None:
         options = [option for option in options if option.step.solver == BOUNDED]
         options = [replace(option, note="sweeps and Newton steps, as many as bounds take to settle") for option in options]

@@ -1,13 +1,13 @@
 """Sweeps of coordinate descent over the lines of a sparse or dense matrix, or over a Gram matrix, for one target.
 
-They minimise  1/2 ||B z||^2 + 1/2 penalty sum_l d_l z_l^2 - z'(linear + B'rho0)  over z, one coordinate after the other, where the
-columns of B are the centred, scaled lines of M:  B_l = s_l r o (M_l - a_l b)  (r: square root of `weights`, o: entry by entry).
+They minimise  1/2 ||B z||^2 + 1/2 penalty sum_l d_l z_l^2 - z'(linear + B'rho0)  over z, one coordinate after the other, where
+the columns of B are the centred, scaled lines of M:  B_l = s_l r o (M_l - a_l b)  (r: root of `weights`, o: entry by entry).
 What is kept up to date besides z is tau = r o rho with rho = rho0 - B z, so that B_l'rho = s_l (M_l - a_l b)'tau.
 `sq_norms` are ||B_l||^2. Coordinates are taken in order, or from last to first where `backward`. A sweep returns the decrease of
 the objective times two: sum of delta_l^2 (||B_l||^2 + penalty).
 
-`penalty_weights` are d, None stands for ones. With `lower` and `upper`, both or neither, z stays between them: every coordinate is
-clipped to its minimiser there. One whose bounds meet is not looked at; z must lie within the bounds to begin with.
+`penalty_weights` are d, None stands for ones. With `lower` and `upper`, both or neither, z stays between them: every coordinate
+is moved to its minimiser there. One whose bounds meet is not looked at; z must lie within the bounds to begin with.
 """
 
 from fastridge._kernels.types cimport index, pointer, real

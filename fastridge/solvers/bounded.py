@@ -9,7 +9,7 @@ from scipy.linalg.lapack import dpocon, dpotrf, dpotrs
 
 from fastridge._kernels import descent
 from fastridge.krylov import conjugate_gradient
-from fastridge.lines import Vector
+from fastridge.lines import Array, Vector
 from fastridge.parallel import blas_for
 from fastridge.preconditioners import Jacobi
 from fastridge.problem import ROUNDING, Problem, relative
@@ -60,7 +60,8 @@ def solve(problem: Problem, settings: Settings, penalty_weights: Vector | None =
     d = np.ones(p) if penalty_weights is None else penalty_weights
     newton: _Gram | _Lines = _Gram(problem, d) if by_gram(problem) else _Lines(problem, d)
     limit = DEFAULT_ROUNDS if settings.max_iter is None else settings.max_iter
-    w, n_iter, stalled, history = np.empty((p, k)), np.empty(k, dtype=np.int64), False, []
+    w, n_iter, stalled = np.empty((p, k)), np.empty(k, dtype=np.int64), False
+    history: list[float] = []
     sq_error, sq_bound, sq_size, rounding = np.empty((4, k))
     for target in range(k):
         start = problem.bounds.clip(np.zeros(p))
@@ -143,12 +144,12 @@ def _descend(newton: _Gram | _Lines, w: Vector, settings: Settings, limit: int, 
         look = newton.look(w, exact=True)
     sq_bound = look.sq_gap
     kept = ~chosen & (lower < upper)
-    if sq_upper < sq_bound and (np.abs(look.g[kept]) > np.sqrt(newton.curvatures[kept] * sq_bound)).all():
+    if sq_upper < sq_bound < np.inf and (np.abs(look.g[kept]) > np.sqrt(newton.curvatures[kept] * sq_bound)).all():
         sq_bound = sq_upper
     return _End(w, n_iter, sq_error, sq_bound, patience == 0 and error > settings.tol, look)
 
 
-def _free(g: Vector, w: Vector, lower: Vector, upper: Vector) -> tuple[Vector, Vector]:
+def _free(g: Vector, w: Vector, lower: Vector, upper: Vector) -> tuple[Array, Array]:
     """Return which coordinates are between their bounds, and which the negative gradient draws off one"""
     movable = lower < upper
     inside = (w > lower) & (w < upper)
@@ -246,7 +247,7 @@ class _Gram(_Newton):
         super().begin(problem, w)
         self.rhs = problem.design.rmatvec(problem.target)[:, 0]
         self.g: Vector = self.rhs - self.gram @ w - self.pull * w
-        self.block: Vector | None = None
+        self.block: Array | None = None
 
     def sweep(self, w: Vector, n_sweeps: int) -> None:
         self.sweeps(w, n_sweeps)
@@ -262,7 +263,7 @@ class _Gram(_Newton):
         self.g = look.g.copy()
         return look
 
-    def step(self, look: _Look, w: Vector, chosen: Vector, aim: float) -> tuple[Vector, float, float]:
+    def step(self, look: _Look, w: Vector, chosen: Array, aim: float) -> tuple[Vector, float, float]:
         """Return the Newton step on the chosen coordinates, g's, and a bound of g_R'H_RR^-1 g_R"""
         step = np.zeros(len(w))
         if not chosen.any():
@@ -277,7 +278,7 @@ class _Gram(_Newton):
             sq_upper = sq_error / (1 - self.theta)
         return step, sq_error, sq_upper
 
-    def _factorise(self, chosen: Vector) -> None:
+    def _factorise(self, chosen: Array) -> None:
         everything = bool(chosen.all())
         proximal = 0.0
         while True:
@@ -345,7 +346,7 @@ class _Lines(_Newton):
             look.sq_gap = min(look.sq_gap, float(off @ off) + self.sq_gap(g, w))
         return look
 
-    def step(self, look: _Look, w: Vector, chosen: Vector, aim: float) -> tuple[Vector, float, float]:
+    def step(self, look: _Look, w: Vector, chosen: Array, aim: float) -> tuple[Vector, float, float]:
         """Return the Newton step on the chosen coordinates, and estimate and bound of g_R'H_RR^-1 g_R"""
         (n, p), alpha = self.problem.design.shape, self.alpha
         if not chosen.any():
@@ -354,7 +355,7 @@ class _Lines(_Newton):
         free = (self.d == 0) & (alpha > 0)
         weight = np.where(free, np.maximum(PROXIMAL * self.columns.sq_norms / (alpha or 1.0), 1e-300), self.d if alpha else 1.0)
         sq_scale = chosen / weight
-        dual = n < np.count_nonzero(chosen) and alpha > 0
+        dual = n < int(np.count_nonzero(chosen)) and alpha > 0
         design = self.columns if dual else self.problem.design
         sub = self.problem.restricted(design.with_columns_scaled(sq_scale), dual)
         scaled = sq_scale * look.g
