@@ -26,6 +26,50 @@ cdef inline double moved(double *z, double newton, double lower, double upper) n
     return z[0] - before
 
 
+cdef inline void subtract(
+    double *t, double step, const double *w, const real *x, double a, const double *b, Py_ssize_t width,
+) noexcept nogil:
+    """t -= step * w o (x - a b)"""
+    cdef Py_ssize_t i
+    if w is NULL and b is NULL:
+        for i in range(width):
+            t[i] -= step * x[i]
+    elif w is NULL:
+        for i in range(width):
+            t[i] -= step * (x[i] - a * b[i])
+    elif b is NULL:
+        for i in range(width):
+            t[i] -= step * w[i] * x[i]
+    else:
+        for i in range(width):
+            t[i] -= step * w[i] * (x[i] - a * b[i])
+
+
+cdef inline double product(const real *x, double a, const double *b, const double *t, Py_ssize_t width) noexcept nogil:
+    """(x - a b)'t, in four lanes"""
+    cdef double[4] dots
+    cdef Py_ssize_t i = 0, v
+    for v in range(4):
+        dots[v] = 0
+    if b is NULL:
+        while i + 4 <= width:
+            for v in range(4):
+                dots[v] += x[i + v] * t[i + v]
+            i += 4
+        while i < width:
+            dots[0] += x[i] * t[i]
+            i += 1
+    else:
+        while i + 4 <= width:
+            for v in range(4):
+                dots[v] += (x[i + v] - a * b[i + v]) * t[i + v]
+            i += 4
+        while i < width:
+            dots[0] += (x[i] - a * b[i]) * t[i]
+            i += 1
+    return (dots[0] + dots[1]) + (dots[2] + dots[3])
+
+
 def sweep_sparse(
     const real[::1] data, const index[::1] indices, const index[::1] indptr, const double[::1] line_shift,
     const double[::1] line_scale, const double[::1] weights, const double[::1] h, double eta, const double[::1] sq_norms,
@@ -96,12 +140,11 @@ def sweep_dense(
     cdef const double *w = pointer(weights)
     cdef const real *x
     cdef double *t
-    cdef double[4] dots
     cdef const double *low = pointer(lower)
     cdef const double *high = pointer(upper)
     cdef const double *d = pointer(penalty_weights)
     cdef double delta, newton, pull, curvature, step, a_l, s_l, decrease = 0
-    cdef Py_ssize_t line, l, i, v, n_lines = M.shape[0], width = M.shape[1]
+    cdef Py_ssize_t line, l, n_lines = M.shape[0], width = M.shape[1]
     if width == 0:
         return 0.0
     t = &tau[0]
@@ -115,26 +158,7 @@ def sweep_dense(
             x = &M[l, 0]
             a_l = 0.0 if b is NULL else 1.0 if a is NULL else a[l]
             s_l = 1.0 if s is NULL else s[l]
-            for v in range(4):
-                dots[v] = 0
-            i = 0
-            if b is NULL:
-                while i + 4 <= width:
-                    for v in range(4):
-                        dots[v] += x[i + v] * t[i + v]
-                    i += 4
-                while i < width:
-                    dots[0] += x[i] * t[i]
-                    i += 1
-            else:
-                while i + 4 <= width:
-                    for v in range(4):
-                        dots[v] += (x[i + v] - a_l * b[i + v]) * t[i + v]
-                    i += 4
-                while i < width:
-                    dots[0] += (x[i] - a_l * b[i]) * t[i]
-                    i += 1
-            newton = s_l * ((dots[0] + dots[1]) + (dots[2] + dots[3]))
+            newton = s_l * product(x, a_l, b, t, width)
             newton = (linear[l] + newton - pull * z[l]) / curvature
             delta = newton
             if low is NULL:
@@ -145,8 +169,7 @@ def sweep_dense(
                 continue
             decrease += delta * (2 * newton - delta) * curvature
             step = delta * s_l
-            for i in range(width):
-                t[i] -= step * (1.0 if w is NULL else w[i]) * (x[i] - (0.0 if b is NULL else a_l * b[i]))
+            subtract(t, step, w, x, a_l, b, width)
     return decrease
 
 
@@ -159,7 +182,11 @@ def sweep_gram(
     cdef const double *high = pointer(upper)
     cdef const double *d = pointer(penalty_weights)
     cdef double delta, newton, pull, curvature, decrease = 0
-    cdef Py_ssize_t i, l, j, p = z.shape[0]
+    cdef double *g
+    cdef Py_ssize_t i, l, p = z.shape[0]
+    if p == 0:
+        return 0.0
+    g = &gradient[0]
     with nogil:
         for i in range(p):
             l = p - 1 - i if backward else i
@@ -176,7 +203,6 @@ def sweep_gram(
             if delta == 0:
                 continue
             decrease += delta * (2 * newton - delta) * curvature
-            for j in range(p):
-                gradient[j] -= delta * gram[l, j]
+            subtract(g, delta, NULL, &gram[l, 0], 0.0, NULL, p)
             gradient[l] -= delta * pull
     return decrease
