@@ -25,7 +25,7 @@ class RidgeClassifier(ClassifierMixin, RidgeBase):  # type: ignore[misc]
 
     Parameters
     ----------
-    alpha, fit_intercept, copy_X, max_iter, tol, solver, random_state, n_threads, verbose
+    alpha, fit_intercept, copy_X, max_iter, tol, solver, positive, bounds, random_state, n_threads, verbose
         As in `Ridge`; alpha may have one value for each row of coef_.
     class_weight : dict, "balanced" or None, default None
         Weights >= 0 of the classes, by label (1 where a label is left out), which multiply sample_weight. "balanced":
@@ -75,6 +75,8 @@ class RidgeClassifier(ClassifierMixin, RidgeBase):  # type: ignore[misc]
         tol: float = 1e-6,
         class_weight: Any = None,
         solver: str = "auto",
+        positive: bool = False,
+        bounds: Any = None,
         random_state: Any = None,
         n_threads: int | None = None,
         verbose: bool = False,
@@ -86,6 +88,8 @@ class RidgeClassifier(ClassifierMixin, RidgeBase):  # type: ignore[misc]
             max_iter=max_iter,
             tol=tol,
             solver=solver,
+            positive=positive,
+            bounds=bounds,
             random_state=random_state,
             n_threads=n_threads,
             verbose=verbose,

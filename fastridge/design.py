@@ -16,6 +16,8 @@ from fastridge.lines import DenseLines, Lines, Matrix, SparseLines, Vector
 
 CANCELLATION = 1e-6
 """A sum of squares about the mean this much smaller than about the first centre has lost digits: it is summed again."""
+MIRROR_BLOCK = 256
+"""Columns of a Gram matrix that are copied across its diagonal at once."""
 SHIFT_RATIO = 8.0
 """A sparse column without a zero is shifted where |mean| exceeds this many standard deviations: scalars would lose digits."""
 
@@ -57,6 +59,29 @@ class Design:
     def gram(self) -> Vector:
         """A'A: (c, c), the lower triangle of an F-ordered array"""
         return self.lines.gram_along() if self.along else self.lines.gram_across()
+
+    def full_gram(self) -> Vector:
+        """A'A with both triangles: (c, c)"""
+        gram = self.gram()
+        for lo in range(0, len(gram), MIRROR_BLOCK):
+            hi = lo + MIRROR_BLOCK
+            corner = gram[lo:hi, lo:hi]
+            corner[...] = np.tril(corner) + np.tril(corner, -1).T
+            gram[lo:hi, hi:] = gram[hi:, lo:hi].T
+        return gram
+
+    def with_columns_scaled(self, sq_scale: Vector) -> Design:
+        """The same matrix, without a copy, its columns multiplied by the root of `sq_scale` (c,); a column times 0 is left out
+
+        Not for one whose columns are scaled already.
+        """
+        lines = self.lines
+        shifts = lines.line_shift, lines.cross_shift
+        assert (lines.cross_scale if self.along else lines.line_scale) is None
+        scales = (lines.sq_line_scale, sq_scale) if self.along else (sq_scale, lines.sq_cross_scale)
+        scaled = Design(lines.with_terms(*shifts, *scales), self.along, self.extra_bytes)
+        scaled._sq_norms = self.sq_norms * sq_scale
+        return scaled
 
     def blocks(self) -> Iterator[tuple[int, int, Vector]]:
         """Yield (lo, hi, rows [lo, hi) of A as dense float64); a block is overwritten by the next one"""

@@ -38,6 +38,8 @@ class RidgeBase(BaseEstimator):  # type: ignore[misc]
         max_iter: int | None = None,
         tol: float = 1e-6,
         solver: str = "auto",
+        positive: bool = False,
+        bounds: Any = None,
         random_state: Any = None,
         n_threads: int | None = None,
         verbose: bool = False,
@@ -48,6 +50,8 @@ class RidgeBase(BaseEstimator):  # type: ignore[misc]
         self.max_iter = max_iter
         self.tol = tol
         self.solver = solver
+        self.positive = positive
+        self.bounds = bounds
         self.random_state = random_state
         self.n_threads = n_threads
         self.verbose = verbose
@@ -74,8 +78,9 @@ class RidgeBase(BaseEstimator):  # type: ignore[misc]
             X = validation.check_X(X)
             y, weights = self._targets(y, sample_weight, X.shape[0])
             penalty = validation.check_alpha(self.alpha, 1 if y.ndim == 1 else y.shape[1])
+            box = validation.check_bounds(self.positive, self.bounds, X.shape[1], self.solver)
             options = (self.solver, self.tol, self.max_iter, self.n_threads, self.verbose)
-            return solve_checked(X, y, penalty, weights, self.fit_intercept, *options, X.dtype)
+            return solve_checked(X, y, penalty, weights, self.fit_intercept, *options, X.dtype, box)
 
     def _keep(self, coef: Array, solution: Solution) -> Self:
         """Set what a fit leaves, and warn where it did not converge; `fit` calls this itself, the warning names its caller"""
@@ -120,6 +125,12 @@ class Ridge(MultiOutputMixin, RegressorMixin, RidgeBase):  # type: ignore[misc]
         gradient this does not depend on how columns are scaled; squared it is the share of the achievable decrease still missing.
     solver : {"auto", "cholesky", "svd", "cg", "cd"}, default "auto"
         "auto" takes the one that is estimated to be fastest (see `fastridge.explain`). The others run as asked, or raise.
+    positive : bool, default False
+        Whether coef_ >= 0 is asked for; as bounds=(0, inf).
+    bounds : (lower, upper) or None
+        lower <= coef_ <= upper: two numbers or arrays (n_features,), -inf and inf where there is none; equal ones fix a
+        coefficient. The intercept is not bounded. Bounds hold for every target, with solver "auto" or "cd"; w* above is then the
+        minimiser within them.
     random_state : int, RandomState or None
         Accepted for compatibility; no solver is random.
     n_threads : int or None

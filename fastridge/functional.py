@@ -12,7 +12,7 @@ from fastridge import planner, validation
 from fastridge.design import centred_design
 from fastridge.lines import Matrix, Vector
 from fastridge.parallel import resolve_threads
-from fastridge.problem import Problem
+from fastridge.problem import Bounds, Problem
 from fastridge.solution import FitReport, Settings, Solution, Status
 
 
@@ -26,6 +26,8 @@ def ridge(
     solver: str = "auto",
     tol: float = 1e-6,
     max_iter: int | None = None,
+    positive: bool = False,
+    bounds: Any = None,
     n_threads: int | None = None,
     verbose: bool = False,
 ) -> Solution:
@@ -52,6 +54,11 @@ def ridge(
         share of the achievable decrease of the objective still missing.
     max_iter : int or None
         Limit on CG steps or sweeps; None leaves it to the solver.
+    positive : bool, default False
+        Whether w >= 0 is asked for.
+    bounds : (lower, upper) or None
+        lower <= w <= upper: two numbers or arrays (n_features,), -inf and inf where there is none; equal ones fix a coefficient.
+        b is not bounded. With bounds, w* is the minimiser within them, and the solver is "cd".
     n_threads : int or None
         None: what the process may use. The result has the same bits for any number.
     verbose : bool, default False
@@ -90,7 +97,8 @@ def ridge(
     y = validation.check_y(y, X.shape[0])
     weights = validation.check_sample_weight(sample_weight, X.shape[0])
     penalty = validation.check_alpha(alpha, 1 if y.ndim == 1 else y.shape[1])
-    return solve_checked(X, y, penalty, weights, fit_intercept, solver, tol, max_iter, n_threads, verbose, np.float64)
+    box = validation.check_bounds(positive, bounds, X.shape[1], solver)
+    return solve_checked(X, y, penalty, weights, fit_intercept, solver, tol, max_iter, n_threads, verbose, np.float64, box)
 
 
 def solve_checked(
@@ -105,19 +113,20 @@ def solve_checked(
     n_threads: int | None,
     verbose: bool,
     dtype: Any,
+    bounds: Bounds | None,
 ) -> Solution:
     """Solve for arrays that have passed `validation`; the coefficients are rounded to `dtype`, and the report is about those"""
     begin = time.perf_counter()
-    problem = make_problem(X, y, penalty, weights, fit_intercept, n_threads)
+    problem = make_problem(X, y, penalty, weights, fit_intercept, n_threads, bounds)
     chosen = planner.plan(problem, solver)
     if verbose:
         print(chosen, file=sys.stderr)
     settings = Settings(tol, max_iter, on_step=_print_step if verbose else None)
     answer, ran, reason = planner.run(problem, chosen, settings)
-    w = answer.w.astype(dtype)
+    w = answer.w.astype(dtype) if bounds is None else bounds.rounded(answer.w, dtype)
     lost, lost_bound = problem.rounding_loss(answer.w, w.astype(np.float64), answer.sq_size)
     error, bound = float((answer.error + lost).max()), float((answer.error_bound + lost_bound).max())
-    if penalty.min() == 0:
+    if penalty.min() == 0 and (bounds is None or bound == np.inf):
         status = Status.UNCERTIFIED
     elif error <= tol:
         status = Status.CONVERGED
@@ -142,7 +151,13 @@ def solve_checked(
 
 
 def make_problem(
-    X: Matrix, y: Vector, penalty: Vector, weights: Vector | None, fit_intercept: bool, n_threads: int | None
+    X: Matrix,
+    y: Vector,
+    penalty: Vector,
+    weights: Vector | None,
+    fit_intercept: bool,
+    n_threads: int | None,
+    bounds: Bounds | None = None,
 ) -> Problem:
     """Centre and weight the data without copying X"""
     design, x_mean = centred_design(X, weights, fit_intercept, resolve_threads(n_threads))
@@ -155,7 +170,7 @@ def make_problem(
     target = target - y_mean
     if weights is not None:
         target *= np.sqrt(weights)[:, None]
-    return Problem(design, target, penalty, x_mean, y_mean)
+    return Problem(design, target, penalty, x_mean, y_mean, bounds)
 
 
 def explain(
@@ -166,13 +181,15 @@ def explain(
     sample_weight: Any = None,
     fit_intercept: bool = True,
     solver: str = "auto",
+    positive: bool = False,
+    bounds: Any = None,
     n_threads: int | None = None,
 ) -> planner.Plan:
     """Say what a fit would do, why, and what every solver is estimated to cost, without fitting
 
     Parameters
     ----------
-    X, y, alpha, sample_weight, fit_intercept, solver, n_threads
+    X, y, alpha, sample_weight, fit_intercept, solver, positive, bounds, n_threads
         As in `ridge`. Without y one target is assumed.
 
     Returns
@@ -197,7 +214,8 @@ def explain(
     y = np.zeros(X.shape[0]) if y is None else validation.check_y(y, X.shape[0])
     weights = validation.check_sample_weight(sample_weight, X.shape[0])
     penalty = validation.check_alpha(alpha, 1 if y.ndim == 1 else y.shape[1])
-    return planner.plan(make_problem(X, y, penalty, weights, fit_intercept, n_threads), solver)
+    box = validation.check_bounds(positive, bounds, X.shape[1], solver)
+    return planner.plan(make_problem(X, y, penalty, weights, fit_intercept, n_threads, box), solver)
 
 
 def _print_step(step: int, error: float) -> None:

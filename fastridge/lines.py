@@ -119,10 +119,22 @@ class Lines:
         """Matrix times transposed matrix, lower triangle, F order: (n_lines, n_lines)"""
         raise NotImplementedError
 
-    def sweep(self, sq_norms: Vector, linear: Vector, penalty: float, z: Vector, tau: Vector, backward: bool) -> float:
+    def sweep(
+        self,
+        sq_norms: Vector,
+        linear: Vector,
+        penalty: float,
+        z: Vector,
+        tau: Vector,
+        backward: bool,
+        lower: Vector | None = None,
+        upper: Vector | None = None,
+        penalty_weights: Vector | None = None,
+    ) -> float:
         """Sweep of coordinate descent over the lines, changing z (n_lines,) and tau (width,) in place; see `_kernels.descent`
 
-        Returns the decrease of the objective, times two.
+        `lower` and `upper`, (n_lines,) or None, keep z between them; `penalty_weights`, (n_lines,), None for ones, multiply the
+        penalty. Returns the decrease of the objective, times two.
         """
         raise NotImplementedError
 
@@ -357,7 +369,18 @@ class DenseLines(Lines):
         self._run(lane, cut)
         return np.asarray(parts.sum(axis=0))
 
-    def sweep(self, sq_norms: Vector, linear: Vector, penalty: float, z: Vector, tau: Vector, backward: bool) -> float:
+    def sweep(
+        self,
+        sq_norms: Vector,
+        linear: Vector,
+        penalty: float,
+        z: Vector,
+        tau: Vector,
+        backward: bool,
+        lower: Vector | None = None,
+        upper: Vector | None = None,
+        penalty_weights: Vector | None = None,
+    ) -> float:
         return float(
             descent.sweep_dense(
                 self.M,
@@ -371,6 +394,9 @@ class DenseLines(Lines):
                 z,
                 tau,
                 backward,
+                lower,
+                upper,
+                penalty_weights,
             )
         )
 
@@ -384,7 +410,7 @@ class DenseLines(Lines):
         """
         row_scale = self.cross_scale if across else self.line_scale
         if fold > 1:
-            signs: Vector = rng.integers(2, size=self.shape[across], dtype=np.int8) * 2.0 - 1.0
+            signs = rng.choice(np.array([-1.0, 1.0]), self.shape[across])
             row_scale = signs if row_scale is None else signs * row_scale
         line_scale, cross_scale = (scale, row_scale) if across else (row_scale, scale)
         return self._gram(across, line_scale, cross_scale, np.float32, fold)
@@ -557,7 +583,18 @@ class SparseLines(Lines):
         self._run(lane, cut)
         return np.asarray(parts.sum(axis=0).T)
 
-    def sweep(self, sq_norms: Vector, linear: Vector, penalty: float, z: Vector, tau: Vector, backward: bool) -> float:
+    def sweep(
+        self,
+        sq_norms: Vector,
+        linear: Vector,
+        penalty: float,
+        z: Vector,
+        tau: Vector,
+        backward: bool,
+        lower: Vector | None = None,
+        upper: Vector | None = None,
+        penalty_weights: Vector | None = None,
+    ) -> float:
         w_b, h, eta = (None, None, 0.0) if self.cross_shift is None else self._descent_terms
         state = np.array([0.0, 0.0 if self.cross_shift is None else self.cross_shift @ tau])
         decrease = descent.sweep_sparse(
@@ -576,6 +613,9 @@ class SparseLines(Lines):
             tau,
             state,
             backward,
+            lower,
+            upper,
+            penalty_weights,
         )
         if w_b is not None:
             tau += state[0] * w_b

@@ -17,7 +17,7 @@ import numpy as np
 from fastridge.lines import SPARSE_GRAM_SECONDS, SparseLines
 from fastridge.problem import Problem
 from fastridge.solution import Answer, Settings
-from fastridge.solvers import cg, cholesky, descent, spectral
+from fastridge.solvers import bounded, cg, cholesky, descent, spectral
 
 SOLVERS: dict[str, Callable[[Problem, Settings], Answer]] = {
     "cholesky": cholesky.solve,
@@ -26,6 +26,8 @@ SOLVERS: dict[str, Callable[[Problem, Settings], Answer]] = {
     "cd": descent.solve,
 }
 
+BOUNDED = "cd"
+"""What solves a problem with bounds goes by this name."""
 BYTES_PER_SECOND = 1.3e10
 """Read by one thread in a fused dense pass."""
 ENTRIES_PER_SECOND = 7e8
@@ -136,7 +138,20 @@ def plan(problem: Problem, solver: str) -> Plan:
         If the solver asked for needs more memory than the machine has.
     """
     options = _options(problem)
-    if solver == "auto":
+    steps: tuple[Step, ...]
+    if problem.bounds is not None:
+        options = [option for option in options if option.step.solver == BOUNDED]
+        options = [replace(option, note="sweeps and Newton steps, as many as bounds take to settle") for option in options]
+        gram = bounded.by_gram(problem)
+        options = [
+            replace(option, extra_bytes=16.0 * problem.design.shape[1] ** 2 if gram else option.extra_bytes) for option in options
+        ]
+        way = "Cholesky factors of A'A" if gram else "conjugate gradients"
+        steps, reason = (
+            (Step(BOUNDED),),
+            f"coefficients are bounded: coordinate descent, then {way} on those between their bounds",
+        )
+    elif solver == "auto":
         steps, reason = _choose(problem, options)
     else:
         steps, reason = (Step(solver),), "asked for"
@@ -164,7 +179,8 @@ def run(problem: Problem, chosen: Plan, settings: Settings) -> tuple[Answer, str
     for step, following in zip(chosen.steps, (*chosen.steps[1:], None), strict=True):
         limit = step.max_iter if settings.max_iter is None else settings.max_iter
         try:
-            answer = SOLVERS[step.solver](problem, replace(settings, max_iter=limit, fold=step.fold))
+            solve = SOLVERS[step.solver] if problem.bounds is None else bounded.solve
+            answer = solve(problem, replace(settings, max_iter=limit, fold=step.fold))
         except np.linalg.LinAlgError:
             if following is None and best is None:
                 raise

@@ -10,12 +10,13 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 from functools import cached_property
+from typing import Any
 
 import numpy as np
 
 from fastridge._kernels import vectors
 from fastridge.design import Design
-from fastridge.lines import Vector
+from fastridge.lines import Array, Vector
 
 ROUNDING = 4 * np.finfo(np.float64).eps
 """Relative error of one product with the data, as a multiple of norms: sums in lanes, a few roundings each."""
@@ -41,6 +42,29 @@ class Check:
 
 
 @dataclass(frozen=True)
+class Bounds:
+    """lower <= w <= upper, each (p,) float64, -inf and inf where there is none; the same for every target"""
+
+    lower: Vector
+    upper: Vector
+
+    def clip(self, w: Vector) -> Vector:
+        """The nearest w within, (p,)"""
+        return np.clip(w, self.lower, self.upper)
+
+    def rounded(self, w: Vector, dtype: Any) -> Array:
+        """`w`, (p, k) and within, in another precision: the nearest number there that is within too, where there is one"""
+        rounded = w.astype(dtype)
+        if rounded.dtype == w.dtype:
+            return w
+        for outside, inwards in ((rounded < self.lower[:, None], np.inf), (rounded > self.upper[:, None], -np.inf)):
+            next_one = np.nextafter(rounded, rounded.dtype.type(inwards))
+            within = (next_one >= self.lower[:, None]) & (next_one <= self.upper[:, None])
+            rounded = np.where(outside & within, next_one, rounded)
+        return rounded
+
+
+@dataclass(frozen=True)
 class Problem:
     """Design, centred targets and penalties
 
@@ -53,6 +77,10 @@ class Problem:
     penalty : (k,)
         alpha of every target, >= 0.
     x_mean, y_mean : (p,), (k,)
+    bounds : Bounds or None
+        Of the coefficients; only the solver for bounds looks at them.
+    dual : bool or None
+        Whether the unknown is z; None: where p > n.
     """
 
     design: Design
@@ -60,11 +88,13 @@ class Problem:
     penalty: Vector
     x_mean: Vector
     y_mean: Vector
+    bounds: Bounds | None = None
+    dual: bool | None = None
 
     @property
     def wide(self) -> bool:
         """Whether the unknown is the n-vector z"""
-        return self.design.shape[1] > self.design.shape[0]
+        return self.design.shape[1] > self.design.shape[0] if self.dual is None else self.dual
 
     @cached_property
     def side(self) -> Design:
@@ -93,6 +123,10 @@ class Problem:
         return replace(
             self, target=np.ascontiguousarray(self.target[:, chosen]), penalty=self.penalty[chosen], y_mean=self.y_mean[chosen]
         )
+
+    def restricted(self, design: Design, dual: bool) -> Problem:
+        """The problem with the columns of `design`, those of A scaled or left out, and the side to take; without bounds"""
+        return replace(self, design=design, dual=dual, bounds=None)
 
     def intercept(self, w: Vector) -> Vector:
         """B of w: (k,)"""

@@ -10,8 +10,10 @@ import scipy.sparse as sp
 
 from fastridge._kernels import sparse
 from fastridge.lines import Array, Matrix, Vector
+from fastridge.problem import Bounds
 
 SOLVERS = ("auto", "cholesky", "svd", "cg", "cd")
+BOUNDED_SOLVERS = ("auto", "cd")
 
 
 def check_X(X: Any) -> Matrix:
@@ -147,6 +149,52 @@ def check_alpha(alpha: Any, n_targets: int) -> Vector:
     if not np.isfinite(penalty).all() or (penalty < 0).any():
         raise ValueError(f"alpha must be finite and not negative, got {alpha!r}")
     return np.ascontiguousarray(np.broadcast_to(penalty.astype(np.float64), (n_targets,)))
+
+
+def check_bounds(positive: Any, bounds: Any, n_features: int, solver: str) -> Bounds | None:
+    """Return the bounds of the coefficients, None where there are none
+
+    Raises
+    ------
+    ValueError, TypeError
+        If positive is no truth value or comes with bounds, if bounds are not two numbers or arrays (n_features,), hold NaN or
+        cross, or if a solver was asked for that takes none.
+    """
+    if not isinstance(positive, bool | np.bool_):
+        raise TypeError(f"positive must be True or False, got {positive!r}")
+    if bounds is None and not positive:
+        return None
+    if bounds is None:
+        pair: tuple[Any, Any] = (0.0, np.inf)
+    elif positive:
+        raise ValueError("positive=True and bounds do not go together; raise the lower of the bounds to 0 instead")
+    else:
+        try:
+            pair = (bounds[0], bounds[1])
+            count = len(bounds)
+        except (TypeError, IndexError, KeyError):
+            count = 0
+        if count != 2:
+            raise ValueError(f"bounds must be a pair (lower, upper), got {bounds!r}")
+    checked = []
+    for name, value in zip(("lower", "upper"), pair, strict=True):
+        given = np.asarray(value.to_numpy() if hasattr(value, "to_numpy") else value)
+        if given.shape not in ((), (n_features,)):
+            raise ValueError(f"the {name} bounds must be a number or of shape ({n_features},), got shape {given.shape}")
+        array = np.array(np.broadcast_to(_as_float(given, f"bounds ({name})").astype(np.float64), (n_features,)))
+        if np.isnan(array).any():
+            raise ValueError(f"the {name} bounds contain NaN, first for feature {int(np.flatnonzero(np.isnan(array))[0])}")
+        checked.append(array + 0.0)  # no negative zeros
+    lower, upper = checked
+    wrong = (lower > upper) | (lower == np.inf) | (upper == -np.inf)
+    if wrong.any():
+        j = int(np.flatnonzero(wrong)[0])
+        raise ValueError(f"no number lies within the bounds of feature {j}: lower {lower[j]:g}, upper {upper[j]:g}")
+    if solver not in BOUNDED_SOLVERS:
+        raise ValueError(
+            f'solver="{solver}" does not take {"positive=True" if bounds is None else "bounds"}; use solver="auto" or solver="cd"'
+        )
+    return None if np.isneginf(lower).all() and np.isposinf(upper).all() else Bounds(lower, upper)
 
 
 def check_options(solver: Any, tol: Any, max_iter: Any, n_threads: Any) -> None:

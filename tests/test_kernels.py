@@ -422,6 +422,37 @@ def test_descent_sweep_over_a_gram_matrix(backward):
 
 
 @pytest.mark.parametrize("backward", [False, True])
+def test_descent_sweeps_within_bounds(backward):
+    rng = np.random.default_rng(15)
+    M, penalty, d = rng.standard_normal((6, 9)), 0.4, fixed(rng.uniform(0, 2, 6))
+    lower, upper, linear = fixed(np.full(6, -0.1)), fixed(np.array([0.1, 0.2, 0.3, -0.1, np.inf, 0.1])), np.zeros(6)
+    start, rho = np.clip(rng.standard_normal(6), lower, upper), rng.standard_normal(9)
+    wanted, left, sq_norms = start.copy(), rho.copy(), fixed((M**2).sum(axis=1))
+
+    def objective(z, residual):
+        return residual @ residual + penalty * d @ z**2
+
+    for j in reversed(range(6)) if backward else range(6):
+        best = wanted[j] + (M[j] @ left - penalty * d[j] * wanted[j]) / (sq_norms[j] + penalty * d[j])
+        best = min(max(best, lower[j]), upper[j])
+        left -= (best - wanted[j]) * M[j]
+        wanted[j] = best
+    decrease = objective(start, rho) - objective(wanted, left)
+    z, tau, box = start.copy(), rho.copy(), (lower, upper, d)
+    check(descent.sweep_dense(M, None, None, None, None, sq_norms, linear, penalty, z, tau, backward, *box), decrease)
+    check(z, wanted)
+    check(tau, left)
+    z, u, matrix, none = start.copy(), rho.copy(), sp.csr_array(M), (None,) * 4
+    arrays = (matrix.data, matrix.indices, matrix.indptr, *none[:3], None, 0.0, sq_norms, linear, penalty)
+    check(descent.sweep_sparse(*arrays, z, u, np.zeros(2), backward, *box), decrease)
+    check(z, wanted)
+    z, gradient = start.copy(), M @ rho - penalty * d * start
+    check(descent.sweep_gram(fixed(M @ M.T), penalty, z, gradient, backward, *box), decrease)
+    check(z, wanted)
+    check(gradient, M @ left - penalty * d * wanted)
+
+
+@pytest.mark.parametrize("backward", [False, True])
 def test_descent_leaves_empty_lines_alone_without_a_penalty(backward):
     M = np.array([[1.0, 2.0], [0.0, 0.0]])
     sq_norms, z, tau = np.array([5.0, 0.0]), np.array([0.0, 4.0]), np.array([1.0, 1.0])

@@ -20,6 +20,9 @@ def sweep_sparse(
     u: Array,
     state: Array,
     backward: bool,
+    lower: Array | None = None,
+    upper: Array | None = None,
+    penalty_weights: Array | None = None,
 ) -> float: ...
 def sweep_dense(
     M: Array,
@@ -33,5 +36,17 @@ def sweep_dense(
     z: Array,
     tau: Array,
     backward: bool,
+    lower: Array | None = None,
+    upper: Array | None = None,
+    penalty_weights: Array | None = None,
 ) -> float: ...
-def sweep_gram(gram: Array, penalty: float, z: Array, gradient: Array, backward: bool) -> float: ...
+def sweep_gram(
+    gram: Array,
+    penalty: float,
+    z: Array,
+    gradient: Array,
+    backward: bool,
+    lower: Array | None = None,
+    upper: Array | None = None,
+    penalty_weights: Array | None = None,
+) -> float: ...

@@ -109,11 +109,8 @@ class _GramSweeper:
     """Sweeps over B'B in full, C order; the state is the residual b - M z, and a step d of z moves it by -M d"""
 
     def __init__(self, problem: Problem) -> None:
-        lower = problem.side.gram()
-        rows, columns = np.triu_indices(lower.shape[0], 1)
-        lower[rows, columns] = lower[columns, rows]
-        self.gram = np.ascontiguousarray(lower.T)
-        self.nbytes = 3 * lower.nbytes  # with the factor that measures
+        self.gram = problem.side.full_gram().T
+        self.nbytes = 2 * self.gram.nbytes  # with the factor that measures
 
     def begin(self, problem: Problem, z: Vector) -> None:
         """Turn to another target, from z"""

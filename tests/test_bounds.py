@@ -1,0 +1,273 @@
+"""Bounds on the coefficients, judged from outside: feasible, optimal, and as accurate as the report claims."""
+
+from functools import cache
+from itertools import product
+
+import numpy as np
+import pytest
+import scipy.sparse as sp
+import sklearn.linear_model
+from helpers import STORAGES, Exact, make_weights, make_X, make_y
+from scipy.optimize import lsq_linear, nnls
+from sklearn.utils.estimator_checks import parametrize_with_checks
+
+from fastridge import Ridge, RidgeClassifier, Status, explain, ridge
+from fastridge.functional import make_problem
+from fastridge.problem import Bounds
+from fastridge.solution import Settings
+from fastridge.solvers import bounded
+
+pytestmark = pytest.mark.usefixtures("one_blas_thread")
+
+SHAPES = {"tall": (60, 7), "square": (20, 20), "wide": (12, 40), "n=1": (1, 6), "p=1": (30, 1), "larger": (150, 60)}
+
+
+def stacked(X, y, alpha, weights=None, intercept=True, d=None):
+    """K, t with P(w) = 1/2 ||K w - t||^2: the centred, weighted data above the root of the penalty"""
+    X, y = np.asarray(X, dtype=np.float64), np.asarray(y, dtype=np.float64)
+    s = np.ones(len(X)) if weights is None else weights
+    if intercept:
+        X, y = X - s @ X / s.sum(), y - s @ y / s.sum()
+    r, p = np.sqrt(s), X.shape[1]
+    K = np.vstack([r[:, None] * X, np.sqrt(alpha * (np.ones(p) if d is None else d)) * np.eye(p)])
+    return K, np.concatenate([r * y, np.zeros(p)])
+
+
+def reference(K, t, lower, upper):
+    """The minimiser by an active set method with QR (after scipy's, which now and then stops early), checked for optimality"""
+    movable = lower < upper
+    w = lower.copy()
+    if movable.any():
+        rest = t - K[:, ~movable] @ lower[~movable]
+        w[movable] = lsq_linear(K[:, movable], rest, (lower[movable], upper[movable]), "bvls", tol=1e-15, max_iter=2000).x
+    scale = 1e-10 * np.linalg.norm(K, axis=0) * np.linalg.norm(t) + 1e-300
+    for _ in range(1000):
+        free = (w > lower) & (w < upper)
+        while free.any():  # to the minimiser on the face, bound by bound
+            goal = np.linalg.lstsq(K[:, free], t - K[:, ~free] @ w[~free], rcond=1e-16)[0]
+            step = goal - w[free]
+            with np.errstate(divide="ignore", invalid="ignore"):
+                room = np.where(step == 0, np.inf, np.where(step > 0, upper[free] - w[free], lower[free] - w[free]) / step)
+            if room.min() >= 1:
+                w[free] = goal
+                break
+            hit = np.flatnonzero(free)[room.argmin()]
+            w[free] += room.min() * step
+            w[hit] = upper[hit] if step[room.argmin()] > 0 else lower[hit]
+            free[hit] = False
+        g = K.T @ (t - K @ w)
+        wrong = movable * np.where(w <= lower, g, np.where(w >= upper, -g, 0)) / scale
+        if wrong.max(initial=0) <= 1:
+            return w
+        w[wrong.argmax()] += 1e-9 * np.sign(g[wrong.argmax()])
+    raise AssertionError("no reference")
+
+
+def judge(solution, w, K, t, lower, upper, tol, best=None):
+    """Check feasibility, the claims of the report, and the objective"""
+    assert (w >= lower).all()
+    assert (w <= upper).all()
+    best = reference(K, t, lower, upper) if best is None else best
+    size, off = np.linalg.norm(K @ best), np.linalg.norm(K @ (w - best))
+    slack = 1e-10 * size + 1e-13 * np.linalg.norm(t)
+    report = solution.report
+    assert report.status is Status.CONVERGED
+    assert report.error <= tol
+    assert off <= 1.01 * report.error_bound * size + slack if np.isfinite(report.error_bound) else True
+    assert off <= tol * size + slack
+    assert np.sum((K @ w - t) ** 2) - np.sum((K @ best - t) ** 2) <= (1.01 * tol * size) ** 2 + 1e-12 * (t @ t)
+
+
+@cache
+def case(shape, dtype):
+    n, p = SHAPES[shape]
+    X = make_X(n, p, seed=n + 100 * p, dtype=dtype)
+    rng = np.random.default_rng(p)
+    lower = np.where(rng.random(p) < 0.7, -0.3 * rng.random(p), -np.inf)
+    upper = np.where(rng.random(p) < 0.7, 0.5 * rng.random(p), np.inf)
+    lower[0] = upper[0] = 0.25
+    return X, make_y(X, seed=3), lower, upper
+
+
+@pytest.mark.parametrize("lines", [False, True])
+@pytest.mark.parametrize("storage", ["C", "F", "csr_array", "csc_array", "coo_matrix"])
+@pytest.mark.parametrize(
+    ("shape", "dtype", "weights", "intercept"), list(product(SHAPES, ("float64", "float32"), (False, True), (True, False)))
+)
+def test_grid(shape, dtype, weights, intercept, storage, lines, monkeypatch):
+    if lines:
+        monkeypatch.setattr(bounded, "MAX_GRAM", 0)
+    X, y, lower, upper = case(shape, dtype)
+    s = make_weights(len(X), seed=5) if weights else None
+    for alpha, tol in ((1e-6, 1e-6), (1.0, 1e-6), (1.0, 1e-9), (1e6, 1e-8)):
+        solution = ridge(STORAGES[storage](X), y, alpha, sample_weight=s, fit_intercept=intercept, bounds=(lower, upper), tol=tol)
+        K, t = stacked(X, y, alpha, s, intercept)
+        judge(solution, solution.coef, K, t, lower, upper, tol)
+        assert solution.report.solver == "cd"
+        mean = (np.average(y, weights=s) - np.average(X.astype(float), axis=0, weights=s) @ solution.coef) if intercept else 0
+        assert solution.intercept == pytest.approx(mean, rel=1e-9, abs=1e-9)
+
+
+@pytest.mark.parametrize("lines", [False, True])
+@pytest.mark.parametrize("seed", range(3))
+def test_positive_against_nnls_and_scikit_learn(seed, lines, monkeypatch):
+    if lines:
+        monkeypatch.setattr(bounded, "MAX_GRAM", 0)
+    rng = np.random.default_rng(seed)
+    X = rng.standard_normal((120, 40)) @ (np.eye(40) + 0.3 * rng.standard_normal((40, 40)))
+    y = X @ rng.standard_normal(40) + rng.standard_normal(120)
+    model = Ridge(0.5, positive=True, tol=1e-10).fit(X, y)
+    K, t = stacked(X, y, 0.5)
+    best = nnls(K, t)[0]
+    judge(model_solution(model), model.coef_, K, t, 0 * best, best + np.inf, 1e-10, best)
+    theirs = sklearn.linear_model.Ridge(0.5, positive=True, tol=1e-14, max_iter=100_000).fit(X, y)
+    np.testing.assert_allclose(model.coef_, theirs.coef_, atol=1e-4)
+    assert np.sum((K @ model.coef_ - t) ** 2) <= np.sum((K @ theirs.coef_ - t) ** 2) * (1 + 1e-9)
+
+
+def model_solution(model):
+    """What `judge` wants of a solution"""
+    return type("Fitted", (), {"report": model.report_})
+
+
+def test_every_target_by_itself_with_its_own_penalty():
+    X, _, lower, upper = case("tall", "float64")
+    Y, alphas = make_y(X, 4, n_targets=3), np.array([1e-3, 1.0, 1e3])
+    together = ridge(X, Y, alphas, bounds=(lower, upper))
+    assert together.coef.shape == (3, 7)
+    for i in range(3):
+        judge(together, together.coef[i], *stacked(X, Y[:, i], alphas[i]), lower, upper, 1e-6)
+
+
+@pytest.mark.parametrize("lines", [False, True])
+@pytest.mark.parametrize("d0", [0.0, 2.0])
+def test_penalty_weights(lines, d0, monkeypatch):
+    if lines:
+        monkeypatch.setattr(bounded, "MAX_GRAM", 0)
+    for shape in ("tall", "larger", "wide"):
+        X, y, lower, upper = case(shape, "float64")
+        d = np.linspace(0.1, 3, X.shape[1])
+        d[1:3] = d0
+        problem = make_problem(X, y, np.array([0.7]), None, True, 1, Bounds(lower, upper))
+        answer = bounded.solve(problem, Settings(1e-8, None), d)
+        K, t = stacked(X, y, 0.7, d=d)
+        best = reference(K, t, lower, upper)
+        assert np.linalg.norm(K @ (answer.w[:, 0] - best)) <= 3e-8 * np.linalg.norm(K @ best)
+        assert answer.error[0] <= 1e-8
+
+
+def test_bounds_that_do_not_bind():
+    X, y, *_ = case("tall", "float64")
+    exact = Exact(X, y, 1.0)
+    none = ridge(X, y, 1.0, bounds=(-np.inf, np.inf))
+    assert none.report.solver == "cholesky"
+    wide = ridge(X, y, 1.0, bounds=(-100, 100), tol=1e-9)
+    assert wide.report.solver == "cd"
+    assert exact.error(wide.coef) <= 1e-9
+    assert wide.report.n_iter[0] <= 3
+
+
+@pytest.mark.parametrize("lines", [False, True])
+def test_degenerate(lines, monkeypatch):
+    if lines:
+        monkeypatch.setattr(bounded, "MAX_GRAM", 0)
+    X, y, *_ = case("tall", "float64")
+    fixed = ridge(X, y, 1.0, bounds=(np.full(7, 0.5), 0.5))
+    assert (fixed.coef == 0.5).all()
+    assert fixed.report.error == 0
+    zero = ridge(X, 0 * y, 1.0, positive=True)
+    assert not zero.coef.any()
+    assert zero.report.error == zero.report.error_bound == 0
+    pushed = ridge(np.abs(X), -np.abs(X).sum(axis=1), 1.0, positive=True, fit_intercept=False)
+    assert not pushed.coef.any()
+    assert pushed.report.converged
+    assert pushed.report.error_bound == 0
+    twice = np.concatenate([X, X, np.zeros((60, 2))], axis=1)
+    lower, upper = np.full(16, -0.2), np.full(16, 0.3)
+    for alpha in (1e-4, 0.0):
+        solution = ridge(twice, y, alpha, bounds=(lower, upper))
+        w, (K, t) = solution.coef, stacked(twice, y, alpha)
+        best = lsq_linear(K, t, (lower, upper), "bvls", tol=1e-14, max_iter=500).x
+        judge(solution, w, K, t, lower, upper, 1e-6, best)
+        assert np.isfinite(solution.report.error_bound)
+    unbounded = ridge(X, y, 0.0, positive=True)
+    assert unbounded.report.status is Status.UNCERTIFIED
+
+
+def gap(X, y, alpha, w, intercept):
+    """Twice the separable duality gap over w >= 0, relative to ||w||_H^2; X sparse, centred without being filled in"""
+    mean = np.asarray(X.mean(axis=0)).ravel() if intercept else np.zeros(X.shape[1])
+    fit = X @ w - mean @ w
+    rest = y - (y.mean() if intercept else 0) - fit
+    g = X.T @ rest - mean * rest.sum() - alpha * w
+    step = np.maximum(w + g / alpha, 0) - w
+    return (step * (2 * g - alpha * step)).sum() / (fit @ fit + alpha * w @ w)
+
+
+@pytest.mark.parametrize("form", ["csr", "csc"])
+@pytest.mark.parametrize(("n", "p", "share"), [(20_000, 3000, 0.01), (2000, 20_000, 0.005)])
+def test_large_sparse_in_line_mode(n, p, share, form, monkeypatch):
+    monkeypatch.setattr(bounded, "MAX_GRAM", 0)
+    rng = np.random.default_rng(6)
+    X = sp.random_array((n, p), density=share, format=form, rng=rng)
+    y = X @ rng.standard_normal(p) + rng.standard_normal(n)
+    solution = ridge(X, y, 1.0, positive=True, tol=1e-7)
+    assert solution.report.converged
+    assert (solution.coef >= 0).all()
+    assert gap(X, y, 1.0, solution.coef, True) <= 1e-10
+    tight = ridge(X, y, 1.0, positive=True, tol=1e-10).coef
+    assert gap(X, y, 1.0, tight, True) <= 1e-17
+    off, mean = solution.coef - tight, np.asarray(X.mean(axis=0)).ravel()
+    error = np.hypot(np.linalg.norm(X @ off - mean @ off), np.linalg.norm(off))
+    size = np.hypot(np.linalg.norm(X @ tight - mean @ tight), np.linalg.norm(tight))
+    assert error <= (1.01 * solution.report.error_bound + 1e-9) * size
+
+
+def test_float32_coefficients_stay_within():
+    X, y, *_ = case("larger", "float32")
+    lower, upper = np.full(60, -0.1), np.full(60, 0.1)
+    coef = Ridge(bounds=(lower, upper)).fit(X, y).coef_
+    assert coef.dtype == np.float32
+    assert (coef >= lower).all()
+    assert (coef <= upper).all()
+
+
+def test_explain_and_classifier():
+    X, y, *_ = case("tall", "float64")
+    assert "bounded" in str(explain(X, y, positive=True))
+    assert explain(X, bounds=(0, 1)).solver == "cd"
+    model = RidgeClassifier(positive=True).fit(X, y > np.median(y))
+    assert (model.coef_ >= 0).all()
+    assert model.solver_ == "cd"
+    few = ridge(*case("larger", "float64")[:2], 1e-3, positive=True, max_iter=1, tol=1e-12)
+    assert few.report.status is Status.MAX_ITER
+    assert few.report.error_bound >= few.report.error > 1e-12
+
+
+@pytest.mark.parametrize(
+    ("arguments", "error", "message"),
+    [
+        ({"positive": True, "bounds": (0, 1)}, ValueError, "positive=True and bounds"),
+        ({"bounds": (1, 0)}, ValueError, "no number lies within the bounds of feature 0"),
+        ({"bounds": (np.inf, np.inf)}, ValueError, "no number lies within"),
+        ({"bounds": (0, np.nan)}, ValueError, "upper bounds contain NaN"),
+        ({"bounds": (np.zeros(3), 1)}, ValueError, r"lower bounds must be a number or of shape \(7,\), got shape \(3,\)"),
+        ({"bounds": 3}, ValueError, "must be a pair"),
+        ({"bounds": (0, 1, 2)}, ValueError, "must be a pair"),
+        ({"bounds": ("a", 1)}, ValueError, "numeric"),
+        ({"positive": "yes"}, TypeError, "positive must be True or False"),
+        *(({"positive": True, "solver": name}, ValueError, 'use solver="auto"') for name in ("cholesky", "svd", "cg")),
+    ],
+)
+def test_refusals(arguments, error, message):
+    X, y, *_ = case("tall", "float64")
+    for call in (lambda: ridge(X, y, **arguments), lambda: Ridge(**arguments).fit(X, y), lambda: explain(X, **arguments)):
+        with pytest.raises(error, match=message):
+            call()
+
+
+@parametrize_with_checks(
+    [Ridge(positive=True, tol=1e-9), Ridge(bounds=(-1, 1), tol=1e-9)]
+)  # (a classifier of positive coefficients scores too badly, scikit-learn's too)
+def test_scikit_learn_checks(estimator, check):
+    check(estimator)
