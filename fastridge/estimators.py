@@ -39,6 +39,7 @@ class RidgeBase(BaseEstimator):  # type: ignore[misc]
         tol: float = 1e-6,
         solver: str = "auto",
         random_state: Any = None,
+        warm_start: bool = False,
         n_threads: int | None = None,
         verbose: bool = False,
     ) -> None:
@@ -49,6 +50,7 @@ class RidgeBase(BaseEstimator):  # type: ignore[misc]
         self.tol = tol
         self.solver = solver
         self.random_state = random_state
+        self.warm_start = warm_start
         self.n_threads = n_threads
         self.verbose = verbose
 
@@ -75,7 +77,17 @@ class RidgeBase(BaseEstimator):  # type: ignore[misc]
             y, weights = self._targets(y, sample_weight, X.shape[0])
             penalty = validation.check_alpha(self.alpha, 1 if y.ndim == 1 else y.shape[1])
             options = (self.solver, self.tol, self.max_iter, self.n_threads, self.verbose)
-            return solve_checked(X, y, penalty, weights, self.fit_intercept, *options, X.dtype)
+            start = self._start(X.shape, len(penalty)) if self.warm_start else None
+            return solve_checked(X, y, penalty, weights, self.fit_intercept, *options, X.dtype, start)
+
+    def _start(self, shape: tuple[int, int], n_targets: int) -> Vector | None:
+        """What was fitted last as a start on the small side, (min(n, p), n_targets); None where the shapes do not fit"""
+        n, p = shape
+        last = getattr(self, "_small_side", None) if p > n else getattr(self, "coef_", None)
+        if last is None:
+            return None
+        start = np.asarray(last, dtype=np.float64) if p > n else np.atleast_2d(np.asarray(last, dtype=np.float64)).T
+        return start if start.shape == (min(n, p), n_targets) else None
 
     def _keep(self, coef: Array, solution: Solution) -> Self:
         """Set what a fit leaves, and warn where it did not converge; `fit` calls this itself, the warning names its caller"""
@@ -85,6 +97,9 @@ class RidgeBase(BaseEstimator):  # type: ignore[misc]
         self.n_iter_ = report.n_iter if report.solver in ("cg", "cd") else None
         self.solver_ = report.solver
         self.report_ = report
+        vars(self).pop("_small_side", None)
+        if self.warm_start and solution._small_side is not None and len(solution._small_side) != self.n_features_in_:
+            self._small_side = solution._small_side  # of a wide problem: from the coefficients it could not be had
         _warn_unless_converged(report, self.tol)
         return self
 
@@ -122,6 +137,10 @@ class Ridge(MultiOutputMixin, RegressorMixin, RidgeBase):  # type: ignore[misc]
         "auto" takes the one that is estimated to be fastest (see `fastridge.explain`). The others run as asked, or raise.
     random_state : int, RandomState or None
         Accepted for compatibility; no solver is random.
+    warm_start : bool, default False
+        Begin "cg" and "cd" where the last fit ended, if the shapes agree: the number of features and targets, and of samples
+        where there are fewer than features. For a slightly different alpha, y or X that saves steps; a bad start costs a
+        product. Direct solvers ignore it. tol means the same.
     n_threads : int or None
         None: what the process may use. The result has the same bits for any number.
     verbose : bool, default False
@@ -136,7 +155,7 @@ class Ridge(MultiOutputMixin, RegressorMixin, RidgeBase):  # type: ignore[misc]
     n_iter_ : (n_targets,) int array or None
         Steps of an iterative solver; None for a direct one.
     solver_ : str
-        What really ran.
+        What really ran; "eigh" where "auto" chose one eigendecomposition for several penalties.
     report_ : FitReport
         Status, H-norm error and its upper bound, reason, seconds, extra memory.
     n_features_in_ : int

@@ -34,6 +34,9 @@ FIRST_ESTIMATE = 3
 TRUSTED_SHARE, TRUSTED_START = 4, 250
 """Only the bound is believed past a fourth of the steps that end CG in exact arithmetic, less these."""
 
+PROBE_RATIO = 10.0
+"""Of squared error to the decrease in one step from the true residual, where that is the first to see the error."""
+
 
 class EnergyEstimate:
     """Errors of CG iterates from the decreases gamma_k r_k'z_k, for k targets
@@ -115,6 +118,45 @@ class Run:
     history: tuple[float, ...]
 
 
+@dataclass(frozen=True)
+class First:
+    """The iterate that a warm start begins with: the multiple of a guess that is nearest to the answer in the norm of M
+
+    By its being nearest ||x*||^2 = ||x||^2 + ||x* - x||^2 in that norm, so that CG knows the size of x* as it does from zero.
+
+    Attributes
+    ----------
+    x, residual, rhs : (c, k)
+        The iterate, b - M x, and b.
+    sq_size : (k,)
+        x'M x.
+    """
+
+    x: Vector
+    residual: Vector
+    rhs: Vector
+    sq_size: Vector
+
+    @classmethod
+    def of(cls, problem: Problem, start: Vector | None) -> First | None:
+        """The best multiple of `start`, (c, k): where that is no use (not finite, orthogonal to b), zero"""
+        if start is None or start.shape != problem.rhs.shape:
+            return None
+        rhs = problem.rhs
+        with np.errstate(all="ignore"):
+            largest = np.abs(start).max(axis=0, initial=0.0)
+            usable = np.isfinite(largest) & (largest > 0)
+            x = np.ascontiguousarray(np.where(usable, start / np.where(usable, largest, 1.0), 0.0))
+        image = rhs - problem.check(x).residual
+        # x'b / x'M x is at least zero along the way to the answer.
+        curvature, slope = column_dots(x, image), column_dots(x, rhs)
+        with np.errstate(all="ignore"):
+            length = np.where(usable & (curvature > 0), slope / curvature, 0.0)
+            length = np.where(np.isfinite(length * largest), length, 0.0)
+        x *= length
+        return cls(x, rhs - image * length, rhs, length**2 * np.maximum(curvature, 0.0))
+
+
 def conjugate_gradient(
     problem: Problem,
     x: Vector,
@@ -124,6 +166,7 @@ def conjugate_gradient(
     tol: float,
     max_iter: int,
     on_step: Callable[[int, float], None] | None = None,
+    first: First | None = None,
 ) -> Run:
     """Run preconditioned CG on M x = b for all targets until the estimated error is at most `tol`
 
@@ -136,7 +179,9 @@ def conjugate_gradient(
         First iterate and its residual; both are overwritten.
     preconditioner : Preconditioner
     sq_size : (k,) or None
-        ||w||_H^2 that errors are relative to; None where x is zero: then the iterates themselves tell.
+        ||w||_H^2 that errors are relative to; None where x is zero, or `first` says what it is: then the iterates themselves tell.
+    first : First or None
+        Where a warm start begins.
     """
     k = x.shape[1]
     n_iter = np.zeros(k, dtype=np.int64)
@@ -144,7 +189,10 @@ def conjugate_gradient(
     end_x, end_residual = x, residual
     active = np.arange(k)
     penalty = problem.penalty
-    start = residual.copy() if problem.wide and sq_size is None else residual
+    start = residual if first is None else first.rhs
+    if problem.wide and sq_size is None and first is None:
+        start = residual.copy()
+    sq_start = np.zeros(k) if first is None else first.sq_size
     z = preconditioner.apply(residual)
     p = z.copy()
     sq_residual = column_dots(residual, z)
@@ -153,14 +201,14 @@ def conjugate_gradient(
 
     def errors() -> tuple[Vector, Vector, Vector]:
         if problem.wide:
-            # w = A'x and x are a primal-dual pair: r'r bounds the error of w. From zero, A w = r_0 - r - alpha x.
+            # w = A'x and x are a primal-dual pair: r'r bounds the error of w. A w = b - r - alpha x.
             sq = column_dots(residual, residual)
             sq_bound = np.where(penalty > 0, sq, np.inf)
             if sq_size is not None:
                 return sq, sq_bound, sq_size[active]
             fit = start[:, active] - residual - penalty * x
             return sq, sq_bound, column_dots(fit, fit) + penalty * column_dots(x, fit)
-        size = estimate.total if sq_size is None else sq_size[active]
+        size = sq_start[active] + estimate.total if sq_size is None else sq_size[active]
         # With as many steps as there are directions CG still meets new ones, which no estimate from its past foresees.
         if TRUSTED_SHARE * (estimate.n_steps + TRUSTED_START) > len(x):
             return np.where(estimate.smallest > 0, estimate.sq_bound, estimate.sq_error), estimate.sq_bound, size

@@ -94,6 +94,15 @@ class Problem:
             self, target=np.ascontiguousarray(self.target[:, chosen]), penalty=self.penalty[chosen], y_mean=self.y_mean[chosen]
         )
 
+    def select(self, targets: np.ndarray, penalty: Vector) -> Problem:
+        """The problem of these targets, which may repeat, with these penalties"""
+        new = replace(
+            self, target=np.ascontiguousarray(self.target[:, targets]), penalty=penalty, y_mean=self.y_mean[targets]
+        )
+        if "rhs" in self.__dict__ and not self.wide:
+            new.__dict__["rhs"] = np.ascontiguousarray(self.rhs[:, targets])
+        return new
+
     def intercept(self, w: Vector) -> Vector:
         """B of w: (k,)"""
         return self.y_mean - self.x_mean @ w
