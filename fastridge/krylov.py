@@ -21,6 +21,7 @@ from fastridge._kernels import vectors
 from fastridge.lines import Vector
 from fastridge.preconditioners import Jacobi, Preconditioner
 from fastridge.problem import Check, Problem, column_dots, relative
+from fastridge.solution import Answer, Settings
 
 WINDOW = 1e4
 """The ratio of error to decrease is taken over the steps in which the squared error fell by this factor."""
@@ -263,3 +264,44 @@ def measure(problem: Problem, check: Check, max_iter: int) -> Vector:
 def relative_bound(sq_bound: Vector, check: Check) -> Vector:
     """Bound relative to ||w*||_H, with what the rounding of the residual may hide added"""
     return relative((np.sqrt(sq_bound) + check.rounding) ** 2, check.sq_size)
+
+
+def settle(
+    problem: Problem,
+    penalties: Vector,
+    x: Vector,
+    n_iter: np.ndarray,
+    sq_error: Vector,
+    settings: Settings,
+    history: tuple[float, ...],
+    workspace_bytes: int,
+) -> Answer:
+    """Compute the residuals of the answers `x`, (c, k), at `penalties` of the one target from the data, and what they say
+
+    `sq_error` is an estimate. Where the bound does not pass, a step from the residual (which `x` takes) shows whether it is true.
+    """
+    k = len(penalties)
+    w = np.empty((problem.design.shape[1], k))
+    error, bound, sq_size = np.empty(k), np.empty(k), np.empty(k)
+    size = problem.targets_at_once
+    for lo in range(0, k, size):
+        part = slice(lo, min(lo + size, k))
+        here = problem.select(np.zeros(part.stop - lo, dtype=np.intp), penalties[part])
+        at = np.ascontiguousarray(x[:, part])
+        check = here.check(at)
+        sq_bound = here.sq_bound(check.residual)
+        estimate = sq_bound if problem.wide else np.minimum(sq_error[part], sq_bound)
+        proven, passed = (relative(sq, check.sq_size) <= settings.tol for sq in (sq_bound, estimate))
+        doubtful = np.flatnonzero(passed & ~proven)
+        if len(doubtful):
+            some = here.select(doubtful, penalties[part][doubtful])
+            first_x, first_residual = (np.ascontiguousarray(v[:, doubtful]) for v in (at, check.residual))
+            run = conjugate_gradient(some, first_x, first_residual, Jacobi.of(some), check.sq_size[doubtful], settings.tol, 1)
+            at[:, doubtful] = run.x
+            probed = np.maximum(estimate[doubtful], PROBE_RATIO * run.sq_first_error)
+            estimate[doubtful] = np.minimum(probed, sq_bound[doubtful])
+            x[:, part] = at
+        w[:, part] = here.coefficients(at)
+        error[part], bound[part] = relative(estimate, check.sq_size), relative_bound(sq_bound, check)
+        sq_size[part] = check.sq_size
+    return Answer(w, n_iter, error, bound, sq_size, workspace_bytes=workspace_bytes, history=history, x=x)

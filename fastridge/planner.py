@@ -177,6 +177,20 @@ def run(problem: Problem, chosen: Plan, settings: Settings) -> tuple[Answer, str
     return replace(best[0], workspace_bytes=best[0].workspace_bytes + copied), best[1], reason
 
 
+def path_seconds(problem: Problem, n_penalties: int, n_products: int) -> tuple[float, float]:
+    """Estimate what many penalties cost by an eigendecomposition of the small side, and by `n_products` on shared spaces
+
+    The first is infinite where it takes too much memory.
+    """
+    c, k = problem.rhs.shape
+    product = _product_seconds(problem)
+    if c > MAX_DIRECT or 4 * 8.0 * c * c > 0.5 * _physical_memory():
+        return np.inf, n_products * product
+    rate = EIGH_FLOPS * min(problem.design.lines.n_threads, 8)
+    rest = 4.0 * c * c * k * n_penalties / GEMM_FLOPS
+    return _gram_seconds(problem) + 10 * c**3 / rate + rest, n_products * product
+
+
 def _options(problem: Problem) -> list[Option]:
     """Estimate every way: passes over the data, a Gram matrix and factorisations are what they are made of"""
     (m, c), k = problem.side.shape, int(problem.target.shape[1])

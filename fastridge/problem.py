@@ -20,6 +20,11 @@ from fastridge.lines import Vector
 ROUNDING = 4 * np.finfo(np.float64).eps
 """Relative error of one product with the data, as a multiple of norms: sums in lanes, a few roundings each."""
 
+CHUNK_BYTES = 1 << 27
+"""Of the vectors of targets that are solved together, at most."""
+CHUNK_VECTORS = 6
+"""On the small side that a target takes while it is solved, beside one on the long side."""
+
 
 @dataclass(frozen=True)
 class Check:
@@ -93,6 +98,12 @@ class Problem:
         return replace(
             self, target=np.ascontiguousarray(self.target[:, chosen]), penalty=self.penalty[chosen], y_mean=self.y_mean[chosen]
         )
+
+    @property
+    def targets_at_once(self) -> int:
+        """How many targets a direct or a shared solve takes together, so that its memory does not grow with their number"""
+        m, c = self.side.shape
+        return max(1, CHUNK_BYTES // (8 * (m + CHUNK_VECTORS * c)))
 
     def select(self, targets: np.ndarray, penalty: Vector) -> Problem:
         """The problem of these targets, which may repeat, with these penalties"""

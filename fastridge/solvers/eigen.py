@@ -8,17 +8,13 @@ from scipy.linalg import eigh
 from fastridge.krylov import relative_bound
 from fastridge.lines import Vector
 from fastridge.parallel import blas_for
-from fastridge.problem import Problem, relative
+from fastridge.problem import CHUNK_VECTORS, Problem, relative
 from fastridge.solution import Answer, Settings
 
 MAX_REFINEMENTS = 5
 """Each multiplies the error by about eps times the condition number; where five do not do, no more will."""
 BACKWARD_ERROR = 10 * np.finfo(np.float64).eps
 """Of the Gram matrix and its eigenvalues, relative to the largest one; times the square root of the longer side."""
-CHUNK_BYTES = 1 << 27
-"""Of the vectors of the targets that are solved together, at most."""
-VECTORS = 6
-"""On the small side that a target takes while it is solved, and one on the long side."""
 
 
 class Spectrum:
@@ -83,7 +79,7 @@ class Spectrum:
             check.sq_size,
             stalled=bool((error > settings.tol).any()),
             rcond=smallest / (self.largest + float(penalty.min())),
-            workspace_bytes=self.nbytes + 8 * VECTORS * x.size + problem.target.nbytes,
+            workspace_bytes=self.nbytes + 8 * CHUNK_VECTORS * x.size + problem.target.nbytes,
             x=x,
         )
 
@@ -96,12 +92,6 @@ class Spectrum:
         with blas_for(len(self.s)):
             out: Vector = np.ascontiguousarray(self.v @ v)
         return out
-
-
-def chunk(problem: Problem) -> int:
-    """How many targets are solved together: what `CHUNK_BYTES` holds"""
-    m, c = problem.side.shape
-    return max(1, CHUNK_BYTES // (8 * (m + VECTORS * c)))
 
 
 def solve(problem: Problem, settings: Settings) -> Answer:
@@ -123,7 +113,7 @@ def solve(problem: Problem, settings: Settings) -> Answer:
     if problem.penalty.min() <= 0:
         raise np.linalg.LinAlgError("alpha must be positive for an eigendecomposition of the normal matrix")
     spectrum, k = Spectrum(problem), len(problem.penalty)
-    size = chunk(problem)
+    size = problem.targets_at_once
     if k <= size:
         return spectrum.solve(problem, settings)
     problem.rhs  # noqa: B018  computed once, for the chunks to take from
