@@ -97,7 +97,8 @@ class RidgeBase(BaseEstimator):  # type: ignore[misc]
         self.n_iter_ = report.n_iter if report.solver in ("cg", "cd") else None
         self.solver_ = report.solver
         self.report_ = report
-        vars(self).pop("_small_side", None)
+        if hasattr(self, "_small_side"):
+            del self._small_side
         if self.warm_start and solution._small_side is not None and len(solution._small_side) != self.n_features_in_:
             self._small_side = solution._small_side  # of a wide problem: from the coefficients it could not be had
         _warn_unless_converged(report, self.tol)

@@ -251,9 +251,7 @@ def _useful_alphas(problem: Problem, n_alphas: int) -> Vector:
     return spaced
 
 
-def _solve(
-    problem: Problem, penalties: Vector, solver: str, settings: Settings, points: _Points, verbose: bool
-) -> None:
+def _solve(problem: Problem, penalties: Vector, solver: str, settings: Settings, points: _Points, verbose: bool) -> None:
     """Solve at every penalty for every target"""
     k = len(problem.penalty)
     distinct, position = np.unique(penalties, return_inverse=True)
@@ -284,7 +282,7 @@ def _solve(
     for i, first in enumerate(every[position]):
         if i != first:
             for of_all in (points.coefs, points.error, points.bound, points.n_iter, points.stalled):
-                of_all[i] = of_all[first]  # type: ignore[index]
+                of_all[i] = of_all[first]
             points.rcond[i], points.solver[i], points.reason[i] = points.rcond[first], points.solver[first], points.reason[first]
 
 
@@ -300,9 +298,7 @@ def _prefer_eigen(problem: Problem, n_penalties: int) -> tuple[bool, str]:
     return False, f"one Krylov space for all penalties costs less than an eigendecomposition of size {c}"
 
 
-def _by_eigen(
-    problem: Problem, penalties: Vector, rows: np.ndarray, settings: Settings, points: _Points, reason: str
-) -> None:
+def _by_eigen(problem: Problem, penalties: Vector, rows: np.ndarray, settings: Settings, points: _Points, reason: str) -> None:
     k = len(problem.penalty)
     spectrum = eigen.Spectrum(problem)
     pairs = [np.repeat(rows, k), np.tile(np.arange(k), len(rows))]
@@ -329,11 +325,11 @@ def _by_krylov(
         problem = problem.streaming()
         problem.__dict__["rhs"] = rhs
         points.held += problem.design.extra_bytes - held
-    method, name = (shifted, "multi-shift CG")
+    solve, name = shifted.solve, "multi-shift CG"
     if not problem.wide and not shifted.suits(problem, penalties[rows]):
-        method, name = (galerkin, "Galerkin projections on one space")
+        solve, name = galerkin.solve, "Galerkin projections on one space"
     for target in range(len(problem.penalty)):
-        answer = method.solve(problem.for_target(target), penalties[rows], settings)
+        answer = solve(problem.for_target(target), penalties[rows], settings)
         targets = np.full(len(rows), target)
         points.keep(rows, targets, answer, "cg", f"{reason}: {name}")
         if (answer.error > settings.tol).any():

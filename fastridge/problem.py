@@ -107,9 +107,7 @@ class Problem:
 
     def select(self, targets: np.ndarray, penalty: Vector) -> Problem:
         """The problem of these targets, which may repeat, with these penalties"""
-        new = replace(
-            self, target=np.ascontiguousarray(self.target[:, targets]), penalty=penalty, y_mean=self.y_mean[targets]
-        )
+        new = replace(self, target=np.ascontiguousarray(self.target[:, targets]), penalty=penalty, y_mean=self.y_mean[targets])
         if "rhs" in self.__dict__ and not self.wide:
             new.__dict__["rhs"] = np.ascontiguousarray(self.rhs[:, targets])
         return new

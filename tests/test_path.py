@@ -15,7 +15,11 @@ SHAPES = {"tall": (60, 7), "square": (20, 20), "wide": (12, 40), "n=1": (1, 6), 
 ALPHAS = np.array([1.0, 1e3, 1e-4, 1.0, 30.0])
 
 
-def check(found, X, y, alphas, weights=None, fit_intercept=True, tol=1e-6, number=np.longdouble):
+EXACT = {}
+
+
+def check(found, X, y, alphas, weights=None, fit_intercept=True, tol=1e-6, number=np.longdouble, key=None):
+    """Judge every point from outside; the closed forms of a `key` are computed once"""
     X = X.toarray() if sp.issparse(X) else X
     k = 1 if np.ndim(y) == 1 else y.shape[1]
     shape = (len(alphas),) if np.ndim(y) == 1 else (len(alphas), k)
@@ -25,7 +29,9 @@ def check(found, X, y, alphas, weights=None, fit_intercept=True, tol=1e-6, numbe
     np.testing.assert_array_equal(found.alphas, alphas)
     assert len(found.reports) == len(alphas)
     for i, (alpha, report) in enumerate(zip(alphas, found.reports, strict=True)):
-        exact = Exact(X, y, alpha, weights, fit_intercept, number)
+        if key is None or (key, alpha) not in EXACT:
+            EXACT[key, alpha] = Exact(X, y, alpha, weights, fit_intercept, number)
+        exact = EXACT[key, alpha]
         error, slack = exact.error(found.coefs[i]).max(), exact.rounding.max()
         assert report.status is Status.CONVERGED, (alpha, report)
         assert report.error <= tol
@@ -67,13 +73,13 @@ def krylov(monkeypatch):
 
 @pytest.mark.parametrize("tol", [1e-4, 1e-6, 1e-9])
 @pytest.mark.parametrize("storage", ["csr_array", "csc_array", "C"])
-@pytest.mark.parametrize(("n", "p", "spread"), [(3000, 1200, True), (3000, 1200, False), (300, 900, True), (300, 900, False)])
+@pytest.mark.parametrize(("n", "p", "spread"), [(2000, 1200, True), (2000, 1200, False), (300, 900, True), (300, 900, False)])
 def test_krylov_spaces(monkeypatch, n, p, spread, storage, tol):
     krylov(monkeypatch)
     X, y = text(n, p, 150, spread)
-    alphas = np.logspace(-2, 3, 9)[::-1]
+    alphas = np.logspace(-2, 3, 5)[::-1]
     found = ridge_path(STORAGES[storage](X.toarray()), y, alphas, tol=tol)
-    check(found, X, y, alphas, tol=tol, number=np.float64)
+    check(found, X, y, alphas, tol=tol, number=np.float64, key=(n, spread))
     assert {report.solver for report in found.reports} == {"cg"}
     method = "Galerkin" if n > p and spread else "multi-shift"
     if not (n < p and spread):
@@ -83,7 +89,7 @@ def test_krylov_spaces(monkeypatch, n, p, spread, storage, tol):
 @pytest.mark.parametrize("spread", [True, False])
 def test_several_targets_and_weights_on_krylov_spaces(monkeypatch, spread):
     krylov(monkeypatch)
-    X, y = text(2500, 1100, 151, spread)
+    X, y = text(1500, 1100, 151, spread)
     Y = np.column_stack([y, -2 * y + np.random.default_rng(152).standard_normal(len(y)), np.ones(len(y))])
     weights, alphas = make_weights(len(y), 153), np.array([0.1, 100.0, 0.1, 3.0])
     check(ridge_path(X, Y, alphas, sample_weight=weights), X, Y, alphas, weights, number=np.float64)
@@ -120,8 +126,8 @@ def test_chunks(monkeypatch):
 
 def test_what_a_space_misses_is_finished_by_cg(monkeypatch):
     krylov(monkeypatch)
-    X, y = text(3000, 1200, 157, True)
-    alphas = np.logspace(-2, 2, 7)
+    X, y = text(1500, 1100, 157, True)
+    alphas = np.logspace(-2, 2, 4)
     monkeypatch.setattr(galerkin, "MAX_BASIS", 12)
     found = ridge_path(X, y, alphas)
     check(found, X, y, alphas, number=np.float64)
@@ -129,8 +135,8 @@ def test_what_a_space_misses_is_finished_by_cg(monkeypatch):
 
 
 def test_a_space_that_misses_says_so():
-    X, y = text(3000, 1200, 158, True)
-    for alphas in (np.logspace(-2, 2, 5), [0.01]):
+    X, y = text(1500, 1100, 158, True)
+    for alphas in (np.logspace(-2, 2, 3), [0.01]):
         found = ridge_path(X, y, alphas, solver="cg", max_iter=4, tol=1e-10)
         for alpha, coef, report in zip(alphas, found.coefs, found.reports, strict=True):
             exact = Exact(X.toarray(), y, alpha, number=np.float64)

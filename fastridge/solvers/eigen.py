@@ -97,8 +97,8 @@ class Spectrum:
 def solve(problem: Problem, settings: Settings) -> Answer:
     """Minimise the ridge objective through B'B = V S V', for any number of penalties > 0
 
-    One decomposition, some 10 c^3 flops, where Cholesky takes c^3 / 3 for every distinct penalty. Targets are solved in chunks, so
-    that the memory beside the data and the answer does not grow with their number.
+    One decomposition, some 10 c^3 flops, where Cholesky takes c^3 / 3 for every distinct penalty. Targets are solved in chunks,
+    so that the memory beside the data and the answer does not grow with their number.
 
     Raises
     ------

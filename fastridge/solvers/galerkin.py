@@ -29,8 +29,8 @@ TRUSTED_SHARE, TRUSTED_START = 4, 250
 class Space:
     """Orthonormal directions S, (c, m), with B'B S and the projection S'B'B S = V diag(s) V'
 
-    At every penalty the Galerkin answer S V (s + alpha)^-1 V'S'b is the one of least H-norm error in the space, and its residual a
-    combination of b, B'B S and S: no product with the data.
+    At every penalty the Galerkin answer S V (s + alpha)^-1 V'S'b is the one of least H-norm error in the space, and its residual
+    a combination of b, B'B S and S: no product with the data.
     """
 
     def __init__(self, problem: Problem, capacity: int) -> None:
@@ -71,10 +71,10 @@ class Space:
         chosen: list[Vector] = []
         while len(chosen) < min(TOGETHER, self.room) and rest.shape[1]:
             lengths = np.sqrt(np.einsum("ij,ij->j", rest, rest))
-            l = int(lengths.argmax())
-            if lengths[l] <= CAPTURED and chosen:
+            longest = int(lengths.argmax())
+            if lengths[longest] <= CAPTURED and chosen:
                 break
-            q = rest[:, l] / lengths[l]
+            q = rest[:, longest] / lengths[longest]
             for _ in range(2):  # what is added is orthogonal to rounding, however little of it was left
                 q -= S @ (S.T @ q)
                 for other in chosen:
@@ -129,14 +129,16 @@ class Space:
         size = np.sqrt(np.einsum("ij,ij->j", weights, weights))
         seen = np.sqrt(np.trace(self._projected[: self.m, : self.m]))
         rounding = ROUNDING * (np.sqrt(sq_target) + size * (seen + penalties / max(frobenius, np.finfo(np.float64).tiny)))
-        return x, Check(residual, sq_size, ROUNDING * (frobenius * size + np.sqrt(sq_size)) + rounding * frobenius / np.sqrt(penalties))
+        return x, Check(
+            residual, sq_size, ROUNDING * (frobenius * size + np.sqrt(sq_size)) + rounding * frobenius / np.sqrt(penalties)
+        )
 
 
 def solve(problem: Problem, penalties: Vector, settings: Settings) -> Answer:
     """Minimise the ridge objective of the one target of a tall `problem` at every one of `penalties`, (k,), > 0
 
-    A step takes the residuals of penalties that have not converged, scaled by Jacobi at their own penalty, and adds what they span
-    to one space; the answers at all penalties are the best in that space. So a step does for each at least about what a step of
+    A step takes the residuals of penalties that have not converged, scaled by Jacobi at their own penalty, and adds what they
+    span to one space; the answers at all penalties are the best in that space. So a step does for each at least about what a step of
     preconditioned CG does, and most of the space is shared. First for `TRAINING` penalties, then for any of the rest that fail.
 
     The error is estimated from the energies as in CG, and from what the last step gained. Residuals are combinations of products
