@@ -29,6 +29,8 @@ class RidgeBase(BaseEstimator):  # type: ignore[misc]
     `fit` is `_solve`, then `_keep`. A class whose targets are not numbers as they come overrides `_targets`.
     """
 
+    _small_side: Vector
+
     def __init__(
         self,
         alpha: Any = 1.0,

@@ -180,7 +180,8 @@ def conjugate_gradient(
         First iterate and its residual; both are overwritten.
     preconditioner : Preconditioner
     sq_size : (k,) or None
-        ||w||_H^2 that errors are relative to; None where x is zero, or `first` says what it is: then the iterates themselves tell.
+        ||w||_H^2 that errors are relative to; None where x is zero or `first` says what it is: then the iterates themselves
+        tell.
     first : First or None
         Where a warm start begins.
     """

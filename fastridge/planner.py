@@ -201,7 +201,11 @@ def _options(problem: Problem) -> list[Option]:
     sparse = isinstance(problem.design.lines, SparseLines)
     copy = 0 if problem.side.streams else problem.design.lines.nbytes
     options = [
-        Option(Step("cholesky"), gram + n_penalties * factor + 2 * product, square * (1 + n_penalties * (n_penalties > 1))),
+        Option(
+            Step("cholesky"),
+            gram + n_penalties * (factor + CALL_SECONDS) + 2 * product,
+            square * (1 + n_penalties * (n_penalties > 1)),
+        ),
         Option(Step("cg"), (EXPECTED_STEPS + 4) * product, vectors + copy, f"if {EXPECTED_STEPS} steps do"),
         Option(Step("svd"), (3 * m * c * c + 20 * c**3) / flops * GEMM_FLOPS / QR_FLOPS + 2 * product, 5 * square),
         Option(Step("cd"), 4 * EXPECTED_STEPS * problem.design.lines.n_threads * product, 2 * square * (c <= descent.MAX_GRAM)),
