@@ -139,7 +139,7 @@ def solve(problem: Problem, penalties: Vector, settings: Settings) -> Answer:
 
     A step takes the residuals of penalties that have not converged, scaled by Jacobi at their own penalty, and adds what they
     span to one space; the answers at all penalties are the best in that space. So a step does for each at least about what one
-    of preconditioned CG does, and most of the space is shared. First for `TRAINING` penalties, then for any of the rest that fail.
+    of preconditioned CG does, and most of the space is shared. First for `TRAINING` penalties, then for any other that fails.
 
     The error is estimated from the energies as in CG, and from what the last step gained. Residuals are combinations of products
     with the data, computed once, by weights that are no larger than the answer. Which penalties failed is in `error`.
