@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from fastridge._version import __version__
 from fastridge.functional import explain, ridge
+from fastridge.path import RidgePath, ridge_path
 from fastridge.planner import Plan
 from fastridge.scales import (
     alpha_from_C,
@@ -33,6 +34,7 @@ __all__ = [
     "Plan",
     "Ridge",
     "RidgeClassifier",
+    "RidgePath",
     "Solution",
     "Status",
     "__version__",
@@ -46,6 +48,7 @@ __all__ = [
     "alpha_to_spark",
     "explain",
     "ridge",
+    "ridge_path",
 ]
 
 _LAZY = {"Ridge": "fastridge.estimators", "RidgeClassifier": "fastridge.classifier"}  # these load scikit-learn

@@ -25,7 +25,7 @@ class RidgeClassifier(ClassifierMixin, RidgeBase):  # type: ignore[misc]
 
     Parameters
     ----------
-    alpha, fit_intercept, copy_X, max_iter, tol, solver, positive, bounds, random_state, n_threads, verbose
+    alpha, fit_intercept, copy_X, max_iter, tol, solver, positive, bounds, random_state, warm_start, n_threads, verbose
         As in `Ridge`; alpha may have one value for each row of coef_.
     class_weight : dict, "balanced" or None, default None
         Weights >= 0 of the classes, by label (1 where a label is left out), which multiply sample_weight. "balanced":
@@ -78,6 +78,7 @@ class RidgeClassifier(ClassifierMixin, RidgeBase):  # type: ignore[misc]
         positive: bool = False,
         bounds: Any = None,
         random_state: Any = None,
+        warm_start: bool = False,
         n_threads: int | None = None,
         verbose: bool = False,
     ) -> None:
@@ -91,6 +92,7 @@ class RidgeClassifier(ClassifierMixin, RidgeBase):  # type: ignore[misc]
             positive=positive,
             bounds=bounds,
             random_state=random_state,
+            warm_start=warm_start,
             n_threads=n_threads,
             verbose=verbose,
         )

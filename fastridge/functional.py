@@ -114,14 +114,18 @@ def solve_checked(
     verbose: bool,
     dtype: Any,
     bounds: Bounds | None,
+    start: Vector | None = None,
 ) -> Solution:
-    """Solve for arrays that have passed `validation`; the coefficients are rounded to `dtype`, and the report is about those"""
+    """Solve for arrays that have passed `validation`; the coefficients are rounded to `dtype`, and the report is about those
+
+    `start`, (min(n, p), k), is where iterative solvers begin on the small side; another shape is ignored.
+    """
     begin = time.perf_counter()
     problem = make_problem(X, y, penalty, weights, fit_intercept, n_threads, bounds)
     chosen = planner.plan(problem, solver)
     if verbose:
         print(chosen, file=sys.stderr)
-    settings = Settings(tol, max_iter, on_step=_print_step if verbose else None)
+    settings = Settings(tol, max_iter, on_step=_print_step if verbose else None, start=start)
     answer, ran, reason = planner.run(problem, chosen, settings)
     w = answer.w.astype(dtype) if bounds is None else bounds.rounded(answer.w, dtype)
     lost, lost_bound = problem.rounding_loss(answer.w, w.astype(np.float64), answer.sq_size)
@@ -146,8 +150,8 @@ def solve_checked(
     )
     intercept = problem.intercept(w.astype(np.float64)).astype(dtype) if fit_intercept else np.zeros(len(penalty), dtype)
     if y.ndim == 1:
-        return Solution(np.ascontiguousarray(w[:, 0]), intercept[0], report)
-    return Solution(np.ascontiguousarray(w.T), intercept, report)
+        return Solution(np.ascontiguousarray(w[:, 0]), intercept[0], report, answer.x)
+    return Solution(np.ascontiguousarray(w.T), intercept, report, answer.x)
 
 
 def make_problem(

@@ -21,6 +21,7 @@ from fastridge._kernels import vectors
 from fastridge.lines import Vector
 from fastridge.preconditioners import Jacobi, Preconditioner
 from fastridge.problem import Check, Problem, column_dots, relative
+from fastridge.solution import Answer, Settings
 
 WINDOW = 1e4
 """The ratio of error to decrease is taken over the steps in which the squared error fell by this factor."""
@@ -33,6 +34,9 @@ FIRST_ESTIMATE = 3
 """Steps before the first estimate: with fewer there is no ratio to speak of."""
 TRUSTED_SHARE, TRUSTED_START = 4, 250
 """Only the bound is believed past a fourth of the steps that end CG in exact arithmetic, less these."""
+
+PROBE_RATIO = 10.0
+"""Of squared error to the decrease in one step from the true residual, where that is the first to see the error."""
 
 
 class EnergyEstimate:
@@ -48,7 +52,7 @@ class EnergyEstimate:
         What that eigenvalue should be by the make of the preconditioner; 0 where there is no telling.
     """
 
-    def __init__(self, sq_residual: Vector, smallest: Vector, expected: float) -> None:
+    def __init__(self, sq_residual: Vector, smallest: Vector, expected: float = 0.0) -> None:
         self.smallest, self.expected = smallest, expected
         with np.errstate(divide="ignore"):
             self.radau = np.where(smallest > 0, 1.0 / smallest, np.inf)
@@ -122,6 +126,45 @@ class Run:
     history: tuple[float, ...]
 
 
+@dataclass(frozen=True)
+class First:
+    """The iterate that a warm start begins with: the multiple of a guess that is nearest to the answer in the norm of M
+
+    By its being nearest ||x*||^2 = ||x||^2 + ||x* - x||^2 in that norm, so that CG knows the size of x* as it does from zero.
+
+    Attributes
+    ----------
+    x, residual, rhs : (c, k)
+        The iterate, b - M x, and b.
+    sq_size : (k,)
+        x'M x.
+    """
+
+    x: Vector
+    residual: Vector
+    rhs: Vector
+    sq_size: Vector
+
+    @classmethod
+    def of(cls, problem: Problem, start: Vector | None) -> First | None:
+        """The best multiple of `start`, (c, k): where that is no use (not finite, orthogonal to b), zero"""
+        if start is None or start.shape != problem.rhs.shape:
+            return None
+        rhs = problem.rhs
+        with np.errstate(all="ignore"):
+            largest = np.abs(start).max(axis=0, initial=0.0)
+            usable = np.isfinite(largest) & (largest > 0)
+            x = np.ascontiguousarray(np.where(usable, start / np.where(usable, largest, 1.0), 0.0))
+        image = rhs - problem.check(x).residual
+        # x'b / x'M x is at least zero along the way to the answer.
+        curvature, slope = column_dots(x, image), column_dots(x, rhs)
+        with np.errstate(all="ignore"):
+            length = np.where(usable & (curvature > 0), slope / curvature, 0.0)
+            length = np.where(np.isfinite(length * largest), length, 0.0)
+        x *= length
+        return cls(x, rhs - image * length, rhs, length**2 * np.maximum(curvature, 0.0))
+
+
 def conjugate_gradient(
     problem: Problem,
     x: Vector,
@@ -131,6 +174,7 @@ def conjugate_gradient(
     tol: float,
     max_iter: int,
     on_step: Callable[[int, float], None] | None = None,
+    first: First | None = None,
 ) -> Run:
     """Run preconditioned CG on M x = b for all targets until the estimated error is at most `tol`
 
@@ -143,7 +187,10 @@ def conjugate_gradient(
         First iterate and its residual; both are overwritten.
     preconditioner : Preconditioner
     sq_size : (k,) or None
-        ||w||_H^2 that errors are relative to; None where x is zero: then the iterates themselves tell.
+        ||w||_H^2 that errors are relative to; None where x is zero or `first` says what it is: then the iterates themselves
+        tell.
+    first : First or None
+        Where a warm start begins.
     """
     k = x.shape[1]
     n_iter = np.zeros(k, dtype=np.int64)
@@ -151,7 +198,10 @@ def conjugate_gradient(
     end_x, end_residual = x, residual
     active = np.arange(k)
     penalty = problem.penalty
-    start = residual.copy() if problem.wide and sq_size is None else residual
+    start = residual if first is None else first.rhs
+    if problem.wide and sq_size is None and first is None:
+        start = residual.copy()
+    sq_start = np.zeros(k) if first is None else first.sq_size
     z = preconditioner.apply(residual)
     p = z.copy()
     sq_residual = column_dots(residual, z)
@@ -160,14 +210,14 @@ def conjugate_gradient(
 
     def errors() -> tuple[Vector, Vector, Vector]:
         if problem.wide:
-            # w = A'x and x are a primal-dual pair: r'r bounds the error of w. From zero, A w = r_0 - r - alpha x.
+            # w = A'x and x are a primal-dual pair: r'r bounds the error of w. A w = b - r - alpha x.
             sq = column_dots(residual, residual)
             sq_bound = np.where(penalty > 0, sq, np.inf)
             if sq_size is not None:
                 return sq, sq_bound, sq_size[active]
             fit = start[:, active] - residual - penalty * x
             return sq, sq_bound, column_dots(fit, fit) + penalty * column_dots(x, fit)
-        size = estimate.total if sq_size is None else sq_size[active]
+        size = sq_start[active] + estimate.total if sq_size is None else sq_size[active]
         # With as many steps as there are directions CG still meets new ones, which no estimate from its past foresees.
         if TRUSTED_SHARE * (estimate.n_steps + TRUSTED_START) > len(x):
             return np.where(estimate.smallest > 0, estimate.sq_bound, estimate.sq_error), estimate.sq_bound, size
@@ -222,3 +272,44 @@ def measure(problem: Problem, check: Check, max_iter: int) -> Vector:
 def relative_bound(sq_bound: Vector, check: Check) -> Vector:
     """Bound relative to ||w*||_H, with what the rounding of the residual may hide added"""
     return relative((np.sqrt(sq_bound) + check.rounding) ** 2, check.sq_size)
+
+
+def settle(
+    problem: Problem,
+    penalties: Vector,
+    x: Vector,
+    n_iter: np.ndarray,
+    sq_error: Vector,
+    settings: Settings,
+    history: tuple[float, ...],
+    workspace_bytes: int,
+) -> Answer:
+    """Compute the residuals of the answers `x`, (c, k), at `penalties` of the one target from the data, and what they say
+
+    `sq_error` is an estimate. Where the bound does not pass, a step from the residual (which `x` takes) shows whether it is true.
+    """
+    k = len(penalties)
+    w = np.empty((problem.design.shape[1], k))
+    error, bound, sq_size = np.empty(k), np.empty(k), np.empty(k)
+    size = problem.targets_at_once
+    for lo in range(0, k, size):
+        part = slice(lo, min(lo + size, k))
+        here = problem.select(np.zeros(part.stop - lo, dtype=np.intp), penalties[part])
+        at = np.ascontiguousarray(x[:, part])
+        check = here.check(at)
+        sq_bound = here.sq_bound(check.residual)
+        estimate = sq_bound if problem.wide else np.minimum(sq_error[part], sq_bound)
+        proven, passed = (relative(sq, check.sq_size) <= settings.tol for sq in (sq_bound, estimate))
+        doubtful = np.flatnonzero(passed & ~proven)
+        if len(doubtful):
+            some = here.select(doubtful, penalties[part][doubtful])
+            first_x, first_residual = (np.ascontiguousarray(v[:, doubtful]) for v in (at, check.residual))
+            run = conjugate_gradient(some, first_x, first_residual, Jacobi.of(some), check.sq_size[doubtful], settings.tol, 1)
+            at[:, doubtful] = run.x
+            probed = np.maximum(estimate[doubtful], PROBE_RATIO * run.sq_first_error)
+            estimate[doubtful] = np.minimum(probed, sq_bound[doubtful])
+            x[:, part] = at
+        w[:, part] = here.coefficients(at)
+        error[part], bound[part] = relative(estimate, check.sq_size), relative_bound(sq_bound, check)
+        sq_size[part] = check.sq_size
+    return Answer(w, n_iter, error, bound, sq_size, workspace_bytes=workspace_bytes, history=history, x=x)

@@ -17,13 +17,14 @@ import numpy as np
 from fastridge.lines import SPARSE_GRAM_SECONDS, SparseLines
 from fastridge.problem import Problem
 from fastridge.solution import Answer, Settings
-from fastridge.solvers import bounded, cg, cholesky, descent, spectral
+from fastridge.solvers import bounded, cg, cholesky, descent, eigen, spectral
 
 SOLVERS: dict[str, Callable[[Problem, Settings], Answer]] = {
     "cholesky": cholesky.solve,
     "svd": spectral.solve,
     "cg": cg.solve,
     "cd": descent.solve,
+    "eigh": eigen.solve,
 }
 
 BOUNDED = "cd"
@@ -36,6 +37,8 @@ GEMM_FLOPS = 3.5e10
 """Of one thread, blocks filled and multiplied."""
 QR_FLOPS = 1.2e10
 """Of one thread."""
+EIGH_FLOPS = 1.5e10
+"""Of one thread, of the 10 c^3 of an eigendecomposition."""
 EXPECTED_STEPS = 25
 """CG steps to 1e-6 that a well-scaled problem takes; a guess that the fall-back makes harmless."""
 GRAM_STEPS = 3
@@ -198,6 +201,20 @@ def run(problem: Problem, chosen: Plan, settings: Settings) -> tuple[Answer, str
     return replace(best[0], workspace_bytes=best[0].workspace_bytes + copied), best[1], reason
 
 
+def path_seconds(problem: Problem, n_penalties: int, n_products: int) -> tuple[float, float]:
+    """Estimate what many penalties cost by an eigendecomposition of the small side, and by `n_products` on shared spaces
+
+    The first is infinite where it takes too much memory.
+    """
+    c, k = problem.rhs.shape
+    product = _product_seconds(problem)
+    if c > MAX_DIRECT or 4 * 8.0 * c * c > 0.5 * _physical_memory():
+        return np.inf, n_products * product
+    rate = EIGH_FLOPS * min(problem.design.lines.n_threads, 8)
+    rest = 4.0 * c * c * k * n_penalties / GEMM_FLOPS
+    return _gram_seconds(problem) + 10 * c**3 / rate + rest, n_products * product
+
+
 def _options(problem: Problem) -> list[Option]:
     """Estimate every way: passes over the data, a Gram matrix and factorisations are what they are made of"""
     (m, c), k = problem.side.shape, int(problem.target.shape[1])
@@ -208,11 +225,18 @@ def _options(problem: Problem) -> list[Option]:
     sparse = isinstance(problem.design.lines, SparseLines)
     copy = 0 if problem.side.streams else problem.design.lines.nbytes
     options = [
-        Option(Step("cholesky"), gram + n_penalties * factor + 2 * product, square * (1 + n_penalties * (n_penalties > 1))),
+        Option(
+            Step("cholesky"),
+            gram + n_penalties * (factor + CALL_SECONDS) + 2 * product,
+            square * (1 + n_penalties * (n_penalties > 1)),
+        ),
         Option(Step("cg"), (EXPECTED_STEPS + 4) * product, vectors + copy, f"if {EXPECTED_STEPS} steps do"),
         Option(Step("svd"), (3 * m * c * c + 20 * c**3) / flops * GEMM_FLOPS / QR_FLOPS + 2 * product, 5 * square),
         Option(Step("cd"), 4 * EXPECTED_STEPS * problem.design.lines.n_threads * product, 2 * square * (c <= descent.MAX_GRAM)),
     ]
+    if n_penalties > 1:
+        decomposition = 10 * c**3 / flops * GEMM_FLOPS / EIGH_FLOPS
+        options.insert(1, Option(Step("eigh"), gram + decomposition + 2 * product, 4 * square))
     if n_penalties == 1 and not sparse:
         # In float32 a Gram matrix and its factor cost half; to solve with it is to read it twice.
         one_step = product + square / BYTES_PER_SECOND
@@ -261,12 +285,18 @@ def _choose(problem: Problem, options: list[Option]) -> tuple[tuple[Step, ...], 
         if cost[Step("svd")].extra_bytes < memory and c <= MAX_DIRECT:
             return (Step("svd"),), "alpha = 0: the orthogonal route gives the least squares solution of minimum norm"
         return (Step("cg"),), f"alpha = 0, and a factorisation of size {c} is too large"
-    if c > MAX_DIRECT or cost[Step("cholesky")].extra_bytes > 0.5 * memory:
+    least = cost.get(Step("eigh"), cost[Step("cholesky")])
+    if c > MAX_DIRECT or min(least.extra_bytes, cost[Step("cholesky")].extra_bytes) > 0.5 * memory:
         return (Step("cg"),), f"a Gram matrix of size {c} is too large"
     fallback = (Step("cholesky"), Step("svd"))
-    sure = min((option for option in options if option.step not in (Step("cg"), *fallback[1:], Step("cd"))), key=_seconds)
+    unsure = (Step("cg"), Step("svd"), Step("cd"))
+    sure = min((o for o in options if o.step not in unsure and o.extra_bytes <= 0.5 * memory), key=_seconds)
+    if sure.step.solver == "eigh":
+        fallback = (Step("eigh"), Step("svd"))
     if sure.seconds <= cost[Step("cg")].seconds:
         if sure.step in fallback:
+            if sure.step.solver == "eigh":
+                return fallback, f"one eigendecomposition of size {c} serves all penalties"
             return fallback, f"a direct solve of size {c} costs least"
         limit = replace(sure.step, max_iter=SURE_STEPS)
         return (limit, *fallback), f"an approximate factor of size {c} makes a few steps do, for less than a direct solve"

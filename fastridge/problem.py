@@ -21,6 +21,11 @@ from fastridge.lines import Array, Vector
 ROUNDING = 4 * np.finfo(np.float64).eps
 """Relative error of one product with the data, as a multiple of norms: sums in lanes, a few roundings each."""
 
+CHUNK_BYTES = 1 << 27
+"""Of the vectors of targets that are solved together, at most."""
+CHUNK_VECTORS = 6
+"""On the small side that a target takes while it is solved, beside one on the long side."""
+
 
 @dataclass(frozen=True)
 class Check:
@@ -127,6 +132,19 @@ class Problem:
     def restricted(self, design: Design, dual: bool) -> Problem:
         """The problem with the columns of `design`, those of A scaled or left out, and the side to take; without bounds"""
         return replace(self, design=design, dual=dual, bounds=None)
+
+    @property
+    def targets_at_once(self) -> int:
+        """How many targets a direct or a shared solve takes together, so that its memory does not grow with their number"""
+        m, c = self.side.shape
+        return max(1, CHUNK_BYTES // (8 * (m + CHUNK_VECTORS * c)))
+
+    def select(self, targets: np.ndarray, penalty: Vector) -> Problem:
+        """The problem of these targets, which may repeat, with these penalties"""
+        new = replace(self, target=np.ascontiguousarray(self.target[:, targets]), penalty=penalty, y_mean=self.y_mean[targets])
+        if "rhs" in self.__dict__ and not self.wide:
+            new.__dict__["rhs"] = np.ascontiguousarray(self.rhs[:, targets])
+        return new
 
     def intercept(self, w: Vector) -> Vector:
         """B of w: (k,)"""

@@ -34,7 +34,8 @@ class FitReport:
     Attributes
     ----------
     solver : str
-        "cholesky", "svd", "cg" or "cd": what really ran.
+        "cholesky", "svd", "cg" or "cd": what really ran; "eigh" where "auto" met several penalties that one eigendecomposition
+        serves.
     reason : str
         Why that solver.
     status : Status
@@ -85,6 +86,7 @@ class Solution:
     coef: Vector
     intercept: float | Vector
     report: FitReport
+    _small_side: Vector | None = field(default=None, repr=False, compare=False)
 
 
 @dataclass(frozen=True)
@@ -105,6 +107,8 @@ class Answer:
     rcond: float = float("nan")
     workspace_bytes: int = 0
     history: tuple[float, ...] = ()
+    x: Vector | None = None
+    """Of iterative solvers, the answer on the small side, (c, k): where a warm start may begin."""
 
 
 @dataclass(frozen=True)
@@ -117,3 +121,5 @@ class Settings:
     """Of CG on dense data: precondition with a float32 factor of the Gram matrix of rows added `fold` to one; 0: the diagonal."""
     on_step: Callable[[int, float], None] | None = None
     """Called with the number of the iteration and the error estimate after it."""
+    start: Vector | None = None
+    """Where iterative solvers begin on the small side, (c, k); direct ones ignore it."""

@@ -197,6 +197,28 @@ def check_bounds(positive: Any, bounds: Any, n_features: int, solver: str) -> Bo
     return None if np.isneginf(lower).all() and np.isposinf(upper).all() else Bounds(lower, upper)
 
 
+def check_alphas(alphas: Any) -> int | Vector:
+    """Return how many penalties a path is to have, or the penalties, (n_alphas,) float64
+
+    Raises
+    ------
+    ValueError, TypeError
+        If it is neither a whole number >= 1 nor penalties >= 0, finite, in one dimension.
+    """
+    if isinstance(alphas, Integral) and not isinstance(alphas, bool):
+        if int(alphas) < 1:
+            raise ValueError(f"alphas must be at least 1 where it says how many, got {alphas!r}")
+        return int(alphas)
+    given = np.asarray(alphas)
+    if given.dtype.kind not in "fiu":
+        raise TypeError(f"alphas must be a whole number or an array of penalties, got {alphas!r}")
+    if given.ndim != 1 or given.size == 0:
+        raise ValueError(f"alphas must be a whole number or have one dimension, (n_alphas,), got shape {given.shape}")
+    if not np.isfinite(given).all() or (given < 0).any():
+        raise ValueError(f"alphas must be finite and not negative, got {alphas!r}")
+    return given.astype(np.float64)
+
+
 def check_options(solver: Any, tol: Any, max_iter: Any, n_threads: Any) -> None:
     """Raise ValueError or TypeError where an option is not one of the values it can have"""
     if solver not in SOLVERS:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from fastridge.krylov import conjugate_gradient, relative_bound
+from fastridge.krylov import PROBE_RATIO, First, conjugate_gradient, relative_bound
 from fastridge.preconditioners import Factor, Jacobi, Preconditioner
 from fastridge.problem import Problem, relative
 from fastridge.solution import Answer, Settings
@@ -13,8 +13,6 @@ MAX_RESTARTS = 5
 """Each gains all the digits that the residual has; a problem that needs more is beyond float64 in this form."""
 ROOM = 0.95
 """Share of the tolerance that CG aims at; the rest is for rounding between the recursive residual and the true one."""
-PROBE_RATIO = 10.0
-"""Of squared error to the decrease in one step from the true residual, where that is the first to see the error."""
 
 
 def solve(problem: Problem, settings: Settings) -> Answer:
@@ -27,6 +25,8 @@ def solve(problem: Problem, settings: Settings) -> Answer:
     at return. Unless the bound has passed, a step from it shows whether more was left than the estimate says, such as a direction
     that CG had not met; if so CG goes on from there (residual replacement).
 
+    `settings.start` is where it begins, or zero. However bad, it costs a product and no more than the steps from zero, about.
+
     References
     ----------
     Hestenes & Stiefel (1952), DOI 10.6028/jres.049.044; van der Vorst & Ye (2000), DOI 10.1137/S1064827599353865.
@@ -35,13 +35,18 @@ def solve(problem: Problem, settings: Settings) -> Answer:
     max_iter = max(1000, 10 * c) if settings.max_iter is None else settings.max_iter
     preconditioner: Preconditioner
     preconditioner = Factor.of_gram(problem, settings.fold) if settings.fold else Jacobi.of(problem)
+    first = First.of(problem, settings.start)
     x, residual, sq_size = np.zeros((c, k)), problem.rhs.copy(), None
+    if first is not None:
+        x, residual = first.x, first.residual
     n_iter, stalled = np.zeros(k, dtype=np.int64), False
     history: tuple[float, ...] = ()
     for _ in range(MAX_RESTARTS + 1):
+        left = max_iter - int(n_iter.max())
         run = conjugate_gradient(
-            problem, x, residual, preconditioner, sq_size, ROOM * settings.tol, max_iter - int(n_iter.max()), settings.on_step
+            problem, x, residual, preconditioner, sq_size, ROOM * settings.tol, left, settings.on_step, first
         )
+        first = None
         x, n_iter, history = run.x, n_iter + run.n_iter, history + run.history
         check = problem.check(x)
         limit = settings.tol**2 * check.sq_size
@@ -69,4 +74,5 @@ def solve(problem: Problem, settings: Settings) -> Answer:
         stalled=stalled,
         workspace_bytes=8 * c * k * 7 + 4 * c * c * (settings.fold > 0),
         history=history,
+        x=x,
     )

@@ -7,7 +7,7 @@ from scipy.linalg import cho_factor, cho_solve
 
 from fastridge._kernels import descent
 from fastridge.design import Design
-from fastridge.krylov import measure, relative_bound
+from fastridge.krylov import First, measure, relative_bound
 from fastridge.lines import Vector
 from fastridge.problem import ROUNDING, Check, Problem, relative
 from fastridge.solution import Answer, Settings
@@ -41,9 +41,10 @@ def solve(problem: Problem, settings: Settings) -> Answer:
     limit = DEFAULT_SWEEPS if settings.max_iter is None else settings.max_iter
     x, error, n_iter, stalled = np.zeros((c, k)), np.empty(k), np.zeros(k, dtype=np.int64), False
     history: list[float] = []
+    first = First.of(problem, settings.start)
     for target in range(k):
         one = problem.for_target(target)
-        z, look = np.zeros(c), FIRST_LOOK
+        z, look = np.zeros(c) if first is None else first.x[:, target].copy(), FIRST_LOOK
         sweeper.begin(one, z)
         last_step: tuple[Vector, Vector] | None = None
         while True:
@@ -78,6 +79,7 @@ def solve(problem: Problem, settings: Settings) -> Answer:
         stalled=stalled,
         workspace_bytes=sweeper.nbytes + 8 * c * (k + 8),
         history=tuple(history),
+        x=x,
     )
 
 

@@ -1,0 +1,375 @@
+"""`ridge_path`: the answers at many penalties, from one eigendecomposition or one Krylov space, each certified by itself."""
+
+from __future__ import annotations
+
+import sys
+import time
+from dataclasses import dataclass, field, replace
+from importlib import import_module
+from typing import Any
+
+import numpy as np
+
+from fastridge import planner, validation
+from fastridge.functional import make_problem
+from fastridge.lines import Array, Vector
+from fastridge.problem import Problem, column_dots
+from fastridge.solution import Answer, FitReport, Settings, Status
+from fastridge.solvers import eigen, galerkin, shifted
+
+LARGEST_SHARE = 1e-3
+"""Of ||y||^2 that the fit at the largest penalty chosen here explains, at most."""
+DECADES = 6
+"""From the largest penalty chosen here to the smallest."""
+KRYLOV_STEPS = 100
+"""Products that a path takes on one Krylov space, as the planner's EXPECTED_STEPS: a guess."""
+
+
+@dataclass(frozen=True)
+class RidgePath:
+    """The answers at many penalties
+
+    Attributes
+    ----------
+    alphas : (n_alphas,) float64
+        In the order given; from the largest to the smallest where they were chosen by `ridge_path`.
+    coefs : (n_alphas, n_features) or (n_alphas, n_targets, n_features) float64
+    intercepts : (n_alphas,) or (n_alphas, n_targets) float64
+    reports : tuple of FitReport
+        One for every alpha: its own error and bound. `n_iter` is 0 where the space built for others held its answer; `seconds`
+        and `extra_bytes` are those of the whole path.
+    """
+
+    alphas: Vector
+    coefs: Vector = field(repr=False)
+    intercepts: Vector = field(repr=False)
+    reports: tuple[FitReport, ...] = field(repr=False)
+
+    @property
+    def converged(self) -> bool:
+        """Whether every answer is as accurate as was asked"""
+        return all(report.converged for report in self.reports)
+
+    def __str__(self) -> str:
+        low, high = self.alphas.min(), self.alphas.max()
+        solvers = ", ".join(sorted({report.solver for report in self.reports}))
+        worst = max(report.error for report in self.reports)
+        return (
+            f"ridge path of {len(self.alphas)} alphas from {high:.3g} to {low:.3g} by {solvers}: "
+            f"error at most {worst:.1e}, {self.reports[0].seconds:.2g} s"
+        )
+
+    def predict(self, X: Any) -> Array:
+        """Return X w + b at every alpha: (n_alphas, n_samples) or (n_alphas, n_samples, n_targets)
+
+        Raises
+        ------
+        ValueError, TypeError
+            If X is not what it should be, or has another number of features.
+        """
+        X = validation.check_X(X)
+        p = self.coefs.shape[-1]
+        if X.shape[1] != p:
+            raise ValueError(f"X has {X.shape[1]} features, the path was fitted with {p}")
+        fits = np.asarray(X @ self.coefs.reshape(-1, p).T).T.reshape(*self.intercepts.shape, X.shape[0])
+        return np.moveaxis(fits + self.intercepts[..., None], -1, 1)
+
+    def plot(self, ax: Any = None, *, n_features: int = 50) -> Any:
+        """Draw the coefficients against alpha and return the axes; of many features those that become largest
+
+        Parameters
+        ----------
+        ax : matplotlib Axes or None
+            None: the current ones.
+        n_features : int
+            Lines to draw, at most, per target.
+
+        Raises
+        ------
+        ImportError
+            If matplotlib is missing.
+        """
+        try:
+            pyplot = import_module("matplotlib.pyplot")
+        except ImportError as error:
+            raise ImportError('plot needs matplotlib: pip install "fastridge-solvers[plot]"') from error
+        ax = pyplot.gca() if ax is None else ax
+        order = np.argsort(self.alphas)
+        coefs = self.coefs.reshape(len(self.alphas), -1, self.coefs.shape[-1])
+        for of_target in np.moveaxis(coefs[order], 1, 0):
+            largest = np.argsort(-np.abs(of_target).max(axis=0), kind="stable")[:n_features]
+            ax.plot(self.alphas[order], of_target[:, largest])
+        ax.set_xscale("log")
+        ax.set_xlabel("alpha")
+        ax.set_ylabel("coefficient")
+        return ax
+
+
+def ridge_path(
+    X: Any,
+    y: Any,
+    alphas: Any = 100,
+    *,
+    sample_weight: Any = None,
+    fit_intercept: bool = True,
+    tol: float = 1e-6,
+    solver: str = "auto",
+    max_iter: int | None = None,
+    n_threads: int | None = None,
+    verbose: bool = False,
+) -> RidgePath:
+    """Solve a ridge regression at many penalties for about the price of a few
+
+    "auto" takes one eigendecomposition on the small side where that is estimated to cost less, else one Krylov space for all
+    penalties of a target (multi-shift CG, or projections on a space shared by them where Jacobi scaling makes the difference).
+    Whatever misses tol in that way is solved by CG from where it got to, and if need be by what `ridge` falls back to.
+
+    Parameters
+    ----------
+    X, y, sample_weight, fit_intercept, n_threads
+        As in `ridge`.
+    alphas : int or (n_alphas,) array, default 100
+        Penalties >= 0 in any order, repeats included; 0 is least squares, of which no error is certified. Or how many:
+        they are then spaced evenly in log alpha over six decades down from ``1000 ||A'y||^2 / ||y||^2`` (A, y: centred,
+        weighted; of several targets the largest), where the fit explains at most a thousandth of ``||y||^2``.
+    tol : float, default 1e-6
+        As in `ridge`, at every alpha.
+    solver : {"auto", "cholesky", "svd", "cg", "cd"}, default "auto"
+        "cg" keeps to Krylov spaces; the others solve at each alpha by itself.
+    max_iter : int or None
+        Limit on steps or sweeps at each alpha.
+    verbose : bool, default False
+        Print what is done, and the error after every step, to standard error.
+
+    Returns
+    -------
+    RidgePath
+        alphas, coefs, intercepts, and a report for every alpha. Nothing is raised or warned where tol is not reached.
+
+    Raises
+    ------
+    ValueError, TypeError
+        If an argument is not what it should be; before any work.
+    numpy.linalg.LinAlgError
+        If solver="cholesky" meets a matrix that is not positive definite.
+
+    References
+    ----------
+    Frommer & Maass (1999), DOI 10.1137/S1064827596313310; the solvers name their own sources.
+
+    Examples
+    --------
+    >>> import numpy as np, fastridge
+    >>> rng = np.random.default_rng(0)
+    >>> X = rng.standard_normal((1000, 5))
+    >>> y = X @ [1.0, 2.0, 0.0, 0.0, -1.0] + 3.0
+    >>> path = fastridge.ridge_path(X, y, [1e3, 1.0, 1e-3])
+    >>> path.coefs.shape
+    (3, 5)
+    >>> np.round(path.coefs[-1], 2) + 0.0
+    array([ 1.,  2.,  0.,  0., -1.])
+    >>> all(report.error <= 1e-6 for report in path.reports)
+    True
+    """
+    validation.check_options(solver, tol, max_iter, n_threads)
+    given = validation.check_alphas(alphas)
+    X = validation.check_X(X)
+    y = validation.check_y(y, X.shape[0])
+    weights = validation.check_sample_weight(sample_weight, X.shape[0])
+    begin = time.perf_counter()
+    k = 1 if y.ndim == 1 else y.shape[1]
+    problem = make_problem(X, y, np.ones(k), weights, fit_intercept, n_threads)
+    penalties = _useful_alphas(problem, given) if isinstance(given, int) else given
+    problem = replace(problem, penalty=np.full(k, penalties.min()))
+    settings = Settings(tol, max_iter, on_step=_print_step if verbose else None)
+    points = _Points(problem, penalties)
+    _solve(problem, penalties, solver, settings, points, verbose)
+    coefs = points.coefs
+    intercepts = np.stack([problem.intercept(coef.T) if fit_intercept else np.zeros(k) for coef in coefs])
+    seconds = time.perf_counter() - begin
+    reports = tuple(points.report(i, tol, seconds) for i in range(len(penalties)))
+    if y.ndim == 1:
+        return RidgePath(penalties, coefs[:, 0], intercepts[:, 0], reports)
+    return RidgePath(penalties, coefs, intercepts, reports)
+
+
+class _Points:
+    """What is known at every (alpha, target)"""
+
+    def __init__(self, problem: Problem, penalties: Vector) -> None:
+        shape = (len(penalties), len(problem.penalty))
+        self.penalties = penalties
+        self.coefs = np.zeros((*shape, problem.design.shape[1]))
+        self.error, self.bound = np.full(shape, np.inf), np.full(shape, np.inf)
+        self.rcond = np.full(shape[0], np.nan)
+        self.n_iter = np.zeros(shape, dtype=np.int64)
+        self.stalled = np.zeros(shape, dtype=bool)
+        self.solver, self.reason = np.full(shape[0], "", dtype=object), np.full(shape[0], "", dtype=object)
+        self.held = problem.design.extra_bytes + problem.target.nbytes
+        self.workspace_bytes = 0
+
+    def keep(self, rows: np.ndarray, targets: np.ndarray, answer: Answer, solver: str, reason: str) -> None:
+        """Take the answers at penalties `rows` of `targets`, (k,) each"""
+        self.coefs[rows, targets] = answer.w.T
+        self.error[rows, targets], self.bound[rows, targets] = answer.error, answer.error_bound
+        self.n_iter[rows, targets] += answer.n_iter
+        self.stalled[rows, targets] = answer.stalled
+        self.rcond[rows], self.solver[rows], self.reason[rows] = answer.rcond, solver, reason
+        self.workspace_bytes = max(self.workspace_bytes, answer.workspace_bytes)
+
+    def report(self, i: int, tol: float, seconds: float) -> FitReport:
+        """The report on penalty i"""
+        error = float(self.error[i].max())
+        if self.penalties[i] == 0:
+            status = Status.UNCERTIFIED
+        elif error <= tol:
+            status = Status.CONVERGED
+        else:
+            status = Status.STALLED if self.stalled[i].any() else Status.MAX_ITER
+        return FitReport(
+            solver=self.solver[i],
+            reason=self.reason[i],
+            status=status,
+            n_iter=self.n_iter[i],
+            error=error,
+            error_bound=float(self.bound[i].max()),
+            rcond=float(self.rcond[i]),
+            seconds=seconds,
+            extra_bytes=self.held + self.workspace_bytes,
+        )
+
+
+def _useful_alphas(problem: Problem, n_alphas: int) -> Vector:
+    """From the largest down: ||w||_H^2 = y'A H^-1 A'y <= ||A'y||^2 / alpha, a share of ||y||^2"""
+    sq_target = column_dots(problem.target, problem.target)
+    image = problem.design.rmatvec(problem.target)
+    with np.errstate(divide="ignore", invalid="ignore"):
+        quotients = np.where(sq_target > 0, column_dots(image, image) / sq_target, 0.0)
+    # Without a y to explain, the mean eigenvalue; without an X, anything.
+    scale = float(quotients.max()) or problem.frobenius**2 / min(problem.design.shape) or 1.0
+    largest = scale / LARGEST_SHARE
+    spaced: Vector = largest * np.logspace(0, -DECADES, n_alphas)
+    return spaced
+
+
+def _solve(problem: Problem, penalties: Vector, solver: str, settings: Settings, points: _Points, verbose: bool) -> None:
+    """Solve at every penalty for every target"""
+    k = len(problem.penalty)
+    distinct, position = np.unique(penalties, return_inverse=True)
+    every = np.array([int(np.flatnonzero(position == i)[0]) for i in range(len(distinct))])
+    positive = every[penalties[every] > 0]
+    starts: dict[int, Vector] = {}
+    problem.rhs  # noqa: B018  computed once, for the parts to take from
+    if solver == "auto" and len(positive):
+        direct, reason = _prefer_eigen(problem, len(positive))
+        if verbose:
+            print(reason, file=sys.stderr)
+        if direct:
+            _by_eigen(problem, penalties, positive, settings, points, reason)
+        else:
+            problem = _by_krylov(problem, penalties, positive, settings, points, reason, starts)
+    elif solver == "cg" and len(positive):
+        problem = _by_krylov(problem, penalties, positive, settings, points, "asked for", starts)
+    # What is left: all of it, where neither is meant; penalties of zero; those that missed tol.
+    for target in range(k):
+        left = every[~(points.error[every, target] <= settings.tol)]
+        at_once = max(1, min(problem.targets_at_once, _FACTORS_AT_ONCE // (8 * len(problem.rhs) ** 2 + 1)))
+        for lo in range(0, len(left), at_once if solver == "cholesky" else problem.targets_at_once):
+            rows = left[lo : lo + (at_once if solver == "cholesky" else problem.targets_at_once)]
+            rows = rows[np.argsort(penalties[rows] > 0, kind="stable")]
+            for group in (rows[penalties[rows] == 0], rows[penalties[rows] > 0]):
+                if len(group):
+                    _one_by_one(problem, penalties, group, target, solver, settings, points, starts.get(target))
+    for i, first in enumerate(every[position]):
+        if i != first:
+            for of_all in (points.coefs, points.error, points.bound, points.n_iter, points.stalled):
+                of_all[i] = of_all[first]
+            points.rcond[i], points.solver[i], points.reason[i] = points.rcond[first], points.solver[first], points.reason[first]
+
+
+_FACTORS_AT_ONCE = 1 << 28
+"""Bytes of the Cholesky factors that are held together."""
+
+
+def _prefer_eigen(problem: Problem, n_penalties: int) -> tuple[bool, str]:
+    c = len(problem.rhs)
+    direct, shared = planner.path_seconds(problem, n_penalties, KRYLOV_STEPS)
+    if direct <= shared:
+        return True, f"one eigendecomposition of size {c} serves all penalties"
+    return False, f"one Krylov space for all penalties costs less than an eigendecomposition of size {c}"
+
+
+def _by_eigen(problem: Problem, penalties: Vector, rows: np.ndarray, settings: Settings, points: _Points, reason: str) -> None:
+    k = len(problem.penalty)
+    spectrum = eigen.Spectrum(problem)
+    pairs = [np.repeat(rows, k), np.tile(np.arange(k), len(rows))]
+    size = problem.targets_at_once
+    for lo in range(0, len(pairs[0]), size):
+        at, targets = (pair[lo : lo + size] for pair in pairs)
+        answer = spectrum.solve(problem.select(targets, penalties[at]), settings)
+        points.keep(at, targets, answer, "eigh", reason)
+
+
+def _by_krylov(
+    problem: Problem,
+    penalties: Vector,
+    rows: np.ndarray,
+    settings: Settings,
+    points: _Points,
+    reason: str,
+    starts: dict[int, Vector],
+) -> Problem:
+    """Solve every target on a space of its own; return the problem as it is best read, and put into `starts` what missed tol"""
+    if not problem.side.streams:
+        held = problem.design.extra_bytes
+        rhs = problem.rhs
+        problem = problem.streaming()
+        problem.__dict__["rhs"] = rhs
+        points.held += problem.design.extra_bytes - held
+    solve, name = shifted.solve, "multi-shift CG"
+    if not problem.wide and not shifted.suits(problem, penalties[rows]):
+        solve, name = galerkin.solve, "Galerkin projections on one space"
+    for target in range(len(problem.penalty)):
+        answer = solve(problem.for_target(target), penalties[rows], settings)
+        targets = np.full(len(rows), target)
+        points.keep(rows, targets, answer, "cg", f"{reason}: {name}")
+        if (answer.error > settings.tol).any():
+            assert answer.x is not None
+            starts[target] = np.zeros((len(problem.rhs), len(penalties)))
+            starts[target][:, rows] = answer.x
+    return problem
+
+
+def _one_by_one(
+    problem: Problem,
+    penalties: Vector,
+    rows: np.ndarray,
+    target: int,
+    solver: str,
+    settings: Settings,
+    points: _Points,
+    start: Vector | None,
+) -> None:
+    """Solve at penalties that share nothing but products, by one solver and what it falls back to"""
+    targets = np.full(len(rows), target)
+    here = problem.select(targets, penalties[rows])
+    first = None if start is None else np.ascontiguousarray(start[:, rows])
+    if settings.max_iter is not None and points.n_iter[rows, target].max() >= settings.max_iter:
+        return
+    if start is not None and solver == "auto":
+        # From where the shared space got to CG has less to do than a new start of anything else.
+        answer = planner.SOLVERS["cg"](here, replace(settings, start=first))
+        points.keep(rows, targets, answer, "cg", f"{points.reason[rows[0]]}, finished by CG")
+        left = answer.error > settings.tol
+        if not left.any() or len(problem.rhs) > planner.MAX_DIRECT:
+            return
+        rows, targets = rows[left], targets[left]
+        here = problem.select(targets, penalties[rows])
+    chosen = planner.plan(here, solver)
+    answer, ran, reason = planner.run(here, chosen, replace(settings, start=first if solver == "cg" else None))
+    if answer.error.max() <= points.error[rows, target].max():
+        points.keep(rows, targets, answer, ran, reason)
+
+
+def _print_step(step: int, error: float) -> None:
+    print(f"step {step}: error {error:.2e}", file=sys.stderr)

@@ -1,0 +1,241 @@
+"""Every point of a path, by every method, is within tol of the closed form and within what its report claims."""
+
+import numpy as np
+import pytest
+import scipy.sparse as sp
+from helpers import STORAGES, Exact, make_weights, make_X, make_y
+
+import fastridge
+from fastridge import Status, path, ridge_path
+from fastridge.solvers import galerkin, shifted
+
+pytestmark = pytest.mark.usefixtures("one_blas_thread")
+
+SHAPES = {"tall": (60, 7), "square": (20, 20), "wide": (12, 40), "n=1": (1, 6), "p=1": (30, 1)}
+ALPHAS = np.array([1.0, 1e3, 1e-4, 1.0, 30.0])
+
+
+EXACT = {}
+
+
+def check(found, X, y, alphas, weights=None, fit_intercept=True, tol=1e-6, number=np.longdouble, key=None):
+    """Judge every point from outside; the closed forms of a `key` are computed once"""
+    X = X.toarray() if sp.issparse(X) else X
+    k = 1 if np.ndim(y) == 1 else y.shape[1]
+    shape = (len(alphas),) if np.ndim(y) == 1 else (len(alphas), k)
+    assert found.coefs.shape == (*shape, X.shape[1])
+    assert found.intercepts.shape == shape
+    assert found.coefs.dtype == found.intercepts.dtype == np.float64
+    np.testing.assert_array_equal(found.alphas, alphas)
+    assert len(found.reports) == len(alphas)
+    for i, (alpha, report) in enumerate(zip(alphas, found.reports, strict=True)):
+        if key is None or (key, alpha) not in EXACT:
+            EXACT[key, alpha] = Exact(X, y, alpha, weights, fit_intercept, number)
+        exact = EXACT[key, alpha]
+        error, slack = exact.error(found.coefs[i]).max(), exact.rounding.max()
+        assert report.status is Status.CONVERGED, (alpha, report)
+        assert report.error <= tol
+        assert error <= tol + slack
+        assert error <= report.error_bound + slack
+        assert error <= 3 * report.error + slack
+        assert report.n_iter.shape == (k,)
+        w = np.atleast_2d(found.coefs[i]).T
+        scale = np.abs(exact.y_mean) + np.abs(exact.x_mean) @ np.abs(w)
+        assert (np.abs(found.intercepts[i] - (exact.y_mean - exact.x_mean @ w)) <= 1e-14 * scale).all()
+
+
+@pytest.mark.parametrize("solver", ["auto", "cg", "cholesky", "svd", "cd"])
+@pytest.mark.parametrize("shape", SHAPES)
+@pytest.mark.parametrize("storage", ["C", "F", "csr_array", "csc_matrix", "both apart"])
+@pytest.mark.parametrize("seed", range(4))
+def test_grid(seed, storage, shape, solver):
+    n, p = SHAPES[shape]
+    dtype, intercept = ("float64", "float32")[seed % 2], seed < 2
+    X = make_X(n, p, seed=n + 100 * p, dtype=dtype)
+    y = make_y(X, seed=3, n_targets=(0, 3)[seed in (1, 2)])
+    weights = make_weights(n, seed=5, zeros=seed == 3) if seed in (2, 3) else None
+    found = ridge_path(STORAGES[storage](X), y, ALPHAS, sample_weight=weights, fit_intercept=intercept, solver=solver)
+    check(found, X, y, ALPHAS, weights, intercept)
+    np.testing.assert_array_equal(found.coefs[0], found.coefs[3])
+    assert {report.solver for report in found.reports} <= {"auto": {"eigh", "svd", "cg"}}.get(solver, {solver})
+
+
+def text(n, p, seed, spread):
+    """Sparse counts; with `spread` some columns are a hundred times as frequent as others"""
+    rng = np.random.default_rng(seed)
+    share = np.minimum(1.0, 6.0 / np.arange(1, p + 1)) if spread else np.full(p, 40.0 / p)
+    X = sp.csr_array((rng.random((n, p)) < share) * rng.uniform(0.5, 2.0, (n, p)))
+    y = X @ rng.standard_normal(p) + rng.standard_normal(n)
+    return X, y
+
+
+def krylov(monkeypatch):
+    monkeypatch.setattr(path, "_prefer_eigen", lambda problem, n_penalties: (False, "told to"))
+
+
+@pytest.mark.parametrize("tol", [1e-4, 1e-6, 1e-9])
+@pytest.mark.parametrize("storage", ["csr_array", "csc_array", "C"])
+@pytest.mark.parametrize(("n", "p", "spread"), [(2000, 1200, True), (2000, 1200, False), (300, 900, True), (300, 900, False)])
+def test_krylov_spaces(monkeypatch, n, p, spread, storage, tol):
+    krylov(monkeypatch)
+    X, y = text(n, p, 150, spread)
+    alphas = np.logspace(-2, 3, 5)[::-1]
+    found = ridge_path(STORAGES[storage](X.toarray()), y, alphas, tol=tol)
+    check(found, X, y, alphas, tol=tol, number=np.float64, key=(n, spread))
+    assert {report.solver for report in found.reports} == {"cg"}
+    method = "Galerkin" if n > p and spread else "multi-shift"
+    if not (n < p and spread):
+        assert method in found.reports[0].reason
+
+
+@pytest.mark.parametrize("spread", [True, False])
+def test_several_targets_and_weights_on_krylov_spaces(monkeypatch, spread):
+    krylov(monkeypatch)
+    X, y = text(1500, 1100, 151, spread)
+    Y = np.column_stack([y, -2 * y + np.random.default_rng(152).standard_normal(len(y)), np.ones(len(y))])
+    weights, alphas = make_weights(len(y), 153), np.array([0.1, 100.0, 0.1, 3.0])
+    check(ridge_path(X, Y, alphas, sample_weight=weights), X, Y, alphas, weights, number=np.float64)
+
+
+def test_many_alphas_take_fewer_products_than_one_by_one(monkeypatch):
+    """Counted where the data are read: vectors multiplied, of one solve at the smallest alpha and of the path"""
+    krylov(monkeypatch)
+    counts = []
+    normal = fastridge.design.Design.normal
+
+    def counted(self, v, target=None):
+        counts.append(v.shape[1])
+        return normal(self, v, target)
+
+    monkeypatch.setattr(fastridge.design.Design, "normal", counted)
+    alphas = np.logspace(-2, 2, 60)
+    for n, p, spread in ((4000, 1500, True), (800, 2000, False)):
+        X, y = text(n, p, 154, spread)
+        fastridge.ridge(X, y, alphas[0], solver="cg")
+        one = sum(counts)
+        counts.clear()
+        assert ridge_path(X, y, alphas).converged
+        assert sum(counts) < 8 * one + 60
+        counts.clear()
+
+
+def test_chunks(monkeypatch):
+    X, y = make_X(40, 6, seed=155), make_y(make_X(40, 6, seed=155), 156, n_targets=2)
+    monkeypatch.setattr(fastridge.problem, "CHUNK_BYTES", 2000)
+    for solver in ("auto", "cg"):
+        check(ridge_path(X, y, ALPHAS, solver=solver), X, y, ALPHAS)
+
+
+def test_what_a_space_misses_is_finished_by_cg(monkeypatch):
+    krylov(monkeypatch)
+    X, y = text(1500, 1100, 157, True)
+    alphas = np.logspace(-2, 2, 4)
+    monkeypatch.setattr(galerkin, "MAX_BASIS", 12)
+    found = ridge_path(X, y, alphas)
+    check(found, X, y, alphas, number=np.float64)
+    assert any("finished by CG" in report.reason for report in found.reports)
+
+
+def test_a_space_that_misses_says_so():
+    X, y = text(1500, 1100, 158, True)
+    for alphas in (np.logspace(-2, 2, 3), [0.01]):
+        found = ridge_path(X, y, alphas, solver="cg", max_iter=4, tol=1e-10)
+        for alpha, coef, report in zip(alphas, found.coefs, found.reports, strict=True):
+            exact = Exact(X.toarray(), y, alpha, number=np.float64)
+            assert exact.error(coef)[0] <= report.error_bound + exact.rounding[0]
+            assert report.status is Status.MAX_ITER or report.error <= 1e-10
+
+
+@pytest.mark.parametrize("n_alphas", [1, 7])
+@pytest.mark.parametrize("shape", SHAPES)
+def test_alphas_by_number(shape, n_alphas):
+    n, p = SHAPES[shape]
+    X = make_X(n, p, seed=160)
+    y = make_y(X, 161)
+    found = ridge_path(X, y, n_alphas)
+    assert found.alphas.shape == (n_alphas,)
+    assert (np.diff(found.alphas) < 0).all()
+    check(found, X, y, found.alphas)
+    exact = Exact(X, y, found.alphas[0])
+    assert exact.size[0] ** 2 <= 1e-3 * float(exact.target[:, 0] @ exact.target[:, 0]) * (1 + 1e-12)
+    np.testing.assert_allclose(ridge_path(X, 1e6 * y, n_alphas).alphas, found.alphas)
+
+
+def test_constant_y_and_zero_X():
+    X = make_X(30, 5, seed=162)
+    for X_, y in ((X, np.full(30, 2.0)), (np.zeros((30, 5)), np.arange(30.0)), (sp.csr_array((30, 5)), np.arange(30.0))):
+        for solver in ("auto", "cg"):
+            found = ridge_path(X_, y, 5, solver=solver)
+            np.testing.assert_allclose(found.coefs, 0, atol=1e-12)
+            np.testing.assert_allclose(found.intercepts, y.mean())
+            assert found.converged
+
+
+@pytest.mark.parametrize("solver", ["auto", "svd"])
+def test_alpha_zero_is_least_squares_and_not_certified(solver):
+    for n, p in ((40, 6), (6, 40)):
+        X = make_X(n, p, seed=163)
+        y = make_y(X, 164)
+        found = ridge_path(X, y, [1.0, 0.0, 2.0], solver=solver)
+        assert [report.status for report in found.reports] == ["converged", "uncertified", "converged"]
+        assert found.reports[1].error_bound == np.inf
+        least = np.linalg.lstsq(X - X.mean(axis=0), y - y.mean(), rcond=None)[0]
+        np.testing.assert_allclose(found.coefs[1], least, rtol=1e-6, atol=1e-9)
+
+
+@pytest.mark.parametrize(
+    ("alphas", "error", "message"),
+    [
+        (0, ValueError, "at least 1"),
+        (-3, ValueError, "at least 1"),
+        (True, TypeError, "whole number"),
+        ("ten", TypeError, "whole number"),
+        (2.5, ValueError, "one dimension"),
+        ([], ValueError, "one dimension|whole number"),
+        ([[1.0]], ValueError, "one dimension"),
+        ([1.0, -1.0], ValueError, "not negative"),
+        ([1.0, np.nan], ValueError, "finite"),
+        ([1.0, np.inf], ValueError, "finite"),
+    ],
+)
+def test_bad_alphas_are_refused_before_any_work(alphas, error, message):
+    with pytest.raises(error, match=message):
+        ridge_path(object(), None, alphas)
+
+
+def test_predict_and_what_it_prints():
+    X = make_X(30, 5, seed=165)
+    Y = make_y(X, 166, n_targets=2)
+    found = ridge_path(X, Y, [2.0, 1.0])
+    np.testing.assert_allclose(found.predict(sp.csr_array(X))[1], X @ found.coefs[1].T + found.intercepts[1])
+    assert ridge_path(X, Y[:, 0], [2.0, 1.0]).predict(X).shape == (2, 30)
+    with pytest.raises(ValueError, match="X has 4 features, the path was fitted with 5"):
+        found.predict(X[:, :4])
+    assert "2 alphas from 2 to 1 by eigh" in str(found)
+    assert len(repr(found)) < 200
+
+
+def test_plot(monkeypatch):
+    found = ridge_path(make_X(30, 5, seed=167), np.arange(30.0), 4)
+
+    def missing(name):
+        raise ImportError(name)
+
+    monkeypatch.setattr(path, "import_module", missing)
+    with pytest.raises(ImportError, match=r"fastridge-solvers\[plot\]"):
+        found.plot()
+    monkeypatch.undo()
+    matplotlib = pytest.importorskip("matplotlib")
+    matplotlib.use("agg")
+    ax = found.plot(n_features=3)
+    assert len(ax.lines) == 3
+
+
+def test_multi_shift_recurrences_agree_with_the_closed_form_step_by_step():
+    X, y = text(200, 600, 168, False)
+    for max_iter in (1, 2, 31, 32, 33, 40):
+        found = ridge_path(X, y, [5.0, 0.5, 50.0], solver="cg", tol=1e-13, max_iter=max_iter)
+        for alpha, coef, report in zip(found.alphas, found.coefs, found.reports, strict=True):
+            exact = Exact(X.toarray(), y, alpha, number=np.float64)
+            assert exact.error(coef)[0] <= report.error_bound + exact.rounding[0]
+    assert shifted.BUFFER == 32
