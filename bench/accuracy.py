@@ -116,9 +116,9 @@ class Reference:
             sq_errors += 2 * bounded.first_order(self, step[0])
         return float(np.max(np.sqrt(sq_errors) / self.norms[:k]))
 
-    def rounding(self, dtype) -> float:
-        """Return the error of w* itself, rounded to dtype."""
-        return self.coef_error(self.coef.astype(dtype))
+    def floor(self, dtype) -> float:
+        """Return what the measurement of coefficients in dtype may be off by: w* rounded to it, and w* itself."""
+        return 4 * self.coef_error(self.coef.astype(dtype)) + (GOAL if self.data.bounds is None else bounded.GOAL)
 
     def _intercept_error(self, coef, intercept) -> float:
         """Return sqrt(n) |b - best b for these coef| / ||w*||_H: what a wrong b adds to the error, by Pythagoras."""

@@ -13,6 +13,14 @@ TOLS = [10.0**-k for k in range(2, 15)]
 
 
 @dataclass(frozen=True)
+class Stop:
+    """Say when a peer's iterations end: at its tol, its default where that is None, or after about so many seconds."""
+
+    tol: float | None = None
+    seconds: float = 20.0  # float32 conjugate gradients may never meet a small tol
+
+
+@dataclass(frozen=True)
 class Answer:
     """Hold what a fit returned: coef (p,) or (k, p), its intercept, and what it says of itself.
 
@@ -36,12 +44,12 @@ class Answer:
 class Contender:
     """Name one way to solve a task.
 
-    `prepare(data, tol)` is not timed and returns what is: a function without arguments, a whole fit as a user would call it,
-    with its own default where tol is None. `read(result, data)` turns what that returned into an Answer, not timed either.
+    `prepare(data, stop)` is not timed and returns what is: a function without arguments, a whole fit as a user would call it.
+    `read(result, data)` turns what that returned into an Answer, not timed either.
     """
 
     name: str
-    prepare: Callable[[Data, float | None], Callable[[], Any]]
+    prepare: Callable[[Data, Stop], Callable[[], Any]]
     read: Callable[[Any, Data], Answer]
     task: str = "fit"
     takes: Callable[[Data], bool] = lambda data: True

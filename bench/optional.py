@@ -12,7 +12,7 @@ from scipy import sparse
 from sklearn.svm import LinearSVR
 
 from bench.cases import Data
-from bench.contender import Answer, Contender, largest
+from bench.contender import Answer, Contender, Stop, largest
 
 
 def contenders() -> list[Contender]:
@@ -27,14 +27,14 @@ def contenders() -> list[Contender]:
     return [contender for package, contender in every.items() if find_spec(package)]
 
 
-def _sklearnex(data: Data, tol: float | None):
+def _sklearnex(data: Data, stop: Stop):
     """Normal equations, by oneDAL."""
     from sklearnex.linear_model import Ridge
 
     return partial(Ridge(data.alpha).fit, data.X, data.y)
 
 
-def _glum(data: Data, tol: float | None):
+def _glum(data: Data, stop: Stop):
     """Least squares on the normal matrix; its objective is the mean over samples."""
     from glum import GeneralizedLinearRegressor
 
@@ -42,26 +42,26 @@ def _glum(data: Data, tol: float | None):
     return partial(model.fit, data.X, data.y)
 
 
-def _himalaya(data: Data, tol: float | None):
+def _himalaya(data: Data, stop: Stop):
     """An SVD."""
     from himalaya.ridge import Ridge
 
     return partial(Ridge(alpha=data.alpha, fit_intercept=True).fit, data.X, data.y)
 
 
-def _snapml(data: Data, tol: float | None):
+def _snapml(data: Data, stop: Stop):
     """Coordinate descent on the primal."""
     from snapml import LinearRegression
 
-    model = LinearRegression(regularizer=data.alpha, fit_intercept=False, dual=False, tol=tol, max_iter=10_000)
+    model = LinearRegression(regularizer=data.alpha, fit_intercept=False, dual=False, tol=stop.tol, max_iter=1000)
     return partial(_fit_centred, model, data)
 
 
-def _liblinear(data: Data, tol: float | None):
+def _liblinear(data: Data, stop: Stop):
     """Newton's method on the primal: the squared loss without a tube, 1/2 ||w||^2 + C sum r^2 with C = 1 / (2 alpha)."""
     loss = "squared_epsilon_insensitive"
     C = 1 / (2 * data.alpha)
-    model = LinearSVR(epsilon=0, loss=loss, C=C, fit_intercept=False, dual=False, tol=tol, max_iter=10_000)
+    model = LinearSVR(epsilon=0, loss=loss, C=C, fit_intercept=False, dual=False, tol=stop.tol, max_iter=100)
     return partial(_fit_centred, model, data)
 
 
@@ -89,7 +89,7 @@ def _is_dense(data: Data) -> bool:
 def _is_dense_tall(data: Data) -> bool:
     n, p = data.X.shape
     # Both take a multiple of the others' time on large data: a copy in their own format, and hundreds of passes.
-    return _is_dense(data) and n >= p and data.X.size <= 1e7 and data.y.ndim == 1
+    return _is_dense(data) and n >= p and data.X.size <= 2e6 and data.y.ndim == 1
 
 
 def _is_small_gram(data: Data) -> bool:

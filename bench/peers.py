@@ -15,7 +15,7 @@ from sklearn.linear_model import Ridge, RidgeClassifier
 
 from bench import optional, ours
 from bench.cases import Data
-from bench.contender import Answer, Contender, largest
+from bench.contender import Answer, Contender, Stop, largest
 
 LSQR_TOL, CG_TOL, LBFGS_TOL, TRF_TOL = 1e-8, 1e-7, 1e-6, 1e-10  # about what the cases here need: where a search begins
 
@@ -57,57 +57,61 @@ def _other_tasks() -> list[Contender]:
 
     return [
         Contender("sklearn-default", _sklearn_predict, _read_prediction, task="predict"),
-        Contender("sklearn-lbfgs", _sklearn_positive, _read_model, task="positive", start_tol=LBFGS_TOL),
         bounded("positive", "nnls", _nnls),
         bounded("positive", "bvls", partial(_lsq_linear, "bvls")),
         bounded("positive", "trf", partial(_lsq_linear, "trf"), start_tol=TRF_TOL),
+        Contender("sklearn-lbfgs", _sklearn_positive, _read_model, task="positive", start_tol=LBFGS_TOL),
         bounded("bounds", "bvls", partial(_lsq_linear, "bvls")),
         bounded("bounds", "trf", partial(_lsq_linear, "trf"), start_tol=TRF_TOL),
         path("lsqr", start_tol=LSQR_TOL),
         path("sparse_cg", start_tol=CG_TOL),
         Contender("sklearn-default", partial(_sklearn_classifier, "auto"), _read_model, task="classify"),
+        Contender("sklearn-cholesky-f64", _sklearn_classifier_float64, _read_model, task="classify", takes=_is_dense_float32),
         classifier("cholesky", takes=is_dense),
         classifier("lsqr", start_tol=LSQR_TOL),
         classifier("sparse_cg", start_tol=CG_TOL),
     ]
 
 
-def _sklearn(solver: str, data: Data, tol: float | None):
-    return partial(Ridge(data.alpha, solver=solver, **_options(data, tol)).fit, data.X, data.y)
+def _sklearn(solver: str, data: Data, stop: Stop):
+    return partial(Ridge(data.alpha, solver=solver, **_options(data, stop)).fit, data.X, data.y)
 
 
-def _sklearn_float64(solver: str, data: Data, tol: float | None):
+def _sklearn_float64(solver: str, data: Data, stop: Stop):
     """Fit on a float64 copy of X: what is left to do where float32 arithmetic does not reach the target."""
-    model = Ridge(data.alpha, solver=solver, **_options(data, tol))
+    model = Ridge(data.alpha, solver=solver, **_options(data, stop))
     return lambda: model.fit(data.X.astype(np.float64), data.y)
 
 
-def _sklearn_predict(data: Data, tol: float | None):
+def _sklearn_predict(data: Data, stop: Stop):
     return partial(Ridge(data.alpha).fit(data.X, data.y).predict, data.X)
 
 
-def _sklearn_positive(data: Data, tol: float | None):
-    return partial(Ridge(data.alpha, positive=True, **_options(data, tol)).fit, data.X, data.y)
+def _sklearn_positive(data: Data, stop: Stop):
+    return partial(Ridge(data.alpha, positive=True, **_options(data, stop)).fit, data.X, data.y)
 
 
-def _sklearn_classifier(solver: str, data: Data, tol: float | None):
-    return partial(RidgeClassifier(data.alpha, solver=solver, **_options(data, tol)).fit, data.X, data.y.argmax(axis=1))
+def _sklearn_classifier(solver: str, data: Data, stop: Stop):
+    return partial(RidgeClassifier(data.alpha, solver=solver, **_options(data, stop)).fit, data.X, data.y.argmax(axis=1))
 
 
-def _sklearn_path(solver: str, data: Data, tol: float | None):
+def _sklearn_classifier_float64(data: Data, stop: Stop):
+    model, labels = RidgeClassifier(data.alpha, solver="cholesky"), data.y.argmax(axis=1)
+    return lambda: model.fit(data.X.astype(np.float64), labels)
+
+
+def _sklearn_path(solver: str, data: Data, stop: Stop):
     """Fit at a few of the penalties only; the row says so, and what is reported is the time of all (`Data.share_fitted`)."""
-    options = _options(data, tol)
+    options = _options(data, stop)
     return lambda: [Ridge(alpha, solver=solver, **options).fit(data.X, data.y) for alpha in data.sampled_alphas]
 
 
-def _options(data: Data, tol: float | None) -> dict:
-    return {} if tol is None else {"tol": tol, "max_iter": _affordable_iterations(data)}
-
-
-def _affordable_iterations(data: Data) -> int:
-    """Return the steps that take about twenty seconds: float32 conjugate gradients may never meet a small tol."""
-    step_seconds = 1e-4 + 2 * data.n_bytes / 5e9  # two products at 5 GB/s, for one target after the other
-    return int(np.clip(20 / (step_seconds * data.y[:1].size), 300, 20_000))
+def _options(data: Data, stop: Stop) -> dict:
+    if stop.tol is None:
+        return {}
+    step_bytes_per_second = 2.5e10 if is_dense(data) else 5e9  # of two products, for one target after the other
+    step_seconds = 1e-4 + 2 * data.n_bytes / step_bytes_per_second
+    return {"tol": stop.tol, "max_iter": int(np.clip(stop.seconds / (step_seconds * data.y[:1].size), 100, 20_000))}
 
 
 def _read_model(model, data: Data) -> Answer:
@@ -124,7 +128,7 @@ def _read_models(models, data: Data) -> Answer:
     return Answer(coefs, np.array([model.intercept_ for model in models]), models[0].solver_)
 
 
-def _scipy(solve, data: Data, tol: float | None):
+def _scipy(solve, data: Data, stop: Stop):
     """Solve on the Cholesky factor of the normal matrix: scipy's solvers then see p rows instead of n."""
 
     def fit():
@@ -138,18 +142,18 @@ def _scipy(solve, data: Data, tol: float | None):
             gram, cross = A.T @ A, A.T @ (y - y_mean)
         gram[np.diag_indices(p)] += data.alpha
         factor = linalg.cholesky(gram)  # upper: ||factor w - target||^2 is the objective but for a constant
-        coef = solve(factor, linalg.solve_triangular(factor, cross, trans="T"), data.bounds, tol)
+        coef = solve(factor, linalg.solve_triangular(factor, cross, trans="T"), data.bounds, stop)
         return coef, y_mean - mean @ coef
 
     return fit
 
 
-def _nnls(factor, target, bounds, tol):
+def _nnls(factor, target, bounds, stop: Stop):
     return nnls(factor, target)[0]
 
 
-def _lsq_linear(method: str, factor, target, bounds, tol):
-    options = {} if tol is None else {"tol": tol}
+def _lsq_linear(method: str, factor, target, bounds, stop: Stop):
+    options = {} if stop.tol is None else {"tol": stop.tol}
     return lsq_linear(factor, target, bounds=bounds, method=method, max_iter=1000, **options).x
 
 

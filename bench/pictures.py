@@ -38,11 +38,13 @@ def _growth(run: Run):
         ours = [run.ours(case) for case in cases]
         _line(axes, sizes, ours, marker="o", color="tab:red", label="fastridge")
         _line(axes, sizes, best, marker="s", color="tab:blue", label="scikit-learn, fastest solver")
+        shown = None
         for x, row in zip(sizes, best, strict=True):
-            if row is not None:
-                text = SHORT.get(row.info["contender"], row.info["contender"])
-                place = {"xytext": (0, 8), "textcoords": "offset points", "ha": "center"}
-                axes.annotate(text, (x, row.median), fontsize=7, color="tab:blue", **place)
+            name_of_best = row and SHORT.get(row.info["contender"], row.info["contender"])
+            if name_of_best not in (None, shown):  # where it changes
+                place = {"xytext": (0, -13), "textcoords": "offset points", "ha": "center"}
+                axes.annotate(name_of_best, (x, row.median), fontsize=8, color="tab:blue", **place)
+                shown = name_of_best
         reads = [limits.read_seconds(info, run.machine) for info in infos]
         is_dense = all(info["n_stored"] == info["shape"][0] * info["shape"][1] for info in infos)
         flops = limits.gram_flops if is_dense else limits.product_flops

@@ -11,8 +11,8 @@ from bench import limits
 PLANNER_GOAL = 1.3  # of auto's median over that of the best solver asked for by name
 WORDS = """
 A row is one contender on one case: a whole fit on data in memory, everything included; the median of at least three after a
-warm-up, as many as fit in three seconds. Rows that clearly lose were timed once: they have no spread (interquartile range
-over median).
+warm-up, as many as fit in two seconds. Rows that clearly lose, or take over ten seconds, were timed once: they have no
+spread (interquartile range over median).
 
 **Error** is `||w - w*||_H / ||w*||_H` with H = A'A + alpha I and A the centred X, the largest over targets, a wrong
 intercept included, measured outside the solver in float64. Squared it is the share of the achievable decrease of the
@@ -80,8 +80,8 @@ def text(run: Run) -> str:
     parts = [
         "# Results",
         "\n".join(_machine_lines(run.machine)),
-        "Made by `python -m bench run results.json` and `python -m bench report results.json --output bench/RESULTS.md`. What the "
-        "columns mean stands at the end.",
+        "Made by `python -m bench run results.json` and `python -m bench report results.json --output bench/RESULTS.md`. What "
+        "the columns mean stands at the end.",
         "## fastridge at its defaults beside the best of the others",
         summary(run),
         "## What `auto` chose",
@@ -104,6 +104,10 @@ def summary(run: Run) -> str:
     for case in run.cases:
         row, best = run.ours(case), run.best_peer(case)
         if row is None:
+            info = run.cases[case][0].info
+            lines.append(
+                f"| {_title(info)} | not there yet | {f'{_time(best.median)} {_name(best.info)}' if best else ''} | | | | |"
+            )
             continue
         cells = [
             _title(row.info),
