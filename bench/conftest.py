@@ -43,12 +43,14 @@ def pytest_benchmark_update_machine_info(config, machine_info):
 
 @pytest.fixture(scope="session")
 def known_tols(request) -> dict:
-    """Map (case, contender, scale) to the tol found in an earlier run."""
+    """Map (case, contender, scale) to the tol that reached the target in an earlier run."""
     path = request.config.getoption("tols_from")
     if not path:
         return {}
     rows = [row["extra_info"] for row in json.loads(Path(path).read_text())["benchmarks"]]
-    return {(row["case"], row["contender"], row["scale"]): row["tol"] for row in rows if row["tol"] is not None}
+    return {
+        (row["case"], row["contender"], row["scale"]): row["tol"] for row in rows if row["tol"] is not None and row["reached"]
+    }
 
 
 @pytest.fixture(scope="session")

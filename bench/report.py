@@ -12,7 +12,9 @@ PLANNER_GOAL = 1.3  # of auto's median over that of the best solver asked for by
 WORDS = """
 A row is one contender on one case: a whole fit on data in memory, everything included; the median of at least three after a
 warm-up, as many as fit in two seconds. Rows that clearly lose, or take over ten seconds, were timed once: they have no
-spread (interquartile range over median).
+spread (interquartile range over median). The iterations of a row that was about to take more than six times as long as the
+fastest of its side (ours, the others) were cut short: there, "not reached" says no more than that it could not have been the
+fastest.
 
 **Error** is `||w - w*||_H / ||w*||_H` with H = A'A + alpha I and A the centred X, the largest over targets, a wrong
 intercept included, measured outside the solver in float64. Squared it is the share of the achievable decrease of the
