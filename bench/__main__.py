@@ -19,10 +19,12 @@ def main() -> int:
     run.add_argument("--cases", default="*", help="comma-separated names or shell patterns")
     run.add_argument("--contenders", default="*", help="comma-separated names or shell patterns")
     run.add_argument("--quick", action="store_true", help="small versions of all cases: a trial of the suite")
-    show = commands.add_parser("report", help="print the markdown table of a run")
+    show = commands.add_parser("report", help="print the markdown tables of a run")
     show.add_argument("input", type=Path, help="JSON file written by run")
     show.add_argument("--cases", default="*", help="comma-separated names or shell patterns")
-    show.add_argument("--plot", type=Path, metavar="PNG", help="save a picture of it as well")
+    show.add_argument("--summary", action="store_true", help="only the short table: a line for each case")
+    show.add_argument("--output", type=Path, metavar="MD", help="write there instead of to standard output")
+    show.add_argument("--plot", type=Path, metavar="PNG", help="save a picture as well; of cases scale_* alone, how times grow")
     commands.add_parser("machine", help="measure memory bandwidth and matrix products")
     arguments = parser.parse_args()
 
@@ -30,9 +32,15 @@ def main() -> int:
         return _run(arguments)
     if arguments.command == "report":
         stored = report.load(arguments.input, cases=arguments.cases)
-        print(report.table(stored))
+        shown = report.summary(stored) if arguments.summary else report.text(stored)
+        if arguments.output:
+            arguments.output.write_text(shown + "\n")
+        else:
+            print(shown)
         if arguments.plot:
-            report.plot(stored, arguments.plot)
+            from bench import pictures  # matplotlib is an extra
+
+            pictures.save(stored, arguments.plot)
     else:
         print(json.dumps(machine.describe(), indent=2))
     return 0

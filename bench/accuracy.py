@@ -16,6 +16,7 @@ import numpy as np
 from scipy import linalg, sparse
 from scipy.sparse.linalg import LinearOperator, cg
 
+from bench import bounded
 from bench.cases import Data
 
 GOAL = 1e-10  # of the last correction, relative: errors of 1e-6 are then measured to four digits or more
@@ -24,7 +25,7 @@ BLOCK_BYTES = 64e6  # of X converted to centred float64 at a time, so that no se
 
 
 class Centred:
-    """Apply A = X - 1 mean' and its transpose to float64 vectors; X stays as it is stored."""
+    """Apply A = X - 1 mean' and its transpose to float64 vectors, or to k of them as columns; X stays as it is stored."""
 
     def __init__(self, X):
         self.X, self.shape = X, X.shape
@@ -44,14 +45,14 @@ class Centred:
     def matvec(self, v):
         """Return A v, (n,)."""
         if sparse.issparse(self.X):
-            return self.X @ v - self.mean @ v
+            return self.X @ v - self.mean @ v  # also (p, k), for k vectors at once
         return np.concatenate([block @ v for _, block in self.blocks()])
 
     def rmatvec(self, u):
         """Return A'u, (p,)."""
         if sparse.issparse(self.X):
-            return self.X.T @ u - self.mean * u.sum()
-        return sum(u[rows] @ block for rows, block in self.blocks())
+            return self.X.T @ u - np.multiply.outer(self.mean, u.sum(axis=0))
+        return sum(block.T @ u[rows] for rows, block in self.blocks())
 
     def small_gram(self):
         """Return A'A if n >= p, else AA'."""
@@ -77,41 +78,79 @@ class Centred:
 
 
 class Reference:
-    """Hold w* of one data set, in `coef` (p,) or (k, p) float64, and measure others against it."""
+    """Hold w* of one problem, in `coef` (k, p) float64, and measure others against it."""
 
     def __init__(self, data: Data):
         self.data, self.A = data, Centred(data.X)
-        path = _cache_folder() / f"{_fingerprint(data)}.npy"
+        targets = data.y.reshape(len(data.y), -1)
+        if data.alphas is not None:
+            targets = np.repeat(targets, len(data.measured_alphas), axis=1)
+        self.y_mean = targets.mean(axis=0)
+        self.targets = targets - self.y_mean
+        self.alphas = np.broadcast_to(data.alpha if data.alphas is None else data.measured_alphas, targets.shape[1])
+        path = _cache_folder() / f"{_fingerprint(self)}.npy"
         if path.exists():  # these very numbers were solved before
             self.coef = np.load(path)
         else:
             self.coef = self._solved()
             path.parent.mkdir(parents=True, exist_ok=True)
             np.save(path, self.coef)
-        self.norms = np.maximum(self._norms(self.coef), np.finfo(float).tiny)  # w* = 0 where y is constant
+        # w* = 0 where y is constant
+        self.norms = np.maximum(h_norms(self.A, self.alphas, self.coef), np.finfo(float).tiny)
 
-    def error(self, coef) -> float:
-        """Return `||coef - w*||_H / ||w*||_H`, the largest over targets."""
-        return float(np.max(self._norms(np.asarray(coef, dtype=np.float64) - self.coef) / self.norms))
+    def error(self, answer) -> float:
+        """Return how far an answer is from the best one, the largest over targets, a wrong intercept or prediction included."""
+        if answer.prediction is not None:
+            best = self.targets + self.y_mean - self._residual(self.coef)
+            off = answer.prediction.reshape(best.shape) - best
+            return float(np.max(np.linalg.norm(off, axis=0) / self.norms))
+        return float(np.hypot(self.coef_error(answer.coef), self._intercept_error(answer.coef, answer.intercept)))
 
-    def intercept_error(self, coef, intercept) -> float:
+    def coef_error(self, coef) -> float:
+        """Return `||coef - w*||_H / ||w*||_H`, the largest over targets; with bounds, by the objective."""
+        step = np.atleast_2d(np.asarray(coef, dtype=np.float64))
+        k = len(step)  # of a path, a peer may answer the first few
+        step = step - self.coef[:k]
+        sq_errors = h_norms(self.A, self.alphas[:k], step) ** 2
+        if self.data.bounds is not None:
+            sq_errors += 2 * bounded.first_order(self, step[0])
+        return float(np.max(np.sqrt(sq_errors) / self.norms[:k]))
+
+    def floor(self, dtype) -> float:
+        """Return what the measurement of coefficients in dtype may be off by: w* rounded to it, and w* itself."""
+        return 4 * self.coef_error(self.coef.astype(dtype)) + (GOAL if self.data.bounds is None else bounded.GOAL)
+
+    def _intercept_error(self, coef, intercept) -> float:
         """Return sqrt(n) |b - best b for these coef| / ||w*||_H: what a wrong b adds to the error, by Pythagoras."""
-        best = self.data.y.mean(axis=0) - np.asarray(coef, dtype=np.float64) @ self.A.mean
-        return float(np.max(np.sqrt(self.A.shape[0]) * np.abs(intercept - best) / self.norms))
+        coef = np.atleast_2d(np.asarray(coef, dtype=np.float64))
+        k = len(coef)
+        best = self.y_mean[:k] - coef @ self.A.mean
+        return float(np.max(np.sqrt(self.A.shape[0]) * np.abs(intercept - best) / self.norms[:k]))
 
-    def _norms(self, coef):
-        return np.array([h_norm(self.A, self.data.alpha, w) for w in np.atleast_2d(coef)])
+    def _residual(self, coef):
+        """Return y - A w for every target, (n, k)."""
+        return self.targets - self.A.matvec(coef.T)
+
+    def gradient(self, coef):
+        """Return that of the objective, A'(A w - y) + alpha w, (k, p)."""
+        return self.alphas[:, None] * coef - self.A.rmatvec(self._residual(coef)).T
 
     def _solved(self):
-        solve = _small_side_solver(self.A, self.data.alpha)
-        targets = np.atleast_2d(self.data.y.T).astype(np.float64)
-        coef = np.stack([_refined(self.A, y - y.mean(), self.data.alpha, solve) for y in targets])
-        return coef if self.data.y.ndim == 2 else coef[0]
+        if self.data.bounds is not None:
+            return bounded.solve(self)[None, :]
+        solvers = {}
+        prepare = _small_side(self.A)
+        coef = []
+        for y, alpha in zip(self.targets.T, self.alphas, strict=True):
+            if alpha not in solvers:
+                solvers = {alpha: prepare(alpha)}  # one factor at a time
+            coef.append(_refined(self.A, y, alpha, solvers[alpha]))
+        return np.stack(coef)
 
 
-def h_norm(A: Centred, alpha: float, v) -> float:
-    """Return sqrt(v'(A'A + alpha I)v), without squares of A that cancel."""
-    return float(np.hypot(linalg.norm(A.matvec(v)), np.sqrt(alpha) * linalg.norm(v)))
+def h_norms(A: Centred, alphas, coef):
+    """Return sqrt(v'(A'A + alpha I)v) for each row v of coef (k, p), without squares of A that cancel."""
+    return np.hypot(np.linalg.norm(A.matvec(coef.T), axis=0), np.sqrt(alphas) * np.linalg.norm(coef, axis=1))
 
 
 def _refined(A: Centred, y, alpha: float, solve) -> np.ndarray:
@@ -123,25 +162,39 @@ def _refined(A: Centred, y, alpha: float, solve) -> np.ndarray:
         residual = y - A.matvec(w)
         unknown = unknown + solve(A.rmatvec(residual) - alpha * w if n >= p else residual - alpha * unknown)
         last, w = w, unknown if n >= p else A.rmatvec(unknown)
-        changes.append(h_norm(A, alpha, w - last) / max(h_norm(A, alpha, w), np.finfo(float).tiny))
+        change, size = h_norms(A, alpha, np.stack([w - last, w]))
+        changes.append(change / max(size, np.finfo(float).tiny))
         if changes[-1] <= GOAL:
             return w
     raise ArithmeticError(f"the reference solution still moves by {min(changes):.1e}, more than {GOAL}")
 
 
-def _small_side_solver(A: Centred, alpha: float):
-    """Return a function that solves (A'A + alpha I) e = r if n >= p, else (AA' + alpha I) e = r, to several digits."""
+def _small_side(A: Centred):
+    """Return a function of alpha that returns a solver: of (A'A + alpha I) e = r if n >= p, else (AA' + alpha I) e = r.
+
+    A solver is good to several digits.
+    """
     n, p = A.shape
     small = min(n, p)
     if small <= CLOSED_FORM_SIDE or not sparse.issparse(A.X):
-        H = A.small_gram()
-        H[np.diag_indices(small)] += alpha
-        factor = linalg.cho_factor(H, overwrite_a=True)
-        return lambda r: linalg.cho_solve(factor, r)
+        gram = A.small_gram()
+        diagonal = gram.diagonal().copy()
+
+        def factored(alpha):
+            gram[np.diag_indices(small)] = diagonal + alpha
+            factor = linalg.cho_factor(gram)
+            return lambda r: linalg.cho_solve(factor, r)
+
+        return factored
     product = (lambda v: A.rmatvec(A.matvec(v))) if n >= p else (lambda v: A.matvec(A.rmatvec(v)))
-    H = LinearOperator((small, small), matvec=lambda v: product(v) + alpha * v, dtype=np.float64)
-    jacobi = sparse.diags_array(1 / (A.sq_small_norms() + alpha))
-    return lambda r: cg(H, r, rtol=1e-8, maxiter=20_000, M=jacobi)[0]
+    sq_norms = A.sq_small_norms()
+
+    def iterated(alpha):
+        H = LinearOperator((small, small), matvec=lambda v: product(v) + alpha * v, dtype=np.float64)
+        jacobi = sparse.diags_array(1 / (sq_norms + alpha))
+        return lambda r: cg(H, r, rtol=1e-8, maxiter=20_000, M=jacobi)[0]
+
+    return iterated
 
 
 def _cache_folder() -> Path:
@@ -149,10 +202,12 @@ def _cache_folder() -> Path:
     return Path(base) / "fastridge-bench"
 
 
-def _fingerprint(data: Data) -> str:
-    X = data.X
+def _fingerprint(reference: Reference) -> str:
+    data, X = reference.data, reference.data.X
     arrays = [X.data, X.indices, X.indptr] if sparse.issparse(X) else [X]
-    digest = hashlib.blake2b(f"{X.shape} {data.alpha}".encode(), digest_size=12)
-    for array in [*arrays, data.y]:
+    arrays += [data.y, reference.alphas]
+    arrays += [] if data.bounds is None else [np.asarray(bound, dtype=np.float64) for bound in data.bounds]
+    digest = hashlib.blake2b(f"{X.shape} {data.task}".encode(), digest_size=12)
+    for array in arrays:
         digest.update(np.ascontiguousarray(array).data)
     return digest.hexdigest()

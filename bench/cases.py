@@ -16,15 +16,23 @@ import numpy as np
 from scipy import sparse
 
 SIGNAL_SHARE = 0.6  # of the variance of y, in made sets: R2 away from both 0 and 1
+SAMPLES = 5  # of the penalties of a path, where fitting all would take too long
 
 
 @dataclass(frozen=True)
 class Data:
-    """Hold one ridge problem: X (n, p) dense or sparse, y (n,) or (n, k) float64, and its penalty alpha > 0."""
+    """Hold one ridge problem: X (n, p) dense or sparse, y (n,) or (n, k) float64, and its penalty alpha > 0.
+
+    `alpha` is a number or (k,), one for each target. `bounds` are a lower and an upper one, numbers or (p,), or None.
+    `alphas`, falling, are the penalties of a path.
+    """
 
     X: np.ndarray | sparse.csr_array
     y: np.ndarray
-    alpha: float
+    alpha: float | np.ndarray
+    task: str = "fit"
+    bounds: tuple | None = None
+    alphas: np.ndarray | None = None
 
     @property
     def n_bytes(self) -> int:
@@ -38,15 +46,56 @@ class Data:
         """Count the stored entries of X."""
         return self.X.nnz if sparse.issparse(self.X) else self.X.size
 
+    @property
+    def sampled_alphas(self) -> np.ndarray:
+        """List the penalties in the middle of SAMPLES equal parts of the path: what a peer without paths fits."""
+        return self.alphas[len(self.alphas) // (2 * SAMPLES) :: len(self.alphas) // SAMPLES]
+
+    @property
+    def measured_alphas(self) -> np.ndarray:
+        """List the penalties at which the error of a path is measured: the sampled ones, then the smallest."""
+        return np.append(self.sampled_alphas, self.alphas[-1])
+
+    @property
+    def fits_per_sample(self) -> float:
+        """Return what the time of a peer's fits has to be multiplied by: it fits a sample of a path."""
+        return 1.0 if self.alphas is None else len(self.alphas) / SAMPLES
+
+
+@dataclass(frozen=True)
+class Goal:
+    """How fast we want to be: `times` as fast as the best peer, or as ourselves on the case `than`."""
+
+    times: float
+    than: str | None = None
+
 
 @dataclass(frozen=True)
 class Case:
-    """Name one data set; `load` makes it, with `scale` times its rows (and columns, where there are many)."""
+    """Name one data set and what is to be done with it; `load` makes it, with `scale` times its rows (and many columns).
+
+    Tasks: "fit", "predict" (after a fit that is not timed), "positive", "bounds", "path" and "classify" (y is then +1 for the
+    class of a sample and -1 for the others). `bounds` makes bounds for p columns; `family` and `axis` ("n", "p" or "nnz") tie
+    cases of several sizes together. Large cases need memory of `needs_bytes`, and are run when they are asked for by name, as are
+    families.
+    """
 
     name: str
     make: Callable[[float], tuple]
-    alpha: float = 1.0
+    alpha: float | tuple = 1.0
     quick_scale: float = 1.0  # small enough to try the whole suite in seconds
+    task: str = "fit"
+    bounds: Callable[[int], tuple] | None = None
+    alphas: tuple | None = None
+    goal: Goal | None = None
+    family: str | None = None
+    axis: str | None = None
+    needs_bytes: float = 0
+
+    @property
+    def is_default(self) -> bool:
+        """Tell whether this is part of a run of everything."""
+        return self.family is None and not self.needs_bytes
 
     def load(self, *, scale: float = 1.0) -> Data:
         """Make the data set, or return it again if it was the last one made."""
@@ -56,50 +105,124 @@ class Case:
 @lru_cache(maxsize=1)  # the large sets do not fit in memory together
 def _load(case: Case, scale: float) -> Data:
     X, y = case.make(scale)
-    return Data(X, y, case.alpha)
+    return Data(
+        X,
+        y,
+        case.alpha if np.ndim(case.alpha) == 0 else np.array(case.alpha),
+        case.task,
+        case.bounds and case.bounds(X.shape[1]),
+        None if case.alphas is None else np.array(case.alphas),
+    )
 
 
 def select(patterns: str = "*") -> list[Case]:
-    """List the cases whose name matches one of the comma-separated shell patterns, in the order they are defined."""
-    cases = made() + real()
-    chosen = [case for case in cases if any(fnmatch(case.name, pattern) for pattern in patterns.split(","))]
+    """List the cases whose name matches one of the comma-separated shell patterns, in the order they are defined.
+
+    The pattern "*" stands for those that are part of a run of everything.
+    """
+    cases = made() + families() + real()
+    chosen = [case for case in cases if any(_matches(case, pattern) for pattern in patterns.split(","))]
     if not chosen:
         raise ValueError(f"no case matches {patterns!r}; there are: {', '.join(case.name for case in cases)}")
     return chosen
 
 
+def _matches(case: Case, pattern: str) -> bool:
+    return case.is_default if pattern == "*" else fnmatch(case.name, pattern)
+
+
 def made() -> list[Case]:
-    """List the made cases, at full size about 3 s each at most."""
+    """List the made cases."""
     f32 = np.float32
+    wide, tall = partial(text_wide, 63_000, 217_000), partial(tfidf_tall, 500_000, 50_000)
+    path = tuple(np.geomspace(1e4, 1, 100))
     return [
-        Case("text_wide", partial(text_wide, 63_000, 217_000), quick_scale=0.02),
-        Case("text_wide_f32", partial(text_wide, 63_000, 217_000, dtype=f32), quick_scale=0.02),
-        Case("text_wide_8_targets", partial(text_wide, 63_000, 217_000, n_targets=8), quick_scale=0.02),
-        Case("tfidf_tall", partial(tfidf_tall, 500_000, 50_000), quick_scale=0.01),
-        Case("tfidf_tall_f32", partial(tfidf_tall, 500_000, 50_000, dtype=f32), quick_scale=0.01),
-        Case("onehot_unscaled", partial(onehot_unscaled, 100_000), quick_scale=0.1),
-        Case("dense_200k_250", partial(dense, 200_000, 250), quick_scale=0.01),
-        Case("dense_200k_250_f32", partial(dense, 200_000, 250, dtype=f32), quick_scale=0.01),
-        Case("dense_200k_250_columns", partial(dense, 200_000, 250, order="F"), quick_scale=0.01),
-        Case("dense_500k_90", partial(dense, 500_000, 90), quick_scale=0.01),
-        Case("dense_500k_90_f32", partial(dense, 500_000, 90, dtype=f32), quick_scale=0.01),
-        Case("dense_100k_1000", partial(dense, 100_000, 1000), quick_scale=0.03),
-        Case("dense_100k_1000_f32", partial(dense, 100_000, 1000, dtype=f32), quick_scale=0.03),
-        Case("dense_heavy_tails", partial(dense, 100_000, 1000, student_degrees=2.5), quick_scale=0.03),
-        Case("dense_wide", partial(dense_wide, 2000, 20_000), quick_scale=0.1),
-        Case("dense_wide_f32", partial(dense_wide, 2000, 20_000, dtype=f32), quick_scale=0.1),
-        Case("small", partial(dense, 100, 10)),
+        Case("text_wide", wide, quick_scale=0.02, goal=Goal(5)),
+        Case("text_wide_f32", partial(wide, dtype=f32), quick_scale=0.02, goal=Goal(1.5, "text_wide")),
+        Case("text_wide_8_targets", partial(wide, n_targets=8), quick_scale=0.02, goal=Goal(1 / 2, "text_wide")),
+        Case("text_wide_path", wide, quick_scale=0.02, task="path", alphas=path, goal=Goal(1 / 3, "text_wide")),
+        Case("text_100_targets", partial(text_wide, 6000, 20_500, n_targets=100), quick_scale=0.05),
+        Case("tfidf_tall", tall, quick_scale=0.01, goal=Goal(15)),
+        Case("tfidf_tall_f32", partial(tall, dtype=f32), quick_scale=0.01, goal=Goal(1.5, "tfidf_tall")),
+        Case("onehot_unscaled", partial(onehot_unscaled, 100_000), quick_scale=0.1, goal=Goal(1)),
+        Case("dense_200k_250", partial(dense, 200_000, 250), quick_scale=0.01, goal=Goal(3)),
+        Case("dense_200k_250_f32", partial(dense, 200_000, 250, dtype=f32), quick_scale=0.01, goal=Goal(1.5, "dense_200k_250")),
+        Case("dense_200k_250_columns", partial(dense, 200_000, 250, order="F"), quick_scale=0.01, goal=Goal(3)),
+        Case("dense_500k_90", partial(dense, 500_000, 90), quick_scale=0.01, goal=Goal(3)),
+        Case("dense_500k_90_f32", partial(dense, 500_000, 90, dtype=f32), quick_scale=0.01, goal=Goal(1.5, "dense_500k_90")),
+        Case("dense_100k_1000", partial(dense, 100_000, 1000), quick_scale=0.03, goal=Goal(4)),
+        Case(
+            "dense_100k_1000_f32", partial(dense, 100_000, 1000, dtype=f32), quick_scale=0.03, goal=Goal(1.5, "dense_100k_1000")
+        ),
+        Case("dense_heavy_tails", partial(dense, 100_000, 1000, student_degrees=2.5), quick_scale=0.03, goal=Goal(4)),
+        Case("dense_wide", partial(dense_wide, 2000, 20_000), quick_scale=0.1, goal=Goal(3)),
+        Case("dense_wide_f32", partial(dense_wide, 2000, 20_000, dtype=f32), quick_scale=0.1, goal=Goal(1.5, "dense_wide")),
+        Case(
+            "dense_100_alphas",
+            partial(dense, 3000, 800, n_targets=100),
+            alpha=tuple(np.geomspace(1e-2, 1e4, 100)),
+            quick_scale=0.3,
+        ),
+        Case("positive", partial(dense, 100_000, 200), quick_scale=0.02, task="positive", bounds=_positive, goal=Goal(5)),
+        Case(
+            "positive_sparse",
+            partial(tfidf_tall, 200_000, 4000),
+            quick_scale=0.02,
+            task="positive",
+            bounds=_positive,
+            goal=Goal(5),
+        ),
+        Case("bounds", partial(dense, 100_000, 200), quick_scale=0.02, task="bounds", bounds=_uneven, goal=Goal(5)),
+        Case("bounds_one_for_all", partial(dense, 20_000, 400), quick_scale=0.1, task="bounds", bounds=_even, goal=Goal(5)),
+        Case("small", partial(dense, 100, 10), goal=Goal(1)),
+        Case("small_predict", partial(dense, 100, 10), task="predict", goal=Goal(1)),
+        # As many columns as random convolutional kernels give; the reference solution takes minutes, once.
+        Case("rocket_classes", partial(classes, 20_000, 20_000), quick_scale=0.025, task="classify", needs_bytes=16e9),
+    ]
+
+
+def families() -> list[Case]:
+    """List made cases of several sizes, for the picture of how times grow."""
+    rows, columns, sparse_rows = "dense, p = 200", "dense, n = 50,000", "sparse TF-IDF, p = n / 10"
+    return [
+        *(
+            Case(f"scale_n_{n}", partial(dense, n, 200), quick_scale=0.1, family=rows, axis="n")
+            for n in (2000, 10_000, 50_000, 200_000, 500_000)
+        ),
+        *(
+            Case(f"scale_p_{p}", partial(dense, 50_000, p), quick_scale=0.1, family=columns, axis="p")
+            for p in (20, 60, 200, 600, 2000)
+        ),
+        *(
+            Case(f"scale_nnz_{n}_rows", partial(tfidf_tall, n, n // 10), quick_scale=0.05, family=sparse_rows, axis="nnz")
+            for n in (2500, 24_000, 120_000, 480_000)
+        ),
     ]
 
 
 def real() -> list[Case]:
-    """List one case for each npz of the data folder; none where there is no such folder."""
+    """List one case for each npz of the data folder but the certified regressions; none where there is no such folder."""
     folder = os.environ.get("FASTRIDGE_DATA") or Path(__file__).resolve().parents[2] / "shared" / "data"
     # Spectra vary by fractions of a unit: at alpha = 1 nothing of them would be left to fit.
     return [
         Case(path.stem, partial(_read, path), alpha=1e-4 if path.stem.startswith("nir_") else 1.0, quick_scale=0.1)
         for path in sorted(Path(folder).glob("*.npz"))
+        if not path.stem.startswith("nist_")
     ]
+
+
+def _positive(p: int) -> tuple:
+    return 0.0, np.inf
+
+
+def _even(p: int) -> tuple:
+    return -0.5, 0.5
+
+
+def _uneven(p: int) -> tuple:
+    """Return bounds that differ by column; about half of them will hold."""
+    rng = np.random.default_rng(6)
+    return -rng.uniform(0, 1.5, size=p), rng.uniform(0, 1.5, size=p)
 
 
 def tfidf_tall(n: int, p: int, scale: float = 1.0, *, dtype=np.float64, seed: int = 1) -> tuple:
@@ -145,7 +268,15 @@ def onehot_unscaled(n: int, scale: float = 1.0, *, seed: int = 3) -> tuple:
 
 
 def dense(
-    n: int, p: int, scale: float = 1.0, *, dtype=np.float64, order: str = "C", student_degrees: float = 0, seed: int = 4
+    n: int,
+    p: int,
+    scale: float = 1.0,
+    *,
+    dtype=np.float64,
+    order: str = "C",
+    student_degrees: float = 0,
+    n_targets: int = 0,
+    seed: int = 4,
 ) -> tuple:
     """Make n rows of p columns that share ten factors and have means and unequal scales; normal or Student rows."""
     n = _scaled(n, scale)
@@ -156,12 +287,19 @@ def dense(
         X *= np.sqrt(student_degrees / rng.chisquare(student_degrees, size=(n, 1)))
     X *= rng.uniform(0.5, 2.0, size=p).astype(X.dtype)
     X += rng.normal(size=p).astype(X.dtype)
-    return _with_signal(np.asarray(X, order=order), rng)
+    return _with_signal(np.asarray(X, order=order), rng, n_targets)
 
 
 def dense_wide(n: int, p: int, scale: float = 1.0, *, dtype=np.float64) -> tuple:
     """Make n rows of p >> n columns, as `dense` does."""
     return dense(_scaled(n, scale), _scaled(p, scale), dtype=dtype, seed=5)
+
+
+def classes(n: int, p: int, scale: float = 1.0, *, n_classes: int = 10) -> tuple:
+    """Make float32 rows as `dense` does, of the class with the highest linear score; y (n, n_classes) is +1 there, else -1."""
+    X, scores = dense(_scaled(n, scale), _scaled(p, scale), dtype=np.float32, n_targets=n_classes, seed=7)
+    scores = (scores - scores.mean(axis=0)) / scores.std(axis=0)
+    return X, np.where(scores.argmax(axis=1)[:, None] == np.arange(n_classes), 1.0, -1.0)
 
 
 def _read(path: Path, scale: float) -> tuple:
@@ -170,7 +308,8 @@ def _read(path: Path, scale: float) -> tuple:
             X = stored["X"]
         else:
             X = sparse.csr_array((stored["data"], stored["indices"], stored["indptr"]), shape=tuple(stored["shape"]))
-        y = stored["y"]
+        # Digits have a target each; the twenty newsgroups are one number, which their counts predict as well.
+        y = stored["Y"] if path.stem == "mnist_t10k" else stored["y"]
     n = min(len(y), max(100, _scaled(len(y), scale)))
     return (X, y) if n == len(y) else (X[:n].copy(), y[:n])
 

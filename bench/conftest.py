@@ -10,6 +10,8 @@ from bench import machine
 from bench.cases import select
 from bench.peers import contenders
 
+IN_FAMILIES = ("fastridge", "sklearn-cholesky", "sklearn-lsqr", "sklearn-sparse_cg")
+
 
 def pytest_addoption(parser):
     """Add the options that `python -m bench run` passes on."""
@@ -17,7 +19,7 @@ def pytest_addoption(parser):
     group.addoption("--cases", default="*", help="comma-separated names or shell patterns")
     group.addoption("--contenders", default="*", help="comma-separated names or shell patterns")
     group.addoption("--full", action="store_true", help="full sizes; without it the made sets shrink to seconds in all")
-    group.addoption("--tols-from", metavar="JSON", help="take scikit-learn's tol from the rows of an earlier run")
+    group.addoption("--tols-from", metavar="JSON", help="take the peers' tol from the rows of an earlier run")
 
 
 def pytest_generate_tests(metafunc):
@@ -28,7 +30,8 @@ def pytest_generate_tests(metafunc):
         pytest.param(case, contender, id=f"{case.name}-{contender.name}")
         for case in select(config.getoption("cases"))
         for contender in contenders()
-        if any(fnmatch(contender.name, pattern) for pattern in patterns)
+        if contender.task == case.task and any(fnmatch(contender.name, pattern) for pattern in patterns)
+        if case.family is None or contender.name in IN_FAMILIES
     ]
     metafunc.parametrize(("case", "contender"), pairs)
 
@@ -40,9 +43,17 @@ def pytest_benchmark_update_machine_info(config, machine_info):
 
 @pytest.fixture(scope="session")
 def known_tols(request) -> dict:
-    """Map (case, contender, scale) to the tol found in an earlier run."""
+    """Map (case, contender, scale) to the tol that reached the target in an earlier run."""
     path = request.config.getoption("tols_from")
     if not path:
         return {}
     rows = [row["extra_info"] for row in json.loads(Path(path).read_text())["benchmarks"]]
-    return {(row["case"], row["contender"], row["scale"]): row["tol"] for row in rows if row["tol"] is not None}
+    return {
+        (row["case"], row["contender"], row["scale"]): row["tol"] for row in rows if row["tol"] is not None and row["reached"]
+    }
+
+
+@pytest.fixture(scope="session")
+def fastest() -> dict:
+    """Map (case, is ours) to the median of the fastest row so far that reached the target."""
+    return {}

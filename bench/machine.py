@@ -10,8 +10,8 @@ from pathlib import Path
 import numpy as np
 from threadpoolctl import threadpool_info
 
-N_THREADS = 2
 STREAM_BYTES = 400e6  # well above the caches
+DISTRIBUTIONS = ("numpy", "scipy", "scikit-learn", "fastridge-solvers", "scikit-learn-intelex", "glum", "himalaya", "snapml")
 N_PASSES = 7  # the best one counts: other work on the machine only slows it
 
 
@@ -19,9 +19,9 @@ def describe() -> dict:
     """Return processor, threads, versions, BLAS libraries and measured rates, as plain values."""
     return {
         "processor": _processor(),
-        "n_cores": len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count(),
-        "versions": {"python": platform.python_version()}
-        | {name: _version(name) for name in ("numpy", "scipy", "scikit-learn", "fastridge-solvers")},
+        "n_cores": _n_cores(),
+        "n_threads": _n_threads(),
+        "versions": {"python": platform.python_version()} | {name: _version(name) for name in DISTRIBUTIONS if _version(name)},
         "blas": [
             f"{pool['internal_api']} {pool['version']} {pool.get('architecture', '')}, {pool['num_threads']} threads"
             for pool in threadpool_info()
@@ -34,9 +34,10 @@ def describe() -> dict:
 
 
 def read_rate() -> float:
-    """Return the bytes that N_THREADS threads together read from memory in a second."""
-    parts = np.array_split(np.ones(int(STREAM_BYTES / 8)), N_THREADS)
-    with ThreadPoolExecutor(N_THREADS) as pool:
+    """Return the bytes that the threads a fit may use read together from memory in a second."""
+    n_threads = _n_threads()
+    parts = np.array_split(np.ones(int(STREAM_BYTES / 8)), n_threads)
+    with ThreadPoolExecutor(n_threads) as pool:
         return STREAM_BYTES / _best_seconds(lambda: list(pool.map(np.max, parts)))
 
 
@@ -54,6 +55,15 @@ def _best_seconds(work) -> float:
         work()
         seconds.append(time.perf_counter() - start)
     return min(seconds)
+
+
+def _n_cores() -> int:
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def _n_threads() -> int:
+    """Return the cores this process may use, or OMP_NUM_THREADS if that is less: what fastridge takes, and BLAS."""
+    return min(_n_cores(), int(os.environ.get("OMP_NUM_THREADS") or _n_cores()))
 
 
 def _processor() -> str:

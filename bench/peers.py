@@ -1,130 +1,174 @@
-"""List who is measured: fastridge, with "auto" and with each solver asked for by name, and scikit-learn's Ridge.
+"""List who is measured: fastridge, scikit-learn, scipy for the bounded problems, and optional packages where installed.
 
-A contender fits (X, y, alpha) as a user would call it, everything included, and says what it claims about its accuracy.
-fastridge runs at its default tol. scikit-learn's iterative solvers get the loosest tol that reaches the target accuracy
-on the case at hand (`loosest_tol`), since their tol bounds other things; its default is a contender of its own.
+scikit-learn's iterative solvers get the loosest tol that reaches the target accuracy on the case at hand (`loosest_tol`),
+since their tol bounds other things; its default is a contender of its own.
 
-Another package is one more `Contender` here: it needs the same penalty, an unpenalised intercept and a `coef_`.
+Another package is one more `Contender`: it needs the same penalty, an unpenalised intercept and coefficients.
 """
 
-import time
-import warnings
-from collections.abc import Callable
-from dataclasses import dataclass
 from functools import partial
 
 import numpy as np
-from scipy import sparse
-from sklearn.linear_model import Ridge
+from scipy import linalg, sparse
+from scipy.optimize import lsq_linear, nnls
+from sklearn.linear_model import Ridge, RidgeClassifier
 
+from bench import optional, ours
 from bench.cases import Data
+from bench.contender import Answer, Contender, Stop, largest
 
-TOLS = [10.0**-k for k in range(2, 15)]
-
-
-@dataclass(frozen=True)
-class Answer:
-    """Hold what a fit returned: coef (p,) or (k, p), its intercept, and what it says of itself."""
-
-    coef: np.ndarray
-    intercept: float | np.ndarray
-    solver: str
-    n_iter: int | None = None
-    status: str | None = None
-    claimed_error: float | None = None
-    claimed_bound: float | None = None
-    reason: str | None = None
-
-
-@dataclass(frozen=True)
-class Contender:
-    """Name one way to fit; `fit(data, tol)` runs it, with its own default where tol is None."""
-
-    name: str
-    fit: Callable[[Data, float | None], Answer]
-    takes: Callable[[Data], bool] = lambda data: True
-    is_tuned: bool = False  # tol is searched for
-
-    @property
-    def is_ours(self) -> bool:
-        """Tell whether this is fastridge."""
-        return self.name.startswith("fastridge")
+LSQR_TOL, CG_TOL, LBFGS_TOL, TRF_TOL = 1e-8, 1e-7, 1e-6, 1e-10  # about what the cases here need: where a search begins
 
 
 def contenders() -> list[Contender]:
     """List all contenders, ours first."""
+    return [*ours.contenders(), *_sklearn_fits(), *_other_tasks(), *optional.contenders()]
+
+
+def _sklearn_fits() -> list[Contender]:
+    def named(solver: str, **options) -> Contender:
+        return Contender(f"sklearn-{solver}", partial(_sklearn, solver), _read_model, **options)
+
+    def named_float64(solver: str, **options) -> Contender:
+        return Contender(f"sklearn-{solver}-f64", partial(_sklearn_float64, solver), _read_model, **options)
+
     return [
-        Contender("fastridge", partial(_fastridge, "auto")),
-        Contender("fastridge-cholesky", partial(_fastridge, "cholesky"), takes=_has_small_side),
-        Contender("fastridge-svd", partial(_fastridge, "svd"), takes=_is_small_enough_for_svd),
-        Contender("fastridge-cg", partial(_fastridge, "cg")),
-        Contender("fastridge-cd", partial(_fastridge, "cd"), takes=_is_small_enough_for_cd),
-        Contender("sklearn-default", partial(_sklearn, "auto")),
-        Contender("sklearn-cholesky", partial(_sklearn, "cholesky"), takes=_is_dense),
-        Contender("sklearn-cholesky-f64", partial(_sklearn_float64, "cholesky"), takes=_is_dense_float32),
-        Contender("sklearn-svd", partial(_sklearn, "svd"), takes=_is_small_enough_for_svd),
-        Contender("sklearn-lsqr", partial(_sklearn, "lsqr"), is_tuned=True),
-        Contender("sklearn-lsqr-f64", partial(_sklearn_float64, "lsqr"), takes=_is_float32, is_tuned=True),
-        Contender("sklearn-sparse_cg", partial(_sklearn, "sparse_cg"), is_tuned=True),
-        Contender("sklearn-sparse_cg-f64", partial(_sklearn_float64, "sparse_cg"), takes=_is_float32, is_tuned=True),
+        Contender("sklearn-default", partial(_sklearn, "auto"), _read_model),
+        named("svd", takes=is_small_enough_for_svd),
+        # float64 first: it sets the time after which the search for a tol that float32 may never reach is given up.
+        named_float64("cholesky", takes=_is_dense_float32),
+        named_float64("lsqr", takes=_is_float32, start_tol=LSQR_TOL),
+        named_float64("sparse_cg", takes=_is_float32, start_tol=CG_TOL),
+        named("cholesky", takes=is_dense),
+        named("lsqr", start_tol=LSQR_TOL),
+        named("sparse_cg", start_tol=CG_TOL),
     ]
 
 
-def loosest_tol(contender: Contender, data: Data, error: Callable[[Answer], float], target: float, *, seconds: float) -> float:
-    """Return the first of TOLS at which the error is at most target, or the best one met within the seconds given."""
-    errors, start = [], time.perf_counter()
-    for tol in TOLS:
-        errors.append(error(contender.fit(data, tol)))
-        if errors[-1] <= target or time.perf_counter() - start > seconds:
-            break
-    return TOLS[int(np.argmin(errors))]
+def _other_tasks() -> list[Contender]:
+    def classifier(solver: str, **options) -> Contender:
+        return Contender(f"sklearn-{solver}", partial(_sklearn_classifier, solver), _read_model, task="classify", **options)
+
+    def path(solver: str, **options) -> Contender:
+        return Contender(f"sklearn-{solver}", partial(_sklearn_path, solver), _read_models, task="path", **options)
+
+    def bounded(task: str, name: str, solve, **options) -> Contender:
+        return Contender(f"scipy-{name}", partial(_scipy, solve), _read_reduced, task=task, takes=_is_reducible, **options)
+
+    return [
+        Contender("sklearn-default", _sklearn_predict, _read_prediction, task="predict"),
+        bounded("positive", "nnls", _nnls),
+        bounded("positive", "bvls", partial(_lsq_linear, "bvls")),
+        bounded("positive", "trf", partial(_lsq_linear, "trf"), start_tol=TRF_TOL),
+        Contender("sklearn-lbfgs", _sklearn_positive, _read_model, task="positive", start_tol=LBFGS_TOL),
+        bounded("bounds", "bvls", partial(_lsq_linear, "bvls")),
+        bounded("bounds", "trf", partial(_lsq_linear, "trf"), start_tol=TRF_TOL),
+        path("lsqr", start_tol=LSQR_TOL),
+        path("sparse_cg", start_tol=CG_TOL),
+        Contender("sklearn-default", partial(_sklearn_classifier, "auto"), _read_model, task="classify"),
+        Contender("sklearn-cholesky-f64", _sklearn_classifier_float64, _read_model, task="classify", takes=_is_dense_float32),
+        classifier("cholesky", takes=is_dense),
+        classifier("lsqr", start_tol=LSQR_TOL),
+        classifier("sparse_cg", start_tol=CG_TOL),
+    ]
 
 
-def _fastridge(solver: str, data: Data, tol: float | None) -> Answer:
-    from fastridge import Ridge as FastRidge  # the rest of this module is of use without it
-
-    # Whether it converged is in the report, and is measured from outside.
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        model = FastRidge(data.alpha, solver=solver, **({} if tol is None else {"tol": tol})).fit(data.X, data.y)
-    report = model.report_
-    return Answer(
-        model.coef_,
-        model.intercept_,
-        solver=report.solver,
-        n_iter=_largest(report.n_iter),
-        status=str(report.status),
-        claimed_error=_largest(report.error),
-        claimed_bound=_largest(report.error_bound),
-        reason=report.reason,
-    )
+def _sklearn(solver: str, data: Data, stop: Stop):
+    return partial(Ridge(data.alpha, solver=solver, **_options(data, stop)).fit, data.X, data.y)
 
 
-def _sklearn(solver: str, data: Data, tol: float | None) -> Answer:
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        options = {} if tol is None else {"tol": tol, "max_iter": _affordable_iterations(data)}
-        model = Ridge(data.alpha, solver=solver, **options).fit(data.X, data.y)
-    return Answer(model.coef_, model.intercept_, model.solver_, n_iter=_largest(model.n_iter_))
-
-
-def _sklearn_float64(solver: str, data: Data, tol: float | None) -> Answer:
+def _sklearn_float64(solver: str, data: Data, stop: Stop):
     """Fit on a float64 copy of X: what is left to do where float32 arithmetic does not reach the target."""
-    return _sklearn(solver, Data(data.X.astype(np.float64), data.y, data.alpha), tol)
+    model = Ridge(data.alpha, solver=solver, **_options(data, stop))
+    return lambda: model.fit(data.X.astype(np.float64), data.y)
 
 
-def _affordable_iterations(data: Data) -> int:
-    """Return the steps that take about half a minute: float32 conjugate gradients may never meet a small tol."""
-    return int(np.clip(30 / (2 * data.n_bytes / 5e9), 100, 20_000))  # two products a step at 5 GB/s
+def _sklearn_predict(data: Data, stop: Stop):
+    return partial(Ridge(data.alpha).fit(data.X, data.y).predict, data.X)
 
 
-def _largest(values):
-    """Return the largest of one value or one value per target, as a plain number; None stays None."""
-    return None if values is None else np.max(values).item()
+def _sklearn_positive(data: Data, stop: Stop):
+    return partial(Ridge(data.alpha, positive=True, **_options(data, stop)).fit, data.X, data.y)
 
 
-def _is_dense(data: Data) -> bool:
+def _sklearn_classifier(solver: str, data: Data, stop: Stop):
+    return partial(RidgeClassifier(data.alpha, solver=solver, **_options(data, stop)).fit, data.X, data.y.argmax(axis=1))
+
+
+def _sklearn_classifier_float64(data: Data, stop: Stop):
+    model, labels = RidgeClassifier(data.alpha, solver="cholesky"), data.y.argmax(axis=1)
+    return lambda: model.fit(data.X.astype(np.float64), labels)
+
+
+def _sklearn_path(solver: str, data: Data, stop: Stop):
+    """Fit at a few of the penalties only; the row says so, and what is reported is the time of all (`Data.share_fitted`)."""
+    options = _options(data, stop)
+    return lambda: [Ridge(alpha, solver=solver, **options).fit(data.X, data.y) for alpha in data.sampled_alphas]
+
+
+def _options(data: Data, stop: Stop) -> dict:
+    if stop.tol is None:
+        return {}
+    step_bytes_per_second = 2.5e10 if is_dense(data) else 5e9  # of two products, for one target after the other
+    step_seconds = 1e-4 + 2 * data.n_bytes / step_bytes_per_second
+    return {"tol": stop.tol, "max_iter": int(np.clip(stop.seconds / (step_seconds * data.y[:1].size), 100, 20_000))}
+
+
+def _read_model(model, data: Data) -> Answer:
+    n_iter = largest(getattr(model, "n_iter_", None))
+    return Answer(model.coef_, model.intercept_, getattr(model, "solver_", "lbfgs"), n_iter=n_iter)
+
+
+def _read_prediction(prediction, data: Data) -> Answer:
+    return Answer(None, None, solver="predict", prediction=prediction)
+
+
+def _read_models(models, data: Data) -> Answer:
+    coefs = np.stack([model.coef_ for model in models])
+    return Answer(coefs, np.array([model.intercept_ for model in models]), models[0].solver_)
+
+
+def _scipy(solve, data: Data, stop: Stop):
+    """Solve on the Cholesky factor of the normal matrix: scipy's solvers then see p rows instead of n."""
+
+    def fit():
+        X, y = data.X, data.y
+        n, p = X.shape
+        mean, y_mean = np.asarray(X.mean(axis=0)).ravel(), y.mean()
+        if sparse.issparse(X):
+            gram, cross = (X.T @ X).toarray() - n * np.outer(mean, mean), X.T @ y - n * y_mean * mean
+        else:
+            A = X - mean
+            gram, cross = A.T @ A, A.T @ (y - y_mean)
+        gram[np.diag_indices(p)] += data.alpha
+        factor = linalg.cholesky(gram)  # upper: ||factor w - target||^2 is the objective but for a constant
+        coef = solve(factor, linalg.solve_triangular(factor, cross, trans="T"), data.bounds, stop)
+        return coef, y_mean - mean @ coef
+
+    return fit
+
+
+def _nnls(factor, target, bounds, stop: Stop):
+    return nnls(factor, target)[0]
+
+
+def _lsq_linear(method: str, factor, target, bounds, stop: Stop):
+    options = {} if stop.tol is None else {"tol": stop.tol}
+    return lsq_linear(factor, target, bounds=bounds, method=method, max_iter=1000, **options).x
+
+
+def _read_reduced(result, data: Data) -> Answer:
+    return Answer(*result, solver="scipy")
+
+
+def is_dense(data: Data) -> bool:
+    """Tell whether X is an array."""
     return not sparse.issparse(data.X)
+
+
+def is_small_enough_for_svd(data: Data) -> bool:
+    """Tell whether n p min(n, p) is so small that an SVD takes seconds; above it is never the fastest."""
+    return is_dense(data) and data.X.size * min(data.X.shape) <= 2e9
 
 
 def _is_float32(data: Data) -> bool:
@@ -132,19 +176,8 @@ def _is_float32(data: Data) -> bool:
 
 
 def _is_dense_float32(data: Data) -> bool:
-    return _is_dense(data) and _is_float32(data)
+    return is_dense(data) and _is_float32(data)
 
 
-def _has_small_side(data: Data) -> bool:
-    # A Gram matrix of this size takes 800 MB and 10 s; twice as far up lies all the memory of a small machine.
-    return min(data.X.shape) <= 10_000
-
-
-def _is_small_enough_for_svd(data: Data) -> bool:
-    # n p min(n, p): above, an SVD takes half a minute and is never the fastest.
-    return _is_dense(data) and data.X.size * min(data.X.shape) <= 2e10
-
-
-def _is_small_enough_for_cd(data: Data) -> bool:
-    # Plain coordinate descent needs thousands of sweeps where columns are correlated.
-    return data.n_stored <= 5_000_000
+def _is_reducible(data: Data) -> bool:
+    return data.X.shape[1] <= 500  # an active set changes by one column a step, and every step solves a system
