@@ -25,8 +25,10 @@ class RidgeClassifier(ClassifierMixin, RidgeBase):  # type: ignore[misc]
 
     Parameters
     ----------
-    alpha, fit_intercept, copy_X, max_iter, tol, solver, positive, bounds, random_state, warm_start, n_threads, verbose
+    alpha, fit_intercept, copy_X, max_iter, tol, solver, positive, bounds, penalty_weights
         As in `Ridge`; alpha may have one value for each row of coef_.
+    random_state, warm_start, n_threads, verbose
+        As in `Ridge`.
     class_weight : dict, "balanced" or None, default None
         Weights >= 0 of the classes, by label (1 where a label is left out), which multiply sample_weight. "balanced":
         n_samples / (n_classes * number of samples in the class). With several labels per sample "balanced" or None.
@@ -77,6 +79,7 @@ class RidgeClassifier(ClassifierMixin, RidgeBase):  # type: ignore[misc]
         solver: str = "auto",
         positive: bool = False,
         bounds: Any = None,
+        penalty_weights: Any = None,
         random_state: Any = None,
         warm_start: bool = False,
         n_threads: int | None = None,
@@ -91,6 +94,7 @@ class RidgeClassifier(ClassifierMixin, RidgeBase):  # type: ignore[misc]
             solver=solver,
             positive=positive,
             bounds=bounds,
+            penalty_weights=penalty_weights,
             random_state=random_state,
             warm_start=warm_start,
             n_threads=n_threads,

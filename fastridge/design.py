@@ -34,6 +34,9 @@ class Design:
         Copies of the data that this operator holds.
     """
 
+    plain = True
+    """Whether the matrix is what the lines say, and nothing besides"""
+
     def __init__(self, lines: Lines, along: bool, extra_bytes: int = 0) -> None:
         self.lines, self.along, self.extra_bytes = lines, along, extra_bytes
         self.shape = lines.shape if along else lines.shape[::-1]
@@ -93,6 +96,11 @@ class Design:
         if self._sq_norms is None:
             self._sq_norms = self.lines.sq_norms_along() if self.along else self.lines.sq_norms_across()
         return self._sq_norms
+
+    @property
+    def frobenius(self) -> float:
+        """Frobenius norm of A"""
+        return float(np.sqrt(self.sq_norms.sum()))
 
     @property
     def streams(self) -> bool:

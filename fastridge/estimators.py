@@ -42,6 +42,7 @@ class RidgeBase(BaseEstimator):  # type: ignore[misc]
         solver: str = "auto",
         positive: bool = False,
         bounds: Any = None,
+        penalty_weights: Any = None,
         random_state: Any = None,
         warm_start: bool = False,
         n_threads: int | None = None,
@@ -55,6 +56,7 @@ class RidgeBase(BaseEstimator):  # type: ignore[misc]
         self.solver = solver
         self.positive = positive
         self.bounds = bounds
+        self.penalty_weights = penalty_weights
         self.random_state = random_state
         self.warm_start = warm_start
         self.n_threads = n_threads
@@ -84,8 +86,9 @@ class RidgeBase(BaseEstimator):  # type: ignore[misc]
             penalty = validation.check_alpha(self.alpha, 1 if y.ndim == 1 else y.shape[1])
             box = validation.check_bounds(self.positive, self.bounds, X.shape[1], self.solver)
             options = (self.solver, self.tol, self.max_iter, self.n_threads, self.verbose)
+            d = validation.check_penalty_weights(self.penalty_weights, X.shape[1])
             start = self._start(X.shape, len(penalty)) if self.warm_start else None
-            return solve_checked(X, y, penalty, weights, self.fit_intercept, *options, X.dtype, box, start)
+            return solve_checked(X, y, penalty, weights, self.fit_intercept, *options, X.dtype, box, d, start)
 
     def _start(self, shape: tuple[int, int], n_targets: int) -> Vector | None:
         """What was fitted last as a start on the small side, (min(n, p), n_targets); None where the shapes do not fit"""
@@ -149,6 +152,8 @@ class Ridge(MultiOutputMixin, RegressorMixin, RidgeBase):  # type: ignore[misc]
         lower <= coef_ <= upper: two numbers or arrays (n_features,), -inf and inf where there is none; equal ones fix a
         coefficient. The intercept is not bounded. Bounds hold for every target, with solver "auto" or "cd"; w* above is then the
         minimiser within them.
+    penalty_weights : (n_features,) or None
+        d: the penalty is alpha sum_j d_j w_j^2. 0 leaves a feature unpenalised, inf fixes its coefficient at 0; None: ones.
     random_state : int, RandomState or None
         Accepted for compatibility; no solver is random.
     warm_start : bool, default False

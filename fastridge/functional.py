@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 import time
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -14,6 +15,7 @@ from fastridge.lines import Matrix, Vector
 from fastridge.parallel import resolve_threads
 from fastridge.problem import Bounds, Problem
 from fastridge.solution import FitReport, Settings, Solution, Status
+from fastridge.standard_form import StandardForm, standard_form
 
 
 def ridge(
@@ -28,12 +30,13 @@ def ridge(
     max_iter: int | None = None,
     positive: bool = False,
     bounds: Any = None,
+    penalty_weights: Any = None,
     n_threads: int | None = None,
     verbose: bool = False,
 ) -> Solution:
     """Solve a ridge regression and say how accurate the answer is
 
-    minimise over w, b    1/2 sum_i s_i (y_i - x_i'w - b)^2 + 1/2 alpha ||w||^2
+    minimise over w, b    1/2 sum_i s_i (y_i - x_i'w - b)^2 + 1/2 alpha sum_j d_j w_j^2
 
     Parameters
     ----------
@@ -50,7 +53,7 @@ def ridge(
     solver : {"auto", "cholesky", "svd", "cg", "cd"}, default "auto"
         Anything but "auto" runs as asked, or raises.
     tol : float, default 1e-6
-        Accept w when ``||w - w*||_H <= tol ||w*||_H``, with H = A'A + alpha I and A the centred, weighted X. Squared, that is the
+        Accept w when ``||w - w*||_H <= tol ||w*||_H``, with H = A'A + alpha D and A the centred, weighted X. Squared, that is the
         share of the achievable decrease of the objective still missing.
     max_iter : int or None
         Limit on CG steps or sweeps; None leaves it to the solver.
@@ -59,6 +62,8 @@ def ridge(
     bounds : (lower, upper) or None
         lower <= w <= upper: two numbers or arrays (n_features,), -inf and inf where there is none; equal ones fix a coefficient.
         b is not bounded. With bounds, w* is the minimiser within them, and the solver is "cd".
+    penalty_weights : (n_features,) or None
+        d: the penalty is alpha sum_j d_j w_j^2. 0 leaves a feature unpenalised, inf fixes its coefficient at 0; None: ones.
     n_threads : int or None
         None: what the process may use. The result has the same bits for any number.
     verbose : bool, default False
@@ -98,7 +103,8 @@ def ridge(
     weights = validation.check_sample_weight(sample_weight, X.shape[0])
     penalty = validation.check_alpha(alpha, 1 if y.ndim == 1 else y.shape[1])
     box = validation.check_bounds(positive, bounds, X.shape[1], solver)
-    return solve_checked(X, y, penalty, weights, fit_intercept, solver, tol, max_iter, n_threads, verbose, np.float64, box)
+    d = validation.check_penalty_weights(penalty_weights, X.shape[1])
+    return solve_checked(X, y, penalty, weights, fit_intercept, solver, tol, max_iter, n_threads, verbose, np.float64, box, d)
 
 
 def solve_checked(
@@ -114,6 +120,7 @@ def solve_checked(
     verbose: bool,
     dtype: Any,
     bounds: Bounds | None,
+    penalty_weights: Vector | None,
     start: Vector | None = None,
 ) -> Solution:
     """Solve for arrays that have passed `validation`; the coefficients are rounded to `dtype`, and the report is about those
@@ -121,14 +128,18 @@ def solve_checked(
     `start`, (min(n, p), k), is where iterative solvers begin on the small side; another shape is ignored.
     """
     begin = time.perf_counter()
-    problem = make_problem(X, y, penalty, weights, fit_intercept, n_threads, bounds)
-    chosen = planner.plan(problem, solver)
+    problem = make_problem(X, y, penalty, weights, fit_intercept, n_threads, bounds, penalty_weights)
+    form = plain_form(problem)
+    chosen = planner.plan(form.problem, solver)
     if verbose:
         print(chosen, file=sys.stderr)
+    if start is not None and not problem.wide:
+        start = form.scaled(start)
     settings = Settings(tol, max_iter, on_step=_print_step if verbose else None, start=start)
-    answer, ran, reason = planner.run(problem, chosen, settings)
-    w = answer.w.astype(dtype) if bounds is None else bounds.rounded(answer.w, dtype)
-    lost, lost_bound = problem.rounding_loss(answer.w, w.astype(np.float64), answer.sq_size)
+    answer, ran, reason = planner.run(form.problem, chosen, settings)
+    exact = form.coefficients(answer.w)
+    w = exact.astype(dtype) if bounds is None else bounds.rounded(exact, dtype)
+    lost, lost_bound = problem.rounding_loss(exact, w.astype(np.float64), answer.sq_size)
     error, bound = float((answer.error + lost).max()), float((answer.error_bound + lost_bound).max())
     if penalty.min() == 0 and (bounds is None or bound == np.inf):
         status = Status.UNCERTIFIED
@@ -145,7 +156,7 @@ def solve_checked(
         error_bound=bound,
         rcond=answer.rcond,
         seconds=time.perf_counter() - begin,
-        extra_bytes=problem.design.extra_bytes + problem.target.nbytes + answer.workspace_bytes,
+        extra_bytes=form.problem.design.extra_bytes + problem.target.nbytes + answer.workspace_bytes,
         history=answer.history,
     )
     intercept = problem.intercept(w.astype(np.float64)).astype(dtype) if fit_intercept else np.zeros(len(penalty), dtype)
@@ -162,6 +173,7 @@ def make_problem(
     fit_intercept: bool,
     n_threads: int | None,
     bounds: Bounds | None = None,
+    penalty_weights: Vector | None = None,
 ) -> Problem:
     """Centre and weight the data without copying X"""
     design, x_mean = centred_design(X, weights, fit_intercept, resolve_threads(n_threads))
@@ -174,7 +186,20 @@ def make_problem(
     target = target - y_mean
     if weights is not None:
         target *= np.sqrt(weights)[:, None]
-    return Problem(design, target, penalty, x_mean, y_mean, bounds)
+    return Problem(design, target, penalty, x_mean, y_mean, bounds, penalty_weights=penalty_weights)
+
+
+def plain_form(problem: Problem) -> StandardForm:
+    """The problem as solvers take it: penalty weights taken away, but for bounds, whose solver takes them
+
+    There an infinite weight becomes bounds of zero, which must have been allowed.
+    """
+    d = problem.penalty_weights
+    if problem.bounds is None or d is None:
+        return standard_form(problem)
+    fixed = np.isinf(d)
+    box = Bounds(np.where(fixed, 0.0, problem.bounds.lower), np.where(fixed, 0.0, problem.bounds.upper))
+    return StandardForm.of(replace(problem, bounds=box, penalty_weights=np.where(fixed, 1.0, d)))
 
 
 def explain(
@@ -187,13 +212,14 @@ def explain(
     solver: str = "auto",
     positive: bool = False,
     bounds: Any = None,
+    penalty_weights: Any = None,
     n_threads: int | None = None,
 ) -> planner.Plan:
     """Say what a fit would do, why, and what every solver is estimated to cost, without fitting
 
     Parameters
     ----------
-    X, y, alpha, sample_weight, fit_intercept, solver, positive, bounds, n_threads
+    X, y, alpha, sample_weight, fit_intercept, solver, positive, bounds, penalty_weights, n_threads
         As in `ridge`. Without y one target is assumed.
 
     Returns
@@ -219,7 +245,8 @@ def explain(
     weights = validation.check_sample_weight(sample_weight, X.shape[0])
     penalty = validation.check_alpha(alpha, 1 if y.ndim == 1 else y.shape[1])
     box = validation.check_bounds(positive, bounds, X.shape[1], solver)
-    return planner.plan(make_problem(X, y, penalty, weights, fit_intercept, n_threads, box), solver)
+    d = validation.check_penalty_weights(penalty_weights, X.shape[1])
+    return planner.plan(plain_form(make_problem(X, y, penalty, weights, fit_intercept, n_threads, box, d)).problem, solver)
 
 
 def _print_step(step: int, error: float) -> None:

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from fastridge import planner, validation
-from fastridge.functional import make_problem
+from fastridge.functional import make_problem, plain_form
 from fastridge.lines import Array, Vector
 from fastridge.problem import Problem, column_dots
 from fastridge.solution import Answer, FitReport, Settings, Status
@@ -112,6 +112,7 @@ def ridge_path(
     *,
     sample_weight: Any = None,
     fit_intercept: bool = True,
+    penalty_weights: Any = None,
     tol: float = 1e-6,
     solver: str = "auto",
     max_iter: int | None = None,
@@ -126,7 +127,7 @@ def ridge_path(
 
     Parameters
     ----------
-    X, y, sample_weight, fit_intercept, n_threads
+    X, y, sample_weight, fit_intercept, penalty_weights, n_threads
         As in `ridge`.
     alphas : int or (n_alphas,) array, default 100
         Penalties >= 0 in any order, repeats included; 0 is least squares, of which no error is certified. Or how many:
@@ -178,14 +179,17 @@ def ridge_path(
     weights = validation.check_sample_weight(sample_weight, X.shape[0])
     begin = time.perf_counter()
     k = 1 if y.ndim == 1 else y.shape[1]
-    problem = make_problem(X, y, np.ones(k), weights, fit_intercept, n_threads)
+    d = validation.check_penalty_weights(penalty_weights, X.shape[1])
+    original = make_problem(X, y, np.ones(k), weights, fit_intercept, n_threads, penalty_weights=d)
+    form = plain_form(original)
+    problem = form.problem
     penalties = _useful_alphas(problem, given) if isinstance(given, int) else given
     problem = replace(problem, penalty=np.full(k, penalties.min()))
     settings = Settings(tol, max_iter, on_step=_print_step if verbose else None)
     points = _Points(problem, penalties)
     _solve(problem, penalties, solver, settings, points, verbose)
-    coefs = points.coefs
-    intercepts = np.stack([problem.intercept(coef.T) if fit_intercept else np.zeros(k) for coef in coefs])
+    coefs = points.coefs if d is None else np.stack([form.coefficients(coef.T).T for coef in points.coefs])
+    intercepts = np.stack([original.intercept(coef.T) if fit_intercept else np.zeros(k) for coef in coefs])
     seconds = time.perf_counter() - begin
     reports = tuple(points.report(i, tol, seconds) for i in range(len(penalties)))
     if y.ndim == 1:

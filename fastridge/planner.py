@@ -182,8 +182,8 @@ def run(problem: Problem, chosen: Plan, settings: Settings) -> tuple[Answer, str
     for step, following in zip(chosen.steps, (*chosen.steps[1:], None), strict=True):
         limit = step.max_iter if settings.max_iter is None else settings.max_iter
         try:
-            solve = SOLVERS[step.solver] if problem.bounds is None else bounded.solve
-            answer = solve(problem, replace(settings, max_iter=limit, fold=step.fold))
+            told = replace(settings, max_iter=limit, fold=step.fold)
+            answer = bounded.solve(problem, told) if problem.bounds else SOLVERS[step.solver](problem, told)
         except np.linalg.LinAlgError:
             if following is None and best is None:
                 raise
@@ -232,12 +232,12 @@ def _options(problem: Problem) -> list[Option]:
         ),
         Option(Step("cg"), (EXPECTED_STEPS + 4) * product, vectors + copy, f"if {EXPECTED_STEPS} steps do"),
         Option(Step("svd"), (3 * m * c * c + 20 * c**3) / flops * GEMM_FLOPS / QR_FLOPS + 2 * product, 5 * square),
-        Option(Step("cd"), 4 * EXPECTED_STEPS * problem.design.lines.n_threads * product, 2 * square * (c <= descent.MAX_GRAM)),
+        Option(Step("cd"), 4 * EXPECTED_STEPS * problem.design.lines.n_threads * product, 2 * square * descent.by_gram(problem)),
     ]
     if n_penalties > 1:
         decomposition = 10 * c**3 / flops * GEMM_FLOPS / EIGH_FLOPS
         options.insert(1, Option(Step("eigh"), gram + decomposition + 2 * product, 4 * square))
-    if n_penalties == 1 and not sparse:
+    if n_penalties == 1 and not sparse and problem.design.plain:
         # In float32 a Gram matrix and its factor cost half; to solve with it is to read it twice.
         one_step = product + square / BYTES_PER_SECOND
 

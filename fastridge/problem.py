@@ -86,6 +86,8 @@ class Problem:
         Of the coefficients; only the solver for bounds looks at them.
     dual : bool or None
         Whether the unknown is z; None: where p > n.
+    penalty_weights : (p,) float64 or None
+        d of alpha sum_j d_j w_j^2, ones where None. Only the solver for bounds takes them; `standard_form` takes them away.
     """
 
     design: Design
@@ -95,6 +97,7 @@ class Problem:
     y_mean: Vector
     bounds: Bounds | None = None
     dual: bool | None = None
+    penalty_weights: Vector | None = None
 
     @property
     def wide(self) -> bool:
@@ -114,7 +117,7 @@ class Problem:
     @cached_property
     def frobenius(self) -> float:
         """Frobenius norm of A"""
-        return float(np.sqrt(self.design.sq_norms.sum()))
+        return self.design.frobenius
 
     def normal(self, x: Vector, penalty: Vector) -> Vector:
         """M x for targets with the given penalties: (c, k) -> (c, k)"""
@@ -190,8 +193,10 @@ class Problem:
         if not d.any():
             return np.zeros(d.shape[1]), np.zeros(d.shape[1])
         sq_norms = self.design.sq_norms
-        sq_estimate = sq_norms @ d**2 + self.penalty * column_dots(d, d)
-        bound = np.sqrt(sq_norms) @ d + np.sqrt(self.penalty * column_dots(d, d))
+        weighted = d if self.penalty_weights is None else np.where(d > 0, d * np.sqrt(self.penalty_weights)[:, None], 0.0)
+        sq_penalty = self.penalty * column_dots(weighted, weighted)
+        sq_estimate = sq_norms @ d**2 + sq_penalty
+        bound = np.sqrt(sq_norms) @ d + np.sqrt(sq_penalty)
         return relative(sq_estimate, sq_size), relative(bound**2, sq_size)
 
     def sq_bound(self, residual: Vector) -> Vector:

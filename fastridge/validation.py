@@ -197,6 +197,28 @@ def check_bounds(positive: Any, bounds: Any, n_features: int, solver: str) -> Bo
     return None if np.isneginf(lower).all() and np.isposinf(upper).all() else Bounds(lower, upper)
 
 
+def check_penalty_weights(penalty_weights: Any, n_features: int) -> Vector | None:
+    """Return the weights of the features in the penalty, (p,) float64, None where all are one
+
+    Raises
+    ------
+    ValueError
+        If they are negative, NaN, or of the wrong shape.
+    """
+    if penalty_weights is None:
+        return None
+    if hasattr(penalty_weights, "to_numpy"):
+        penalty_weights = penalty_weights.to_numpy()
+    given = _as_float(np.asarray(penalty_weights), "penalty_weights")
+    if given.shape != (n_features,):
+        raise ValueError(f"penalty_weights must be of shape ({n_features},), one for each feature, got shape {given.shape}")
+    d = np.ascontiguousarray(given, dtype=np.float64)
+    if np.isnan(d).any() or (d < 0).any():
+        j = int(np.flatnonzero(np.isnan(d) | (d < 0))[0])
+        raise ValueError(f"penalty_weights must be >= 0 (0: unpenalised, inf: fixed at 0), got {d[j]:g} for feature {j}")
+    return None if (d == 1).all() else d
+
+
 def check_alphas(alphas: Any) -> int | Vector:
     """Return how many penalties a path is to have, or the penalties, (n_alphas,) float64
 

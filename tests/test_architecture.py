@@ -21,6 +21,7 @@ LAYERS = {
     "design": 1,
     "moments": 1,
     "problem": 2,
+    "standard_form": 2,
     "preconditioners": 2,
     "krylov": 2,
     "solution": 2,

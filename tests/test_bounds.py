@@ -148,8 +148,8 @@ def test_penalty_weights(lines, d0, monkeypatch):
         X, y, lower, upper = case(shape, "float64")
         d = np.linspace(0.1, 3, X.shape[1])
         d[1:3] = d0
-        problem = make_problem(X, y, np.array([0.7]), None, True, 1, Bounds(lower, upper))
-        answer = bounded.solve(problem, Settings(1e-8, None), d)
+        problem = make_problem(X, y, np.array([0.7]), None, True, 1, Bounds(lower, upper), d)
+        answer = bounded.solve(problem, Settings(1e-8, None))
         K, t = stacked(X, y, 0.7, d=d)
         best = reference(K, t, lower, upper)
         assert np.linalg.norm(K @ (answer.w[:, 0] - best)) <= 3e-8 * np.linalg.norm(K @ best)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from scipy.linalg.lapack import dpocon, dpotrf, dpotrs
@@ -33,11 +33,13 @@ PATIENCE = 4
 """Rounds with the same free coordinates in which the error does not halve, after which rounding is in the way."""
 PROXIMAL = 1e-8
 """Of a coordinate without a penalty, or of a block that is singular: a penalty on the step, relative to the diagonal."""
+STRICTER = 0.1
+"""By which steps are more exact once the sound measure was not content."""
 BACKWARD_ERROR = 10 * np.finfo(np.float64).eps
 """Of the Gram matrix and its factor, relative to the norm of H; times the square root of the longer side."""
 
 
-def solve(problem: Problem, settings: Settings, penalty_weights: Vector | None = None) -> Answer:
+def solve(problem: Problem, settings: Settings) -> Answer:
     """Minimise P(w) = 1/2 ||y - A w||^2 + 1/2 alpha sum_j d_j w_j^2 over lower <= w <= upper, every target by itself
 
     A round sweeps over the coordinates, clipping each, then solves H_RR s = g_R for the set R of those that are between their
@@ -47,8 +49,10 @@ def solve(problem: Problem, settings: Settings, penalty_weights: Vector | None =
     Where w is feasible, P(w) - P* >= 1/2 ||w - w*||_H^2, and 2 (P(w) - P*) is at most
 
     - the separable gap, sum_j max over v in [l_j, u_j] of 2 g_j (v - w_j) - alpha d_j (v - w_j)^2, which is guaranteed, and
-    - g_R'H_RR^-1 g_R, the estimate; guaranteed as well where every coordinate off R stays at its bound in w*, which the gap shows
-      where |g_j| > sqrt(H_jj gap).
+    - with every coordinate that may move, g_R'(H^-1)_RR g_R, guaranteed as far as it is known exactly: the estimate where the gap
+      does not do,
+    - g_R'H_RR^-1 g_R where every coordinate off R stays at its bound in w*, which the gap shows where |g_j| > sqrt(H_jj gap);
+      elsewhere that only says when to look at the one before.
 
     References
     ----------
@@ -57,7 +61,7 @@ def solve(problem: Problem, settings: Settings, penalty_weights: Vector | None =
     """
     assert problem.bounds is not None
     p, k = problem.design.shape[1], problem.target.shape[1]
-    d = np.ones(p) if penalty_weights is None else penalty_weights
+    d = np.ones(p) if problem.penalty_weights is None else problem.penalty_weights
     newton: _Gram | _Lines = _Gram(problem, d) if by_gram(problem) else _Lines(problem, d)
     limit = DEFAULT_ROUNDS if settings.max_iter is None else settings.max_iter
     w, n_iter, stalled = np.empty((p, k)), np.empty(k, dtype=np.int64), False
@@ -113,6 +117,7 @@ def _descend(newton: _Gram | _Lines, w: Vector, settings: Settings, limit: int, 
     """Run rounds from w until the error is at most the tolerance, by data at hand and then by the data themselves"""
     lower, upper = newton.lower, newton.upper
     last_chosen, full, settled, best, patience, error = None, False, False, np.inf, PATIENCE, 1.0
+    strictness, sq_upper_full = 1.0, np.inf
     for n_iter in range(1, limit + 1):
         # Once bounds turn out not to settle soon, a round that met one goes on among the coordinates still between theirs until
         # it has their minimiser: P falls from one such minimiser to the next, and there are only so many.
@@ -124,13 +129,20 @@ def _descend(newton: _Gram | _Lines, w: Vector, settings: Settings, limit: int, 
             inside, drawn = _free(look.g, w, lower, upper)
             chosen = inside if face else inside | drawn
             settled = last_chosen is not None and bool((chosen == last_chosen).all())
-            aim = ROOM * settings.tol if settled else max(ROOM * settings.tol, FORCING * min(error, 1.0))
+            aim = ROOM * settings.tol * strictness
+            aim = aim if settled else max(aim, FORCING * min(error, 1.0))
             step, sq_error, sq_upper = newton.step(look, w, chosen, aim)
             sq_error = min(sq_error, look.sq_gap)
             error = float(relative(np.array(sq_error), np.array(look.sq_size)))
             if look.exact or face or error > settings.tol:
                 break
             look = newton.look(w, exact=True)
+        if error <= settings.tol and not face and relative(np.array(look.sq_gap), np.array(look.sq_size)) > settings.tol:
+            # Another set of bounds may be that of w*: the sound measure lets every coordinate move.
+            sq_full, sq_upper_full = newton.measure(look, w, inside | drawn, settings.tol)
+            sq_error, sq_upper_full = min(max(sq_error, sq_full), look.sq_gap), min(sq_upper_full, look.sq_gap)
+            error = float(relative(np.array(sq_error), np.array(look.sq_size)))
+            strictness = strictness if error <= settings.tol else STRICTER * strictness
         history.append(error)
         if settings.on_step is not None:
             settings.on_step(n_iter, error)
@@ -142,7 +154,7 @@ def _descend(newton: _Gram | _Lines, w: Vector, settings: Settings, limit: int, 
         last_chosen = chosen
     if not look.exact:
         look = newton.look(w, exact=True)
-    sq_bound = look.sq_gap
+    sq_bound = min(look.sq_gap, sq_upper_full if error <= settings.tol and not face else np.inf)
     kept = ~chosen & (lower < upper)
     if sq_upper < sq_bound < np.inf and (np.abs(look.g[kept]) > np.sqrt(newton.curvatures[kept] * sq_bound)).all():
         sq_bound = sq_upper
@@ -221,6 +233,14 @@ class _Newton:
                 by_penalty = hidden / np.sqrt(weakest) if hidden > 0 else 0.0
             rounding = ROUNDING * (moved + np.sqrt(sq_size) + min(by_penalty, by_bounds))
         return _Look(g, sq_size, True, self.sq_gap(g, w), float(rounding)), rest
+
+    def step(self, look: _Look, w: Vector, chosen: Array, aim: float) -> tuple[Vector, float, float]:
+        raise NotImplementedError
+
+    def measure(self, look: _Look, w: Vector, chosen: Array, aim: float) -> tuple[float, float]:
+        """Estimate and bound of g_R'(H^-1)_RR g_R for R the chosen, H of all coordinates that may move"""
+        _, sq_error, sq_upper = self.step(replace(look, g=np.where(chosen, look.g, 0.0)), w, self.lower < self.upper, aim)
+        return sq_error, sq_upper
 
     def sweeps(self, w: Vector, n_sweeps: int) -> None:
         """Sweep forth and back in turn, the first time over all coordinates, then over those left between their bounds"""

@@ -37,7 +37,7 @@ def solve(problem: Problem, settings: Settings) -> Answer:
     Axelsson (1972), DOI 10.1007/BF01932955 (symmetric sweeps within conjugate gradients).
     """
     c, k = problem.rhs.shape
-    sweeper = _GramSweeper(problem) if c <= MAX_GRAM else _LineSweeper(problem)
+    sweeper = _GramSweeper(problem) if by_gram(problem) else _LineSweeper(problem)
     limit = DEFAULT_SWEEPS if settings.max_iter is None else settings.max_iter
     x, error, n_iter, stalled = np.zeros((c, k)), np.empty(k), np.zeros(k, dtype=np.int64), False
     history: list[float] = []
@@ -81,6 +81,11 @@ def solve(problem: Problem, settings: Settings) -> Answer:
         history=tuple(history),
         x=x,
     )
+
+
+def by_gram(problem: Problem) -> bool:
+    """Whether the Gram matrix is swept: where it is small, or where the matrix is not just its lines"""
+    return problem.side.shape[1] <= MAX_GRAM or not problem.design.plain
 
 
 def _forth_and_back(

@@ -1,0 +1,202 @@
+"""Penalties that differ between features, reduced to the plain ridge problem that every solver knows.
+
+    minimise over w    1/2 ||y - A w||^2 + 1/2 alpha sum_j d_j w_j^2
+
+With w_j = u_j / sqrt(d_j) the penalty is alpha ||u||^2 and the columns of A are scaled as they are read; d_j = inf scales one
+to zero. Columns U with d_j = 0 are projected out of the others and of y, as the intercept is by centring: they fit what is left.
+The H-norm of an error in u is that of the error in w, so certificates carry over.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+
+import numpy as np
+from scipy.linalg import svd
+
+from fastridge.design import Design
+from fastridge.lines import Vector
+from fastridge.problem import Problem
+
+COLUMNS_AT_ONCE = 64
+"""Unpenalised columns that are read together."""
+
+
+class Projected(Design):
+    """(I - Q Q') A for `base` A (m, c) and orthonormal Q (m, q), or A (I - Q Q') for Q (c, q) where not `rows`"""
+
+    plain = False
+
+    def __init__(self, base: Design, basis: Vector, rows: bool) -> None:
+        super().__init__(base.lines, base.along, base.extra_bytes + basis.nbytes * (1 + rows))
+        self.base, self.basis, self.rows = base, basis, rows
+        self._image: Vector | None = None
+
+    def _project(self, v: Vector) -> Vector:
+        out: Vector = v - self.basis @ (self.basis.T @ v)
+        return out
+
+    @property
+    def image(self) -> Vector:
+        """A'Q where `rows`, (c, q); else A Q, (m, q)"""
+        if self._image is None:
+            self._image = self.base.rmatvec(self.basis) if self.rows else self.base.matvec(self.basis)
+        return self._image
+
+    @property
+    def T(self) -> Design:
+        other = Projected(self.base.T, self.basis, not self.rows)
+        other._image = self._image
+        return other
+
+    def matvec(self, v: Vector) -> Vector:
+        """(I - Q Q') A v, or A (I - Q Q') v"""
+        return self._project(self.base.matvec(v)) if self.rows else self.base.matvec(self._project(v))
+
+    def rmatvec(self, u: Vector) -> Vector:
+        """A' (I - Q Q') u, or (I - Q Q') A'u"""
+        return self.base.rmatvec(self._project(u)) if self.rows else self._project(self.base.rmatvec(u))
+
+    def normal(self, v: Vector, target: Vector | None = None) -> Vector:
+        """The base's product, in one pass where that is, less what the projection takes off"""
+        if self.rows:  # the target is projected already
+            out = self.base.normal(v, target)
+            out -= self.image @ (self.image.T @ v)
+            return out
+        return self._project(self.base.normal(self._project(v), target))
+
+    def gram(self) -> Vector:
+        """The base's Gram matrix less its share in Q"""
+        if self.rows:
+            gram = self.base.gram()
+            gram -= self.image @ self.image.T
+            return gram
+        # P G P with G = A'A: G Q = A'(A Q).
+        gram = self.base.full_gram()
+        mixed = self.base.rmatvec(self.image)
+        half = self.basis @ (0.5 * (self.image.T @ self.image))
+        lost = (mixed - half) @ self.basis.T
+        gram -= lost
+        gram -= lost.T
+        return gram
+
+    def blocks(self) -> Iterator[tuple[int, int, Vector]]:
+        """Yield (lo, hi, rows [lo, hi) as dense float64)"""
+        for lo, hi, block in self.base.blocks():
+            if self.rows:
+                yield lo, hi, block - self.basis[lo:hi] @ self.image.T
+            else:
+                yield lo, hi, block - (block @ self.basis) @ self.basis.T
+
+    @property
+    def sq_norms(self) -> Vector:
+        """Squared norms of the columns: (c,)"""
+        if self._sq_norms is None:
+            image = self.image
+            if self.rows:
+                lost = np.einsum("ij,ij->i", image, image)
+            else:
+                mixed = 2 * self.base.rmatvec(image) - self.basis @ (image.T @ image)
+                lost = np.einsum("ij,ij->i", mixed, self.basis)
+            self._sq_norms = np.maximum(self.base.sq_norms - lost, 0.0)
+        return self._sq_norms
+
+    @property
+    def frobenius(self) -> float:
+        """Of the base: that is what rounding errors are relative to"""
+        return self.base.frobenius
+
+    def with_rows_as_lines(self, along: bool) -> Design:
+        """The same matrix whose rows (`along`) or columns are lines, copied where they are not"""
+        other = Projected(self.base.with_rows_as_lines(along), self.basis, self.rows)
+        other._image = self._image
+        return other
+
+
+@dataclass(frozen=True)
+class StandardForm:
+    """A problem in u with the plain penalty, and the way back to w
+
+    Attributes
+    ----------
+    problem : Problem
+    scale : (p,) float64 or None
+        w = scale o u but for unpenalised features, where it is 0.
+    free : (q,) int
+        Unpenalised features.
+    solve_free : (q, r) float64
+        From Q'(y - A w) of the others to w of the unpenalised.
+    fit : (r, k) float64
+        Q'y.
+    """
+
+    problem: Problem
+    scale: Vector | None
+    free: np.ndarray
+    solve_free: Vector
+    fit: Vector
+
+    @classmethod
+    def of(cls, problem: Problem) -> StandardForm:
+        """A problem that needs no reduction"""
+        return cls(problem, None, np.empty(0, dtype=np.intp), np.empty((0, 0)), np.empty((0, 0)))
+
+    def coefficients(self, u: Vector) -> Vector:
+        """W of u: (p, k) -> (p, k)"""
+        if self.scale is None:
+            return u
+        w = u * self.scale[:, None]
+        if len(self.free):
+            design = self.problem.design
+            assert isinstance(design, Projected)
+            w[self.free] = self.solve_free @ (self.fit - design.image.T @ u)
+        return w
+
+    def scaled(self, w: Vector) -> Vector:
+        """U of w: (p, k) -> (p, k)"""
+        if self.scale is None:
+            return w
+        return np.divide(w, self.scale[:, None], out=np.zeros_like(w), where=self.scale[:, None] > 0)
+
+
+def standard_form(problem: Problem) -> StandardForm:
+    """Reduce a problem without bounds to one whose penalty is alpha ||u||^2
+
+    Unpenalised columns are read once more, and held as a dense (n, q) array.
+
+    References
+    ----------
+    Hansen (1998), Rank-Deficient and Discrete Ill-Posed Problems, ch. 2, DOI 10.1137/1.9780898719697.
+    """
+    d = problem.penalty_weights
+    if d is None:
+        return StandardForm.of(problem)
+    nothing = np.empty((0, 0))
+    with np.errstate(divide="ignore"):
+        sq_scale = np.where(d > 0, 1.0 / d, 0.0)
+    scale = np.sqrt(sq_scale)
+    free = np.flatnonzero(d == 0)
+    scaled = problem.design.with_columns_scaled(sq_scale)
+    if not len(free):
+        plain = replace(problem, design=scaled, penalty_weights=None)
+        return StandardForm(plain, scale, free, nothing, nothing)
+    n, p = problem.design.shape
+    columns = np.empty((n, len(free)))
+    for lo in range(0, len(free), COLUMNS_AT_ONCE):
+        chosen = free[lo : lo + COLUMNS_AT_ONCE]
+        unit = np.zeros((p, len(chosen)))
+        unit[chosen, np.arange(len(chosen))] = 1.0
+        columns[:, lo : lo + len(chosen)] = problem.design.matvec(unit)
+    # Columns of very different size are no less independent for it.
+    sizes = np.sqrt((columns**2).sum(axis=0))
+    inverse = np.divide(1.0, sizes, out=np.zeros_like(sizes), where=sizes > 0)
+    u, s, vt = svd(columns * inverse, full_matrices=False, check_finite=False)
+    rank = int((s > max(n, len(free)) * np.finfo(np.float64).eps * s.max(initial=0.0)).sum())
+    basis = np.ascontiguousarray(u[:, :rank])
+    solve_free = inverse[:, None] * (vt[:rank].T / s[:rank])
+    fit = basis.T @ problem.target
+    target = problem.target - basis @ fit
+    target -= basis @ (basis.T @ target)
+    plain = replace(problem, design=Projected(scaled, basis, rows=True), target=target, penalty_weights=None)
+    return StandardForm(plain, scale, free, solve_free, fit)

@@ -1,0 +1,192 @@
+"""Penalties that differ between features: every solver and storage against the closed form of the weighted penalty."""
+
+from itertools import product
+
+import numpy as np
+import pytest
+from helpers import STORAGES, make_weights, make_X, make_y
+
+from fastridge import Ridge, RidgeClassifier, Status, explain, ridge, ridge_path
+
+pytestmark = pytest.mark.usefixtures("one_blas_thread")
+
+SHAPES = {"tall": (60, 9), "square": (20, 20), "wide": (14, 40)}
+KINDS = ("positive", "with inf", "with zeros", "with zeros and inf")
+SOLVERS = ("cholesky", "svd", "cg", "cd", "auto")
+
+
+def make_d(p, kind, seed=7):
+    rng = np.random.default_rng(seed)
+    d = 10.0 ** rng.uniform(-2, 2, p)
+    if "zeros" in kind:
+        d[[1, 4, p - 1]] = 0
+    if "inf" in kind:
+        d[[0, 5]] = np.inf
+    return d
+
+
+class Exact:
+    """The minimiser, from the normal equations of the features that are free to move, in long double steps of refinement"""
+
+    def __init__(self, X, y, alpha, d, weights=None, intercept=True):
+        X, Y = np.asarray(X, dtype=np.longdouble), np.asarray(y, dtype=np.longdouble).reshape(len(X), -1)
+        s = np.ones(len(X), dtype=np.longdouble) if weights is None else np.asarray(weights, dtype=np.longdouble)
+        self.x_mean = s @ X / s.sum() if intercept else np.zeros(X.shape[1])
+        self.y_mean = s @ Y / s.sum() if intercept else np.zeros(Y.shape[1])
+        self.A, target = np.sqrt(s)[:, None] * (X - self.x_mean), np.sqrt(s)[:, None] * (Y - self.y_mean)
+        self.d, self.alpha = np.where(np.isinf(d), 0, d), np.broadcast_to(alpha, Y.shape[1:])
+        self.kept = np.isfinite(d)
+        w = np.zeros((X.shape[1], Y.shape[1]), dtype=np.longdouble)
+        for target_number, a in enumerate(self.alpha):
+            root = np.sqrt(a * self.d[self.kept])
+            stacked = np.vstack([self.A[:, self.kept], np.diag(root)])
+            u, sizes, vt = np.linalg.svd(stacked.astype(np.float64), full_matrices=False)
+            good = sizes > 1e-13 * sizes[0]
+            for _ in range(4):
+                rest = target[:, target_number] - self.A @ w[:, target_number]
+                residual = np.concatenate([rest, -root * w[self.kept, target_number]]).astype(np.float64)
+                w[self.kept, target_number] += vt[good].T @ ((u[:, good].T @ residual) / sizes[good])
+        self.w = w
+
+    def h_norm(self, w):
+        penalty = self.alpha * (self.d @ w**2)
+        return np.sqrt(((self.A @ w) ** 2).sum(axis=0) + penalty).astype(np.float64)
+
+    def error(self, coef):
+        return float((self.h_norm(np.atleast_2d(coef).T - self.w) / self.h_norm(self.w)).max())
+
+
+def cases():
+    settings = product(SOLVERS, SHAPES, KINDS)
+    storages = list(product(("C", "F", "csr_array", "csc_array", "both apart"), (np.float64, np.float32)))
+    for i, (solver, shape, kind) in enumerate(settings):
+        for j in range(3):
+            storage, dtype = storages[(3 * i + j) % len(storages)]
+            yield solver, shape, kind, storage, dtype, bool((i + j) % 2), bool((i // 2 + j) % 2), (0, 3)[j % 2]
+
+
+@pytest.mark.parametrize(("solver", "shape", "kind", "storage", "dtype", "intercept", "weighted", "k"), list(cases()))
+def test_every_solver(solver, shape, kind, storage, dtype, intercept, weighted, k):
+    n, p = SHAPES[shape]
+    X = make_X(n, p, seed=n, dtype=dtype)
+    y, d = make_y(X, 3, k), make_d(p, kind)
+    s = make_weights(n, 5) if weighted else None
+    alpha = np.array([0.1, 1.0, 30.0]) if k else 0.5
+    exact = Exact(X, y, alpha, d, s, intercept)
+    solution = ridge(
+        STORAGES[storage](X), y, alpha, sample_weight=s, fit_intercept=intercept, solver=solver, penalty_weights=d, tol=1e-8
+    )
+    assert solution.report.status is Status.CONVERGED
+    error = exact.error(solution.coef)
+    assert error <= 1e-8 + 1e-12
+    assert error <= solution.report.error_bound + 1e-12
+    assert (np.atleast_2d(solution.coef)[:, np.isinf(d)] == 0).all()
+    best = exact.y_mean - exact.x_mean @ np.atleast_2d(solution.coef).T
+    np.testing.assert_allclose(np.atleast_1d(solution.intercept), best.astype(np.float64), rtol=1e-11, atol=1e-11)
+
+
+@pytest.mark.parametrize("storage", ["C", "F", "csr_array", "csc_array"])
+@pytest.mark.parametrize(("n", "p"), [(2000, 150), (150, 900)])
+def test_larger_data(n, p, storage):
+    rng = np.random.default_rng(1)
+    X = make_X(n, p, seed=11, share=0.2)
+    y, d = make_y(X, 12), make_d(p, "with zeros and inf")
+    d[rng.integers(p, size=9)] = 0
+    exact = Exact(X, y, 1.0, d)
+    for solver in ("auto", "cg"):
+        solution = ridge(STORAGES[storage](X), y, 1.0, penalty_weights=d, solver=solver, n_threads=2)
+        assert solution.report.converged
+        assert exact.error(solution.coef) <= 1e-6
+
+
+def test_equal_weights_scale_alpha():
+    X, y = make_X(50, 8, 1), make_y(make_X(50, 8, 1), 2)
+    np.testing.assert_allclose(
+        ridge(X, y, 2.0, penalty_weights=np.full(8, 3.0)).coef, ridge(X, y, 6.0).coef, rtol=1e-8, atol=1e-10
+    )
+    assert (ridge(X, y, 2.0, penalty_weights=np.ones(8)).coef == ridge(X, y, 2.0).coef).all()
+
+
+def test_an_unpenalised_column_of_ones_is_an_intercept():
+    X, y = make_X(50, 8, 1), make_y(make_X(50, 8, 1), 2)
+    with_ones = np.column_stack([X, np.ones(50)])
+    free = ridge(with_ones, y, 2.0, penalty_weights=np.r_[np.ones(8), 0.0], fit_intercept=False)
+    plain = ridge(X, y, 2.0)
+    np.testing.assert_allclose(free.coef[:8], plain.coef, rtol=1e-7, atol=1e-9)
+    np.testing.assert_allclose(free.coef[8], plain.intercept, rtol=1e-7)
+
+
+@pytest.mark.parametrize("shape", SHAPES)
+def test_more_unpenalised_columns_than_samples_or_all(shape):
+    n, p = SHAPES[shape]
+    X, y = make_X(n, p, 3), make_y(make_X(n, p, 3), 4)
+    for d in (np.zeros(p), np.r_[1.0, np.zeros(p - 1)]):
+        w = ridge(X, y, 1.0, penalty_weights=d).coef
+        gradient = (X - X.mean(axis=0)).T @ ((y - y.mean()) - (X - X.mean(axis=0)) @ w) - d * w
+        scale = np.linalg.norm(X - X.mean(axis=0), axis=0) * np.linalg.norm(y - y.mean())
+        assert (np.abs(gradient) <= 1e-6 * scale + 1e-9).all()
+
+
+def test_everything_fixed():
+    X, y = make_X(30, 5, 1), make_y(make_X(30, 5, 1), 2)
+    solution = ridge(X, y, 1.0, penalty_weights=np.full(5, np.inf))
+    assert (solution.coef == 0).all()
+    assert solution.intercept == pytest.approx(y.mean())
+
+
+@pytest.mark.parametrize("shape", SHAPES)
+@pytest.mark.parametrize("kind", KINDS)
+def test_paths(kind, shape):
+    n, p = SHAPES[shape]
+    X = make_X(n, p, 5)
+    y, d = make_y(X, 6, 2), make_d(p, kind)
+    path = ridge_path(X, y, [10.0, 0.1, 1.0], penalty_weights=d)
+    for alpha, coefs, intercepts, report in zip(path.alphas, path.coefs, path.intercepts, path.reports, strict=True):
+        exact = Exact(X, y, alpha, d)
+        assert report.converged
+        assert exact.error(coefs) <= 1e-6
+        np.testing.assert_allclose(intercepts, (exact.y_mean - exact.x_mean @ coefs.T).astype(float), rtol=1e-10, atol=1e-10)
+
+
+def test_with_bounds():
+    X = make_X(60, 9, 5)
+    y, d = make_y(X, 6), make_d(9, "with zeros and inf")
+    w = ridge(X, y, 1.0, penalty_weights=d, positive=True, tol=1e-9).coef
+    A, target = X - X.mean(axis=0), y - y.mean()
+    free = np.isfinite(d)
+    gradient = A.T @ (A @ w - target) + np.where(free, d, 0) * w
+    scale = np.linalg.norm(A, axis=0) * np.linalg.norm(target) + 1e-12
+    assert (w >= 0).all()
+    assert (w[~free] == 0).all()
+    assert (np.abs(gradient[free & (w > 0)]) <= 1e-7 * scale[free & (w > 0)]).all()
+    assert (gradient[free & (w == 0)] >= -1e-7 * scale[free & (w == 0)]).all()
+
+
+def test_estimators():
+    X = make_X(60, 9, 5)
+    y, d = make_y(X, 6), make_d(9, "with zeros")
+    model = Ridge(0.5, penalty_weights=d, warm_start=True, solver="cg").fit(X, y)
+    assert Exact(X, y, 0.5, d).error(model.coef_) <= 1e-6
+    first = model.n_iter_[0]
+    assert model.fit(X, y).n_iter_[0] < first
+    assert Exact(X, y, 0.5, d).error(model.coef_) <= 1e-6
+    labels = (y > np.median(y)).astype(int)
+    classifier = RidgeClassifier(0.5, penalty_weights=d).fit(X, labels)
+    assert Exact(X, 2.0 * labels - 1, 0.5, d).error(classifier.coef_) <= 1e-6
+    assert explain(X, y, penalty_weights=d).solver in ("cholesky", "cg")
+
+
+@pytest.mark.parametrize(
+    ("weights", "message"),
+    [
+        ([1.0, 2.0], r"shape \(9,\)"),
+        (1.0, r"shape \(9,\)"),
+        (np.full(9, np.nan), "nan for feature 0"),
+        (np.r_[np.ones(8), -1.0], "-1 for feature 8"),
+        (["a"] * 9, "numeric"),
+    ],
+)
+def test_bad_weights(weights, message):
+    X = make_X(60, 9, 5)
+    with pytest.raises(ValueError, match=message):
+        Ridge(penalty_weights=weights).fit(X, make_y(X, 6))
