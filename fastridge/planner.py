@@ -41,14 +41,16 @@ EIGH_FLOPS = 1.5e10
 """Of one thread, of the 10 c^3 of an eigendecomposition."""
 EXPECTED_STEPS = 25
 """CG steps to 1e-6 that a well-scaled problem takes; a guess that the fall-back makes harmless."""
-GRAM_STEPS = 3
+GRAM_STEPS = 2
 """Products that CG takes to 1e-6 with a float32 factor of the whole Gram matrix."""
 FOLDS, MIN_FOLDED = (2, 4, 8, 16, 32, 64), 5
 """Rows that may be added to one before such a Gram matrix is formed, as long as so many sums are left for every column."""
 FOLDED_ERROR = 1e-6
 """With m sums of c columns a step of CG gains a factor sqrt(m / c): so many do for this error."""
-FOLD_PASSES, CHECKS = 1.5, 2
+FOLD_PASSES, CHECKS = 1.5, 3
 """What adding rows costs, and the products with which CG begins and ends."""
+DENSE_CAUTION = 2.0
+"""How much cheaper plain CG must look before it is tried on dense data: columns that share factors cost it twice the steps."""
 SURE_STEPS = 60
 """After which such a factor has turned out to be a bad one."""
 CALL_SECONDS = 4e-5
@@ -246,7 +248,7 @@ def _options(problem: Problem) -> list[Option]:
             return Option(Step("cg", fold), seconds, square / 2 + vectors)
 
         folded = [
-            factored(fold, math.ceil(math.log(FOLDED_ERROR) / math.log(math.sqrt(fold * c / m))), FOLD_PASSES * product)
+            factored(fold, 1 + math.ceil(math.log(FOLDED_ERROR) / math.log(math.sqrt(fold * c / m))), FOLD_PASSES * product)
             for fold in FOLDS
             if m >= MIN_FOLDED * fold * c
         ]
@@ -293,7 +295,8 @@ def _choose(problem: Problem, options: list[Option]) -> tuple[tuple[Step, ...], 
     sure = min((o for o in options if o.step not in unsure and o.extra_bytes <= 0.5 * memory), key=_seconds)
     if sure.step.solver == "eigh":
         fallback = (Step("eigh"), Step("svd"))
-    if sure.seconds <= cost[Step("cg")].seconds:
+    caution = 1.0 if isinstance(problem.design.lines, SparseLines) else DENSE_CAUTION
+    if sure.seconds <= caution * cost[Step("cg")].seconds:
         if sure.step in fallback:
             if sure.step.solver == "eigh":
                 return fallback, f"one eigendecomposition of size {c} serves all penalties"
