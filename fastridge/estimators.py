@@ -152,8 +152,9 @@ class Ridge(MultiOutputMixin, RegressorMixin, RidgeBase):  # type: ignore[misc]
         lower <= coef_ <= upper: two numbers or arrays (n_features,), -inf and inf where there is none; equal ones fix a
         coefficient. The intercept is not bounded. Bounds hold for every target, with solver "auto" or "cd"; w* above is then the
         minimiser within them.
-    penalty_weights : (n_features,) or None
-        d: the penalty is alpha sum_j d_j w_j^2. 0 leaves a feature unpenalised, inf fixes its coefficient at 0; None: ones.
+    penalty_weights : (n_features,), (n_features, n_features) or None
+        d: the penalty is alpha sum_j d_j w_j^2. 0 leaves a feature unpenalised, inf fixes its coefficient at 0; None: ones. Or a
+        symmetric positive semi-definite matrix D, dense or sparse, of alpha w'D w (up to 5000 features, without bounds).
     random_state : int, RandomState or None
         Accepted for compatibility; no solver is random.
     warm_start : bool, default False

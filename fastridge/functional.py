@@ -62,8 +62,9 @@ def ridge(
     bounds : (lower, upper) or None
         lower <= w <= upper: two numbers or arrays (n_features,), -inf and inf where there is none; equal ones fix a coefficient.
         b is not bounded. With bounds, w* is the minimiser within them, and the solver is "cd".
-    penalty_weights : (n_features,) or None
-        d: the penalty is alpha sum_j d_j w_j^2. 0 leaves a feature unpenalised, inf fixes its coefficient at 0; None: ones.
+    penalty_weights : (n_features,), (n_features, n_features) or None
+        d: the penalty is alpha sum_j d_j w_j^2. 0 leaves a feature unpenalised, inf fixes its coefficient at 0; None: ones. Or a
+        symmetric positive semi-definite matrix D, dense or sparse, of alpha w'D w (up to 5000 features, without bounds).
     n_threads : int or None
         None: what the process may use. The result has the same bits for any number.
     verbose : bool, default False
@@ -197,6 +198,8 @@ def plain_form(problem: Problem) -> StandardForm:
     d = problem.penalty_weights
     if problem.bounds is None or d is None:
         return standard_form(problem)
+    if d.ndim == 2:
+        raise ValueError("a penalty matrix does not go with bounds or positive=True; penalty_weights of shape (n_features,) do")
     fixed = np.isinf(d)
     box = Bounds(np.where(fixed, 0.0, problem.bounds.lower), np.where(fixed, 0.0, problem.bounds.upper))
     return StandardForm.of(replace(problem, bounds=box, penalty_weights=np.where(fixed, 1.0, d)))

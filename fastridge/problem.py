@@ -86,8 +86,10 @@ class Problem:
         Of the coefficients; only the solver for bounds looks at them.
     dual : bool or None
         Whether the unknown is z; None: where p > n.
-    penalty_weights : (p,) float64 or None
+    penalty_weights : (p,) or (p, p) float64, or None
         d of alpha sum_j d_j w_j^2, ones where None. Only the solver for bounds takes them; `standard_form` takes them away.
+    sq_fitted : (k,) float64 or None
+        Share of ||w*||_H^2 that unpenalised features have, whatever the others are.
     """
 
     design: Design
@@ -98,6 +100,7 @@ class Problem:
     bounds: Bounds | None = None
     dual: bool | None = None
     penalty_weights: Vector | None = None
+    sq_fitted: Vector | None = None
 
     @property
     def wide(self) -> bool:
@@ -129,7 +132,11 @@ class Problem:
         """The problem of one target alone"""
         chosen = slice(target, target + 1)
         return replace(
-            self, target=np.ascontiguousarray(self.target[:, chosen]), penalty=self.penalty[chosen], y_mean=self.y_mean[chosen]
+            self,
+            target=np.ascontiguousarray(self.target[:, chosen]),
+            penalty=self.penalty[chosen],
+            y_mean=self.y_mean[chosen],
+            sq_fitted=None if self.sq_fitted is None else self.sq_fitted[chosen],
         )
 
     def restricted(self, design: Design, dual: bool) -> Problem:
@@ -144,7 +151,13 @@ class Problem:
 
     def select(self, targets: np.ndarray, penalty: Vector) -> Problem:
         """The problem of these targets, which may repeat, with these penalties"""
-        new = replace(self, target=np.ascontiguousarray(self.target[:, targets]), penalty=penalty, y_mean=self.y_mean[targets])
+        new = replace(
+            self,
+            target=np.ascontiguousarray(self.target[:, targets]),
+            penalty=penalty,
+            y_mean=self.y_mean[targets],
+            sq_fitted=None if self.sq_fitted is None else self.sq_fitted[targets],
+        )
         if "rhs" in self.__dict__ and not self.wide:
             new.__dict__["rhs"] = np.ascontiguousarray(self.rhs[:, targets])
         return new
@@ -177,6 +190,8 @@ class Problem:
             residual = -self.side.normal(x, self.target) - penalty * x
             sq_w = column_dots(x, x)
             sq_size = np.maximum(column_dots(x, self.rhs) - column_dots(x, residual), 0.0)
+        if self.sq_fitted is not None:
+            sq_size = sq_size + self.sq_fitted
         # An error d in A w moves w by at most ||d|| in the H-norm, an error in A'r by its norm over sqrt(alpha).
         rounding = ROUNDING * (self.frobenius * np.sqrt(sq_w) + np.sqrt(sq_size))
         with np.errstate(divide="ignore", invalid="ignore"):
@@ -193,11 +208,20 @@ class Problem:
         if not d.any():
             return np.zeros(d.shape[1]), np.zeros(d.shape[1])
         sq_norms = self.design.sq_norms
-        weighted = d if self.penalty_weights is None else np.where(d > 0, d * np.sqrt(self.penalty_weights)[:, None], 0.0)
-        sq_penalty = self.penalty * column_dots(weighted, weighted)
+        sq_penalty = self.penalty * self._sq_weighted(d)
         sq_estimate = sq_norms @ d**2 + sq_penalty
         bound = np.sqrt(sq_norms) @ d + np.sqrt(sq_penalty)
         return relative(sq_estimate, sq_size), relative(bound**2, sq_size)
+
+    def _sq_weighted(self, d: Vector) -> Vector:
+        """At most d'D d for errors of the size of d >= 0, (p, k)"""
+        weights = self.penalty_weights
+        if weights is None:
+            return column_dots(d, d)
+        if weights.ndim == 2:
+            return np.asarray(np.einsum("jl,jl->l", d, np.abs(weights) @ d))
+        weighted = np.where(d > 0, d * np.sqrt(weights)[:, None], 0.0)
+        return column_dots(weighted, weighted)
 
     def sq_bound(self, residual: Vector) -> Vector:
         """Upper bound of ||w - w*||_H^2 from the residual (c, k) alone: the duality gap, (k,); inf where alpha = 0

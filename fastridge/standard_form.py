@@ -5,6 +5,8 @@
 With w_j = u_j / sqrt(d_j) the penalty is alpha ||u||^2 and the columns of A are scaled as they are read; d_j = inf scales one
 to zero. Columns U with d_j = 0 are projected out of the others and of y, as the intercept is by centring: they fit what is left.
 The H-norm of an error in u is that of the error in w, so certificates carry over.
+
+A penalty matrix w'D w is taken to its eigenvectors: D = V S V' and w = V u; from there on S is a d as above.
 """
 
 from __future__ import annotations
@@ -13,7 +15,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
 import numpy as np
-from scipy.linalg import svd
+from scipy.linalg import eigh, svd
 
 from fastridge.design import Design
 from fastridge.lines import Vector
@@ -114,6 +116,70 @@ class Projected(Design):
         return other
 
 
+class Transformed(Design):
+    """A T for `base` A (m, c) and T (c, r), or T'A for T (m, r) where not `columns`"""
+
+    plain = False
+
+    def __init__(self, base: Design, factor: Vector, columns: bool) -> None:
+        super().__init__(base.lines, base.along, base.extra_bytes + factor.nbytes)
+        self.base, self.factor, self.columns = base, np.ascontiguousarray(factor), columns
+        m, c = base.shape
+        self.shape = (m, factor.shape[1]) if columns else (factor.shape[1], c)
+
+    @property
+    def T(self) -> Design:
+        return Transformed(self.base.T, self.factor, not self.columns)
+
+    def matvec(self, v: Vector) -> Vector:
+        """A T v, or T'A v"""
+        return self.base.matvec(self.factor @ v) if self.columns else self.factor.T @ self.base.matvec(v)
+
+    def rmatvec(self, u: Vector) -> Vector:
+        """T'A'u, or A'T u"""
+        return self.factor.T @ self.base.rmatvec(u) if self.columns else self.base.rmatvec(self.factor @ u)
+
+    def normal(self, v: Vector, target: Vector | None = None) -> Vector:
+        """In one pass over the data where `columns`"""
+        if self.columns:
+            return self.factor.T @ self.base.normal(self.factor @ v, target)
+        fit = self.matvec(v)
+        return self.rmatvec(fit if target is None else fit - target)
+
+    def gram(self) -> Vector:
+        """T'A'A T, or A'T T'A"""
+        if self.columns:
+            return np.asfortranarray(self.factor.T @ self.base.full_gram() @ self.factor)
+        rows = self.base.rmatvec(self.factor)
+        return np.asfortranarray(rows @ rows.T)
+
+    def blocks(self) -> Iterator[tuple[int, int, Vector]]:
+        """Yield (lo, hi, rows [lo, hi) as dense float64)"""
+        if self.columns:
+            for lo, hi, block in self.base.blocks():
+                yield lo, hi, block @ self.factor
+        else:
+            yield 0, self.shape[0], self.base.rmatvec(self.factor).T
+
+    @property
+    def sq_norms(self) -> Vector:
+        """Squared norms of the columns: (c,)"""
+        if self._sq_norms is None:
+            self._sq_norms = np.zeros(self.shape[1])
+            for _, _, block in self.blocks():
+                self._sq_norms += np.einsum("ij,ij->j", block, block)
+        return self._sq_norms
+
+    def with_rows_as_lines(self, along: bool) -> Design:
+        """The same matrix whose rows (`along`) or columns are lines, copied where they are not"""
+        return Transformed(self.base.with_rows_as_lines(along), self.factor, self.columns)
+
+    def with_columns_scaled(self, sq_scale: Vector) -> Design:
+        """The same matrix, its columns multiplied by the root of `sq_scale` (c,)"""
+        assert self.columns
+        return Transformed(self.base, self.factor * np.sqrt(sq_scale), True)
+
+
 @dataclass(frozen=True)
 class StandardForm:
     """A problem in u with the plain penalty, and the way back to w
@@ -129,6 +195,8 @@ class StandardForm:
         From Q'(y - A w) of the others to w of the unpenalised.
     fit : (r, k) float64
         Q'y.
+    vectors : (p, p) float64 or None
+        Eigenvectors of a penalty matrix, in whose coordinates all the above is.
     """
 
     problem: Problem
@@ -136,6 +204,7 @@ class StandardForm:
     free: np.ndarray
     solve_free: Vector
     fit: Vector
+    vectors: Vector | None = None
 
     @classmethod
     def of(cls, problem: Problem) -> StandardForm:
@@ -147,6 +216,11 @@ class StandardForm:
         if self.scale is None:
             return u
         w = u * self.scale[:, None]
+        if self.vectors is not None:
+            return self.vectors @ self._with_free(w, u)
+        return self._with_free(w, u)
+
+    def _with_free(self, w: Vector, u: Vector) -> Vector:
         if len(self.free):
             design = self.problem.design
             assert isinstance(design, Projected)
@@ -157,6 +231,8 @@ class StandardForm:
         """U of w: (p, k) -> (p, k)"""
         if self.scale is None:
             return w
+        if self.vectors is not None:
+            w = self.vectors.T @ w
         return np.divide(w, self.scale[:, None], out=np.zeros_like(w), where=self.scale[:, None] > 0)
 
 
@@ -172,6 +248,12 @@ def standard_form(problem: Problem) -> StandardForm:
     d = problem.penalty_weights
     if d is None:
         return StandardForm.of(problem)
+    if d.ndim == 2:
+        values, vectors = eigh(d, check_finite=False, driver="evd")
+        # Rounding makes zeros of a semi-definite matrix small numbers of either sign.
+        values[values <= len(d) * np.finfo(np.float64).eps * np.abs(values).max(initial=0.0)] = 0.0
+        rotated = replace(problem, design=Transformed(problem.design, vectors, True), penalty_weights=values)
+        return replace(standard_form(rotated), vectors=vectors)
     nothing = np.empty((0, 0))
     with np.errstate(divide="ignore"):
         sq_scale = np.where(d > 0, 1.0 / d, 0.0)
@@ -198,5 +280,6 @@ def standard_form(problem: Problem) -> StandardForm:
     fit = basis.T @ problem.target
     target = problem.target - basis @ fit
     target -= basis @ (basis.T @ target)
-    plain = replace(problem, design=Projected(scaled, basis, rows=True), target=target, penalty_weights=None)
+    design = Projected(scaled, basis, rows=True)
+    plain = replace(problem, design=design, target=target, penalty_weights=None, sq_fitted=(fit**2).sum(axis=0))
     return StandardForm(plain, scale, free, solve_free, fit)

@@ -12,6 +12,8 @@ from fastridge._kernels import sparse
 from fastridge.lines import Array, Matrix, Vector
 from fastridge.problem import Bounds
 
+MAX_PENALTY_MATRIX = 5000
+"""Features; the eigendecomposition takes half a minute there."""
 SOLVERS = ("auto", "cholesky", "svd", "cg", "cd")
 BOUNDED_SOLVERS = ("auto", "cd")
 
@@ -198,15 +200,17 @@ def check_bounds(positive: Any, bounds: Any, n_features: int, solver: str) -> Bo
 
 
 def check_penalty_weights(penalty_weights: Any, n_features: int) -> Vector | None:
-    """Return the weights of the features in the penalty, (p,) float64, None where all are one
+    """Return the weights of the features in the penalty, (p,) float64, or its matrix, (p, p); None where all are one
 
     Raises
     ------
     ValueError
-        If they are negative, NaN, or of the wrong shape.
+        If weights are negative, NaN, or of the wrong shape; if a matrix is not symmetric, not semi-definite, or too large.
     """
     if penalty_weights is None:
         return None
+    if sp.issparse(penalty_weights) or np.ndim(penalty_weights) == 2:
+        return _check_penalty_matrix(penalty_weights, n_features)
     if hasattr(penalty_weights, "to_numpy"):
         penalty_weights = penalty_weights.to_numpy()
     given = _as_float(np.asarray(penalty_weights), "penalty_weights")
@@ -217,6 +221,24 @@ def check_penalty_weights(penalty_weights: Any, n_features: int) -> Vector | Non
         j = int(np.flatnonzero(np.isnan(d) | (d < 0))[0])
         raise ValueError(f"penalty_weights must be >= 0 (0: unpenalised, inf: fixed at 0), got {d[j]:g} for feature {j}")
     return None if (d == 1).all() else d
+
+
+def _check_penalty_matrix(D: Any, n_features: int) -> Vector:
+    if D.shape != (n_features, n_features):
+        raise ValueError(f"penalty_weights must be of shape ({n_features},) or ({n_features}, {n_features}), got shape {D.shape}")
+    if n_features > MAX_PENALTY_MATRIX:
+        raise ValueError(f"a penalty matrix is taken up to {MAX_PENALTY_MATRIX} features (it is decomposed), got {n_features}")
+    matrix = np.array(_as_float(D.toarray() if sp.issparse(D) else np.asarray(D), "penalty_weights"), dtype=np.float64)
+    if not np.isfinite(matrix).all():
+        raise ValueError("a penalty matrix must be finite; for a coefficient fixed at 0 leave the feature out")
+    size = np.abs(matrix).max(initial=0.0)
+    if np.abs(matrix - matrix.T).max(initial=0.0) > 1e-12 * size:
+        raise ValueError("a penalty matrix must be symmetric; (D + D.T) / 2 is, and penalises the same")
+    matrix = (matrix + matrix.T) / 2
+    smallest = float(np.linalg.eigvalsh(matrix).min())
+    if smallest < -1e-10 * n_features * size:
+        raise ValueError(f"a penalty matrix must be positive semi-definite, its smallest eigenvalue is {smallest:g}")
+    return matrix
 
 
 def check_alphas(alphas: Any) -> int | Vector:

@@ -3,6 +3,8 @@
 import doctest
 import importlib
 import pkgutil
+import re
+from pathlib import Path
 
 import pytest
 
@@ -37,3 +39,12 @@ def test_the_public_functions_have_examples():
         "fastridge.classifier.RidgeClassifier",
         *(f"fastridge.scales.{name}" for name in fastridge.__all__ if name.startswith("alpha_")),
     }
+
+
+def test_the_code_in_the_readme_runs(capsys):
+    text = (Path(__file__).parents[1] / "README.md").read_text(encoding="utf-8")
+    names = {}
+    for block in re.findall(r"^```python\n(.*?)^```", text, flags=re.S | re.M):
+        exec(block, names)
+    assert names["path"].coefs.shape == (100, 10)
+    assert float(capsys.readouterr().out.splitlines()[-1]) <= 1e-6

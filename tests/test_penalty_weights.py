@@ -4,6 +4,7 @@ from itertools import product
 
 import numpy as np
 import pytest
+import scipy.sparse as sp
 from helpers import STORAGES, make_weights, make_X, make_y
 
 from fastridge import Ridge, RidgeClassifier, Status, explain, ridge, ridge_path
@@ -174,6 +175,72 @@ def test_estimators():
     classifier = RidgeClassifier(0.5, penalty_weights=d).fit(X, labels)
     assert Exact(X, 2.0 * labels - 1, 0.5, d).error(classifier.coef_) <= 1e-6
     assert explain(X, y, penalty_weights=d).solver in ("cholesky", "cg")
+
+
+def make_D(p, kind):
+    rng = np.random.default_rng(9)
+    if kind == "definite":
+        root = rng.standard_normal((p + 3, p))
+        return root.T @ root
+    if kind == "sparse second differences":
+        differences = sp.diags_array([1.0, -2.0, 1.0], offsets=[0, 1, 2], shape=(p - 2, p))
+        return (differences.T @ differences).tocsc()
+    root = rng.standard_normal((p // 2, p))
+    return root.T @ root
+
+
+@pytest.mark.parametrize("kind", ["definite", "sparse second differences", "low rank"])
+@pytest.mark.parametrize("shape", SHAPES)
+@pytest.mark.parametrize(("storage", "intercept"), [("C", True), ("F", False), ("csr_array", True), ("csc_array", False)])
+@pytest.mark.parametrize("solver", SOLVERS)
+def test_a_penalty_matrix(solver, shape, kind, storage, intercept):
+    n, p = SHAPES[shape]
+    X = make_X(n, p, seed=n)
+    Y, D, s = make_y(X, 3, 2), make_D(p, kind), make_weights(n, 5)
+    full = D.toarray() if sp.issparse(D) else D
+    solution = ridge(
+        STORAGES[storage](X), Y, 0.5, sample_weight=s, fit_intercept=intercept, penalty_weights=D, solver=solver, tol=1e-8
+    )
+    assert solution.report.status is Status.CONVERGED
+    # The same problem in the coordinates of D's eigenvectors, where its weights are the eigenvalues.
+    values, vectors = np.linalg.eigh(full)
+    values = np.where(values > 1e-10 * values.max(), values, 0.0)
+    exact = Exact(X @ vectors, Y, 0.5, values, s, intercept)
+    error = exact.error(solution.coef @ vectors)
+    assert error <= 1e-8 + 1e-9  # eigenvectors are as exact as the gap between zero and the smallest eigenvalue lets them be
+    assert error <= solution.report.error_bound + 1e-9
+    best = exact.y_mean - exact.x_mean @ (solution.coef @ vectors).T
+    np.testing.assert_allclose(solution.intercept, best.astype(np.float64), rtol=1e-9, atol=1e-9)
+
+
+def test_a_diagonal_matrix_is_its_weights():
+    X = make_X(60, 9, 5)
+    y, d = make_y(X, 6), make_d(9, "with zeros")
+    exact = Exact(X, y, 0.5, d)
+    assert exact.error(Ridge(0.5, penalty_weights=np.diag(d)).fit(X, y).coef_) <= 1e-6
+    path = ridge_path(X, y, [2.0, 0.5], penalty_weights=sp.diags_array(d))
+    assert exact.error(path.coefs[1]) <= 1e-6
+
+
+@pytest.mark.parametrize(
+    ("D", "message"),
+    [
+        (np.eye(8), r"shape \(9,\) or \(9, 9\)"),
+        (np.triu(np.ones((9, 9))), "symmetric"),
+        (-np.eye(9), "semi-definite, its smallest eigenvalue is -1"),
+        (np.full((9, 9), np.inf), "finite"),
+    ],
+)
+def test_bad_matrices(D, message):
+    X = make_X(60, 9, 5)
+    with pytest.raises(ValueError, match=message):
+        Ridge(penalty_weights=D).fit(X, make_y(X, 6))
+
+
+def test_a_matrix_does_not_go_with_bounds():
+    X = make_X(60, 9, 5)
+    with pytest.raises(ValueError, match="does not go with bounds"):
+        Ridge(penalty_weights=np.eye(9) * 2, positive=True).fit(X, make_y(X, 6))
 
 
 @pytest.mark.parametrize(
