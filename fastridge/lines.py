@@ -22,6 +22,8 @@ PIECE_BYTES = 1 << 17
 BLOCK_BYTES, MIN_BLOCK_BYTES, BLOCK_SHARE = 1 << 24, 1 << 20, 50
 """Dense float64 blocks (for Gram matrices, factorisations, many targets) take a fiftieth of the data, within these bounds: BLAS
 wants them large, since its threads meet after every one; memory wants them small."""
+LANE_BLOCKS = 4
+"""Lanes fill blocks of their own, which are smaller by this: BLAS on one thread wants no more than 1 to 2 MB."""
 MIN_PIECE = 128
 """Entries of a line that are read at once, at the least: many lines are then kept in L3 instead."""
 MAX_TOGETHER = 8
@@ -170,8 +172,8 @@ class Lines:
     def _normal_across(self, v: Vector, goal: Vector | None) -> Vector:
         raise NotImplementedError
 
-    def _block_rows(self, length: int, width: int) -> int:
-        n_bytes = min(max(self.nbytes // BLOCK_SHARE, MIN_BLOCK_BYTES), BLOCK_BYTES)
+    def _block_rows(self, length: int, width: int, at_once: int = 1) -> int:
+        n_bytes = min(max(self.nbytes // BLOCK_SHARE, MIN_BLOCK_BYTES), BLOCK_BYTES) // at_once
         return max(1, min(length, n_bytes // (8 * max(1, width))))
 
     def _run(self, task: Callable[[int], None], cut: list[int]) -> None:
@@ -432,7 +434,7 @@ class DenseLines(Lines):
         """
         length, width = self.shape[::-1] if across else self.shape
         start, stop = span or (0, length)
-        size = self._block_rows(-((start - stop) // fold), width)
+        size = self._block_rows(-((start - stop) // fold), width, 1 if span is None else LANE_BLOCKS)
         buffer = np.empty((width, size) if across else (size, width), dtype=dtype)
         for lo in range(start, stop, size * fold):
             hi = min(stop, lo + size * fold)
