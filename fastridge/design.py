@@ -12,7 +12,9 @@ from collections.abc import Iterator
 import numpy as np
 import scipy.sparse as sp
 
-from fastridge.lines import DenseLines, Lines, Matrix, SparseLines, Vector
+from fastridge.dense_lines import DenseLines
+from fastridge.lines import Lines, Matrix, Vector
+from fastridge.sparse_lines import SparseLines
 
 CANCELLATION = 1e-6
 """A sum of squares about the mean this much smaller than about the first centre has lost digits: it is summed again."""

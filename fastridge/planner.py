@@ -14,10 +14,10 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from fastridge.lines import SPARSE_GRAM_SECONDS, SparseLines
 from fastridge.problem import Problem
 from fastridge.solution import Answer, Settings
 from fastridge.solvers import bounded, cg, cholesky, descent, eigen, spectral
+from fastridge.sparse_lines import SPARSE_GRAM_SECONDS, SparseLines
 
 SOLVERS: dict[str, Callable[[Problem, Settings], Answer]] = {
     "cholesky": cholesky.solve,

@@ -3,7 +3,7 @@
 import pytest
 from threadpoolctl import threadpool_limits
 
-from fastridge import lines, parallel
+from fastridge import dense_lines, lines, parallel
 from fastridge.solvers import descent
 
 
@@ -12,7 +12,7 @@ def small_pieces(monkeypatch):
     """Cut work so small that tiny problems run in many lanes and blocks, and coordinate descent sweeps over the data"""
     monkeypatch.setattr(parallel, "LANE_BYTES", 64)
     monkeypatch.setattr(lines, "BLOCK_BYTES", 256)
-    monkeypatch.setattr(lines, "PIECE_BYTES", 256)
+    monkeypatch.setattr(dense_lines, "PIECE_BYTES", 256)
     monkeypatch.setattr(descent, "MAX_GRAM", 0)
 
 

@@ -18,6 +18,8 @@ LAYERS = {
     "_kernels": 0,
     "parallel": 1,
     "lines": 1,
+    "dense_lines": 1,
+    "sparse_lines": 1,
     "design": 1,
     "moments": 1,
     "problem": 2,

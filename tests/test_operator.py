@@ -6,8 +6,9 @@ import numpy as np
 import pytest
 from helpers import STORAGES, make_weights, make_X
 
+from fastridge.dense_lines import DenseLines
 from fastridge.design import centred_design
-from fastridge.lines import DenseLines, SparseLines
+from fastridge.sparse_lines import SparseLines
 from fastridge.validation import check_X
 
 SHAPES = ((30, 11), (11, 30), (1, 5), (5, 1))
