@@ -197,13 +197,14 @@ class DenseLines(Lines):
             out[lo:hi] = np.einsum("ij,ij->i", block, block)
         return out
 
-    def sums(self, across: bool, weights: Vector | None, centre: Vector) -> Vector:
+    def sums(self, across: bool, weights: Vector | None, centre: Vector, target: Vector | None = None) -> Vector:
+        """The third is of t (x - c) for the target t; 0 without one"""
         n_lines, width = self.shape
         if across:
             out, cut = np.zeros((3, n_lines)), self._cut(n_lines)
 
             def line_lane(i: int) -> None:
-                dense.sums_along(self.M, cut[i], cut[i + 1], weights, centre, out)
+                dense.sums_along(self.M, cut[i], cut[i + 1], weights, target, centre, out)
 
             self._run(line_lane, cut)
             return out
@@ -211,7 +212,7 @@ class DenseLines(Lines):
         parts = np.zeros((len(cut) - 1, 3, width))
 
         def lane(i: int) -> None:
-            dense.sums_across(self.M, cut[i], cut[i + 1], weights, centre, parts[i])
+            dense.sums_across(self.M, cut[i], cut[i + 1], weights, target, centre, parts[i])
 
         self._run(lane, cut)
         return np.asarray(parts.sum(axis=0))

@@ -126,14 +126,18 @@ class Design:
         return design
 
 
-def centred_design(X: Matrix, weights: Vector | None, fit_intercept: bool, n_threads: int) -> tuple[Design, Vector]:
-    """Return the operator A of `X` and the column means mu, (p,), zero without an intercept
+def centred_design(
+    X: Matrix, weights: Vector | None, fit_intercept: bool, n_threads: int, target: Vector | None = None
+) -> tuple[Design, Vector, Vector | None]:
+    """Return the operator A of `X`, the column means mu, (p,), zero without an intercept, and A'target, (p,), or None
 
     Parameters
     ----------
     X : (n, p) array with contiguous rows or columns, or csr_array or csc_array without repeated entries; float32 or float64
     weights : (n,) float64 or None
         Sample weights, not all zero.
+    target : (n,) float64 or None
+        Its product with dense data comes out of the pass that the means take; else it is not computed.
 
     Raises
     ------
@@ -144,18 +148,25 @@ def centred_design(X: Matrix, weights: Vector | None, fit_intercept: bool, n_thr
     along, lines = _lines_of(X, n_threads)
     total_weight = float(n) if weights is None else float(weights.sum())
 
-    def column_sums(centre: Vector) -> tuple[Vector, Vector]:
-        """Weighted mean of x - centre and sum of (x - centre)^2, zeros that are not stored included"""
+    goal = target if target is None or weights is None else target * np.sqrt(weights)
+
+    def column_sums(centre: Vector) -> tuple[Vector, Vector, Vector | None]:
+        """Weighted mean of x - centre and sum of (x - centre)^2, zeros that are not stored included; (x - mean)'goal"""
+        if isinstance(lines, DenseLines):
+            total, sq_total, product = lines.sums(not along, weights, centre, goal)
+            offset = total / total_weight
+            if goal is None:
+                return offset, sq_total, None
+            return offset, sq_total, product - goal.sum() * offset * fit_intercept
         total, sq_total, stored = lines.sums(not along, weights, centre)
-        if sp.issparse(X):
-            total = total - (total_weight - stored) * centre
-            sq_total = sq_total + (total_weight - stored) * centre**2
-        return total / total_weight, sq_total
+        total = total - (total_weight - stored) * centre
+        sq_total = sq_total + (total_weight - stored) * centre**2
+        return total / total_weight, sq_total, None
 
     # Sums about a row of the data rather than about zero keep their digits where the mean is far away from zero.
     centre = np.zeros(p) if sp.issparse(X) or not fit_intercept else np.array(X[n // 2], dtype=np.float64)
     with np.errstate(over="ignore", invalid="ignore"):
-        offset, sq_norms = column_sums(centre)
+        offset, sq_norms, product = column_sums(centre)
     if not np.isfinite(sq_norms).all():
         raise ValueError(_not_finite(X, sq_norms))
     mean = np.zeros(p)
@@ -163,7 +174,7 @@ def centred_design(X: Matrix, weights: Vector | None, fit_intercept: bool, n_thr
         mean = centre + offset
         sq_centred = sq_norms - total_weight * offset**2
         if (sq_centred < CANCELLATION * sq_norms).any():
-            offset, sq_norms = column_sums(mean)
+            offset, sq_norms, product = column_sums(mean)
             mean += offset
             sq_centred = sq_norms - total_weight * offset**2
         sq_norms = np.maximum(sq_centred, 0.0)
@@ -182,7 +193,7 @@ def centred_design(X: Matrix, weights: Vector | None, fit_intercept: bool, n_thr
     terms = (None, shift, weights, None) if along else (shift, ones, None, weights)
     design = Design(lines.with_terms(*terms), along, extra_bytes)
     design._sq_norms = sq_norms
-    return design, mean
+    return design, mean, product
 
 
 def _lines_of(X: Matrix, n_threads: int) -> tuple[bool, Lines]:

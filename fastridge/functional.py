@@ -136,7 +136,7 @@ def solve_checked(
         print(chosen, file=sys.stderr)
     if start is not None and not problem.wide:
         start = form.scaled(start)
-    settings = Settings(tol, max_iter, on_step=_print_step if verbose else None, start=start)
+    settings = Settings(tol, max_iter, on_step=print_step if verbose else None, start=start)
     answer, ran, reason = planner.run(form.problem, chosen, settings)
     exact = form.coefficients(answer.w)
     w = exact.astype(dtype) if bounds is None else bounds.rounded(exact, dtype)
@@ -177,7 +177,6 @@ def make_problem(
     penalty_weights: Vector | None = None,
 ) -> Problem:
     """Centre and weight the data without copying X"""
-    design, x_mean = centred_design(X, weights, fit_intercept, resolve_threads(n_threads))
     target = y.reshape(len(y), -1)
     y_mean = np.zeros(target.shape[1])
     if fit_intercept:
@@ -187,7 +186,10 @@ def make_problem(
     target = target - y_mean
     if weights is not None:
         target *= np.sqrt(weights)[:, None]
-    return Problem(design, target, penalty, x_mean, y_mean, bounds, penalty_weights=penalty_weights)
+    wanted = target[:, 0] if target.shape[1] == 1 and X.shape[0] >= X.shape[1] else None
+    design, x_mean, image = centred_design(X, weights, fit_intercept, resolve_threads(n_threads), wanted)
+    problem = Problem(design, target, penalty, x_mean, y_mean, bounds, penalty_weights=penalty_weights)
+    return problem if image is None else problem.with_rhs(image[:, None])
 
 
 def plain_form(problem: Problem) -> StandardForm:
@@ -252,5 +254,6 @@ def explain(
     return planner.plan(plain_form(make_problem(X, y, penalty, weights, fit_intercept, n_threads, box, d)).problem, solver)
 
 
-def _print_step(step: int, error: float) -> None:
+def print_step(step: int, error: float) -> None:
+    """Say on standard error how far a solve has got"""
     print(f"step {step}: error {error:.2e}", file=sys.stderr)

@@ -141,7 +141,7 @@ class Lines:
         raise NotImplementedError("only for dense data")
 
     def sums(self, across: bool, weights: Vector | None, centre: Vector) -> Vector:
-        """Sums of w (x - c), w (x - c)^2 and w over the stored entries of M, (3, width), or of its lines, (3, n_lines)"""
+        """Sums of w (x - c), w (x - c)^2, and one more, over the columns of M, (3, width), or `across` them, (3, n_lines)"""
         raise NotImplementedError
 
     def _dot(self, v: Vector) -> Vector:

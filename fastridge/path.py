@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from fastridge import planner, validation
-from fastridge.functional import make_problem, plain_form
+from fastridge.functional import make_problem, plain_form, print_step
 from fastridge.lines import Array, Vector
 from fastridge.problem import Problem, column_dots
 from fastridge.solution import Answer, FitReport, Settings, Status
@@ -185,7 +185,7 @@ def ridge_path(
     problem = form.problem
     penalties = _useful_alphas(problem, given) if isinstance(given, int) else given
     problem = replace(problem, penalty=np.full(k, penalties.min()))
-    settings = Settings(tol, max_iter, on_step=_print_step if verbose else None)
+    settings = Settings(tol, max_iter, on_step=print_step if verbose else None)
     points = _Points(problem, penalties)
     _solve(problem, penalties, solver, settings, points, verbose)
     coefs = points.coefs if d is None else np.stack([form.coefficients(coef.T).T for coef in points.coefs])
@@ -263,7 +263,6 @@ def _solve(problem: Problem, penalties: Vector, solver: str, settings: Settings,
     every = np.array([int(np.flatnonzero(position == i)[0]) for i in range(len(distinct))])
     positive = every[penalties[every] > 0]
     starts: dict[int, Vector] = {}
-    problem.rhs  # noqa: B018  computed once, for the parts to take from
     if solver == "auto" and len(positive):
         direct, reason = _prefer_eigen(problem, len(positive))
         if verbose:
@@ -326,9 +325,7 @@ def _by_krylov(
     """Solve every target on a space of its own; return the problem as it is best read, and put into `starts` what missed tol"""
     if not problem.side.streams:
         held = problem.design.extra_bytes
-        rhs = problem.rhs
-        problem = problem.streaming()
-        problem.__dict__["rhs"] = rhs
+        problem = problem.streaming().with_rhs(problem.rhs)
         points.held += problem.design.extra_bytes - held
     solve, name = shifted.solve, "multi-shift CG"
     if not problem.wide and not shifted.suits(problem, penalties[rows]):
@@ -373,7 +370,3 @@ def _one_by_one(
     answer, ran, reason = planner.run(here, chosen, replace(settings, start=first if solver == "cg" else None))
     if answer.error.max() <= points.error[rows, target].max():
         points.keep(rows, targets, answer, ran, reason)
-
-
-def _print_step(step: int, error: float) -> None:
-    print(f"step {step}: error {error:.2e}", file=sys.stderr)

@@ -117,6 +117,12 @@ class Problem:
         """b, (c, k): A'y, or y of a wide problem"""
         return self.target if self.wide else self.design.rmatvec(self.target)
 
+    def with_rhs(self, rhs: Vector) -> Problem:
+        """The same problem, b being known"""
+        new = replace(self)
+        new.__dict__["rhs"] = rhs
+        return new
+
     @cached_property
     def frobenius(self) -> float:
         """Frobenius norm of A"""
@@ -130,14 +136,7 @@ class Problem:
 
     def for_target(self, target: int) -> Problem:
         """The problem of one target alone"""
-        chosen = slice(target, target + 1)
-        return replace(
-            self,
-            target=np.ascontiguousarray(self.target[:, chosen]),
-            penalty=self.penalty[chosen],
-            y_mean=self.y_mean[chosen],
-            sq_fitted=None if self.sq_fitted is None else self.sq_fitted[chosen],
-        )
+        return self.select(np.array([target]), self.penalty[[target]])
 
     def restricted(self, design: Design, dual: bool) -> Problem:
         """The problem with the columns of `design`, those of A scaled or left out, and the side to take; without bounds"""
@@ -158,9 +157,7 @@ class Problem:
             y_mean=self.y_mean[targets],
             sq_fitted=None if self.sq_fitted is None else self.sq_fitted[targets],
         )
-        if "rhs" in self.__dict__ and not self.wide:
-            new.__dict__["rhs"] = np.ascontiguousarray(self.rhs[:, targets])
-        return new
+        return new if self.wide else new.with_rhs(np.ascontiguousarray(self.rhs[:, targets]))
 
     def intercept(self, w: Vector) -> Vector:
         """B of w: (k,)"""

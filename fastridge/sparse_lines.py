@@ -124,6 +124,7 @@ class SparseLines(Lines):
         return self.with_terms(None, None, None, None)._add(t[:, None])[:, 0]
 
     def sums(self, across: bool, weights: Vector | None, centre: Vector) -> Vector:
+        """Over stored entries alone; the third is of their w"""
         n_lines, width = self.shape
         if across:
             out, cut = np.zeros((n_lines, 3)), self._cut()

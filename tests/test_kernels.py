@@ -287,25 +287,28 @@ def test_sparse_check_lines(indices, indptr, flaw, index_type):
     )
 
 
+@pytest.mark.parametrize("aimed", [False, True])
 @pytest.mark.parametrize("weighted", [False, True])
 @pytest.mark.parametrize(("module", "dtype", "size"), list(product(LEVELS, DTYPES, SIZES)))
-def test_moments_dense(module, dtype, size, weighted):
+def test_moments_dense(module, dtype, size, weighted, aimed):
     lines = Lines(*size, dtype, 10)
     n_lines, width = size
     for lo, hi in ranges(n_lines):
         d = lines.M[lo:hi] - lines.b
         w = lines.line_weights[lo:hi] if weighted else np.ones(hi - lo)
+        t = lines.a if aimed else None
         out = np.ones((3, width))
         if width:
-            module.sums_across(lines.lying_apart(), lo, hi, lines.line_weights if weighted else None, lines.b, out)
-        check(out, 1 + np.stack([w @ d, w @ d**2, np.full(width, w.sum())]))
+            module.sums_across(lines.lying_apart(), lo, hi, lines.line_weights if weighted else None, t, lines.b, out)
+        check(out, 1 + np.stack([w @ d, w @ d**2, lines.a[lo:hi] @ d if aimed else np.zeros(width)]))
 
         d = lines.M[lo:hi] - lines.a[lo:hi, None]
         w = lines.cross_weights if weighted else np.ones(width)
+        t = lines.b if aimed else None
         out = np.zeros((3, n_lines))
-        module.sums_along(lines.lying_apart(), lo, hi, lines.cross_weights if weighted else None, lines.a, out)
+        module.sums_along(lines.lying_apart(), lo, hi, lines.cross_weights if weighted else None, t, lines.a, out)
         wanted = np.zeros((3, n_lines))
-        wanted[:, lo:hi] = np.stack([d @ w, d**2 @ w, np.full(hi - lo, w.sum())])
+        wanted[:, lo:hi] = np.stack([d @ w, d**2 @ w, d @ lines.b if aimed else np.zeros(hi - lo)])
         check(out, wanted)
 
 
@@ -334,7 +337,7 @@ def test_moments_sparse(dtype, index_type, size, weighted):
 def test_moments_keep_the_digits_that_the_centre_brings():
     X = 1e9 + np.arange(40.0).reshape(10, 4)
     out = np.zeros((3, 4))
-    dense_base.sums_across(X, 0, 10, None, np.full(4, 1e9), out)
+    dense_base.sums_across(X, 0, 10, None, None, np.full(4, 1e9), out)
     assert (out[1] == ((X - 1e9) ** 2).sum(axis=0)).all()
 
 

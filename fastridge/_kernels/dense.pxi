@@ -14,8 +14,11 @@ cdef extern from *:
     #else
     #define FASTRIDGE_PREFETCH(address) ((void) (address))
     #endif
+    typedef double *__restrict fastridge_alone;
     """
     void prefetch "FASTRIDGE_PREFETCH" (const void *address) noexcept nogil
+    # What it points to is reached by no other argument: the compiler checks that by itself for two results, not for three.
+    ctypedef double *alone "fastridge_alone"
 
 cdef enum:
     CACHE_LINE = 64  # bytes
@@ -371,22 +374,39 @@ def fold_across(
                 y[r] = <filled> (s_i * work[r])
 
 
+cdef inline void sums_group(
+    const real *x0, const real *x1, const real *x2, const real *x3, Py_ssize_t width, const double *s, const double *t,
+    const double *c, alone total, alone sq_total, alone mixed,
+) noexcept nogil:
+    """total += s @ d, sq_total += s @ d**2, mixed += t @ d for d = (x0, x1, x2, x3) - c"""
+    cdef double s0 = s[0], s1 = s[1], s2 = s[2], s3 = s[3]
+    cdef double t0 = t[0], t1 = t[1], t2 = t[2], t3 = t[3]
+    cdef double d0, d1, d2, d3
+    cdef Py_ssize_t j
+    for j in range(width):
+        d0 = x0[j] - c[j]
+        d1 = x1[j] - c[j]
+        d2 = x2[j] - c[j]
+        d3 = x3[j] - c[j]
+        total[j] += (s0 * d0 + s1 * d1) + (s2 * d2 + s3 * d3)
+        sq_total[j] += (s0 * (d0 * d0) + s1 * (d1 * d1)) + (s2 * (d2 * d2) + s3 * (d3 * d3))
+        mixed[j] += (t0 * d0 + t1 * d1) + (t2 * d2 + t3 * d3)
+
+
 def sums_across(
-    const real[:, :] M, Py_ssize_t lo, Py_ssize_t hi, const double[::1] weights, const double[::1] centre,
-    double[:, ::1] out,
+    const real[:, :] M, Py_ssize_t lo, Py_ssize_t hi, const double[::1] weights, const double[::1] target,
+    const double[::1] centre, double[:, ::1] out,
 ):
-    """d = M[lo:hi] - c;  out[0] += w[lo:hi] @ d;  out[1] += w[lo:hi] @ d**2;  out[2] += sum(w[lo:hi]);  out is (3, width)"""
+    """d = M[lo:hi] - c;  out += w[lo:hi] @ d, w[lo:hi] @ d**2, t[lo:hi] @ d (unless t is None);  out is (3, width)"""
     cdef Py_ssize_t i, j, size, u, width = M.shape[1], ld = M.strides[0] // <Py_ssize_t> sizeof(real)
     cdef const double *w = pointer(weights)
-    cdef const double *c = pointer(centre)
+    cdef const double *y = pointer(target)
     cdef const real *x0
     cdef const real *x1
     cdef const real *x2
     cdef const real *x3
-    cdef double *total = &out[0, 0]
-    cdef double *sq_total = &out[1, 0]
+    cdef double[GROUP] s
     cdef double[GROUP] t
-    cdef double d0, d1, d2, d3, w_sum = 0
     if lo >= hi or width == 0:
         return
     with nogil:
@@ -394,8 +414,8 @@ def sums_across(
         while i < hi:
             size = min(<Py_ssize_t> GROUP, hi - i)
             for u in range(GROUP):
-                t[u] = 0.0 if u >= size else 1.0 if w is NULL else w[i + u]
-                w_sum += t[u]
+                s[u] = 0.0 if u >= size else 1.0 if w is NULL else w[i + u]
+                t[u] = 0.0 if u >= size or y is NULL else y[i + u]
             x0 = &M[i, 0]
             # Lines past the end have the weight zero and stand for the last one.
             x1 = x0 + min(<Py_ssize_t> 1, size - 1) * ld
@@ -404,45 +424,44 @@ def sums_across(
             if width * <Py_ssize_t> sizeof(real) < SHORT:
                 for u in range(GROUP):
                     prefetch_line(x0 + (AHEAD + u) * ld, width)
-            for j in range(width):
-                d0 = x0[j] - c[j]
-                d1 = x1[j] - c[j]
-                d2 = x2[j] - c[j]
-                d3 = x3[j] - c[j]
-                total[j] += (t[0] * d0 + t[1] * d1) + (t[2] * d2 + t[3] * d3)
-                sq_total[j] += (t[0] * (d0 * d0) + t[1] * (d1 * d1)) + (t[2] * (d2 * d2) + t[3] * (d3 * d3))
+            sums_group(x0, x1, x2, x3, width, s, t, &centre[0], &out[0, 0], &out[1, 0], &out[2, 0])
             i += GROUP
-        for j in range(width):
-            out[2, j] += w_sum
 
 
 def sums_along(
-    const real[:, :] M, Py_ssize_t lo, Py_ssize_t hi, const double[::1] weights, const double[::1] centre,
-    double[:, ::1] out,
+    const real[:, :] M, Py_ssize_t lo, Py_ssize_t hi, const double[::1] weights, const double[::1] target,
+    const double[::1] centre, double[:, ::1] out,
 ):
-    """d = M[lo:hi] - c[lo:hi, None];  out[:, lo:hi] = d @ w, d**2 @ w, sum(w)"""
+    """d = M[lo:hi] - c[lo:hi, None];  out[:, lo:hi] = d @ w, d**2 @ w, d @ t (unless t is None)"""
     cdef Py_ssize_t i, j, u, width = M.shape[1]
     cdef const double *w = pointer(weights)
+    cdef const double *y = pointer(target)
     cdef const real *x
-    cdef double c, d, w_j, w_sum
+    cdef double c, d, w_j
     cdef double[UNROLL] s
     cdef double[UNROLL] q
+    cdef double[UNROLL] m
     if width == 0:
         return
     with nogil:
-        w_sum = <double> width
-        if w is not NULL:
-            w_sum = 0
-            for j in range(width):
-                w_sum += w[j]
         for i in range(lo, hi):
             x = &M[i, 0]
             c = centre[i]
             for u in range(UNROLL):
                 s[u] = 0
                 q[u] = 0
+                m[u] = 0
             j = 0
-            if w is NULL:
+            if y is not NULL:
+                while j + UNROLL <= width:
+                    for u in range(UNROLL):
+                        d = x[j + u] - c
+                        w_j = 1.0 if w is NULL else w[j + u]
+                        s[u] += w_j * d
+                        q[u] += w_j * (d * d)
+                        m[u] += y[j + u] * d
+                    j += UNROLL
+            elif w is NULL:
                 while j + UNROLL <= width:
                     for u in range(UNROLL):
                         d = x[j + u] - c
@@ -461,7 +480,10 @@ def sums_along(
                 w_j = 1.0 if w is NULL else w[j]
                 s[0] += w_j * d
                 q[0] += w_j * (d * d)
+                if y is not NULL:
+                    m[0] += y[j] * d
                 j += 1
             out[0, i] = reduce(s)
             out[1, i] = reduce(q)
-            out[2, i] = w_sum
+            if y is not NULL:
+                out[2, i] = reduce(m)

@@ -116,7 +116,6 @@ def solve(problem: Problem, settings: Settings) -> Answer:
     size = problem.targets_at_once
     if k <= size:
         return spectrum.solve(problem, settings)
-    problem.rhs  # noqa: B018  computed once, for the chunks to take from
     w = np.empty((problem.design.shape[1], k))
     parts = []
     for lo in range(0, k, size):

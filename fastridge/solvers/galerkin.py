@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from fastridge.krylov import PROBE_RATIO, EnergyEstimate
+from fastridge.krylov import PROBE_RATIO, TRUSTED_SHARE, TRUSTED_START, EnergyEstimate
 from fastridge.lines import Vector
 from fastridge.problem import ROUNDING, Check, Problem, column_dots, relative
 from fastridge.solution import Answer, Settings
@@ -24,8 +24,6 @@ MAX_BASIS_BYTES = 1 << 29
 MAX_BASIS = 400
 ROOM = 0.9
 """Share of the tolerance that is aimed at."""
-TRUSTED_SHARE, TRUSTED_START = 4, 250
-"""As in `krylov`: past a fourth of the steps that end CG in exact arithmetic, less these, only the bound is believed."""
 
 
 class Space:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from fastridge.krylov import EnergyEstimate, settle
+from fastridge.krylov import TRUSTED_SHARE, TRUSTED_START, EnergyEstimate, settle
 from fastridge.lines import Vector
 from fastridge.problem import Problem, column_dots, relative
 from fastridge.solution import Answer, Settings
@@ -13,8 +13,6 @@ BUFFER = 32
 """Residuals kept before they are added to the answers of all penalties, in one matrix product."""
 ROOM = 0.9
 """Share of the tolerance that the recurrences aim at; the rest is for their drift."""
-TRUSTED_SHARE, TRUSTED_START = 4, 250
-"""As in `krylov`: past a fourth of the steps that end CG in exact arithmetic, less these, only the bound is believed."""
 SPREAD = 10.0
 """Ratio of the largest to the smallest entry of the diagonal of M up to which Jacobi scaling is not worth the shared space."""
 
