@@ -114,7 +114,10 @@ class EnergyEstimate:
 
 @dataclass
 class Run:
-    """Where conjugate gradients ended, for every target: the iterate, its recursive residual, and squared H-norm errors of w"""
+    """Where conjugate gradients ended, for every target: the iterate, its recursive residual, and squared H-norm errors of w
+
+    `expected` is the preconditioner's, or 0 where the steps have shown it to be wrong.
+    """
 
     x: Vector
     residual: Vector
@@ -124,6 +127,7 @@ class Run:
     sq_size: Vector
     sq_first_error: Vector
     history: tuple[float, ...]
+    expected: float
 
 
 @dataclass(frozen=True)
@@ -259,7 +263,7 @@ def conjugate_gradient(
             estimate.keep(keep)
         vectors.direction(p, z, np.divide(sq_new, sq_residual, out=np.zeros_like(sq_new), where=sq_residual > 0))
         sq_residual = sq_new
-    return Run(end_x, end_residual, n_iter, sq_errors, sq_bounds, sq_sizes, sq_first, tuple(history))
+    return Run(end_x, end_residual, n_iter, sq_errors, sq_bounds, sq_sizes, sq_first, tuple(history), estimate.expected)
 
 
 def measure(problem: Problem, check: Check, max_iter: int) -> Vector:
