@@ -38,6 +38,8 @@ class Design:
 
     plain = True
     """Whether the matrix is what the lines say, and nothing besides"""
+    projected_out: Vector | None = None
+    """Orthonormal, (m, q): directions of its columns that a projection has taken away"""
 
     def __init__(self, lines: Lines, along: bool, extra_bytes: int = 0) -> None:
         self.lines, self.along, self.extra_bytes = lines, along, extra_bytes

@@ -159,6 +159,8 @@ class First:
             largest = np.abs(start).max(axis=0, initial=0.0)
             usable = np.isfinite(largest) & (largest > 0)
             x = np.ascontiguousarray(np.where(usable, start / np.where(usable, largest, 1.0), 0.0))
+        if problem.wide and problem.silent is not None:  # the answer has nothing there, and CG stays off
+            x -= problem.silent @ (problem.silent.T @ x)
         image = rhs - problem.check(x).residual
         # x'b / x'M x is at least zero along the way to the answer.
         curvature, slope = column_dots(x, image), column_dots(x, rhs)

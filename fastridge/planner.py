@@ -14,6 +14,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
+from fastridge.preconditioners import MIN_SIZE, RANK
 from fastridge.problem import Problem
 from fastridge.solution import Answer, Settings
 from fastridge.solvers import bounded, cg, cholesky, descent, eigen, spectral
@@ -49,8 +50,6 @@ FOLDED_ERROR = 1e-6
 """With m sums of c columns a step of CG gains a factor sqrt(m / c): so many do for this error."""
 FOLD_PASSES, CHECKS = 1.5, 1
 """What adding rows costs, and the products with which every solve ends."""
-DENSE_CAUTION = 2.0
-"""How much cheaper plain CG must look before it is tried on dense data: columns that share factors cost it twice the steps."""
 SURE_STEPS = 60
 """After which such a factor has turned out to be a bad one."""
 CALL_SECONDS = 4e-5
@@ -226,13 +225,14 @@ def _options(problem: Problem) -> list[Option]:
     gram, product, vectors = _gram_seconds(problem), _product_seconds(problem), 8.0 * 7 * c * k
     sparse = isinstance(problem.design.lines, SparseLines)
     copy = 0 if problem.side.streams else problem.design.lines.nbytes
+    sketch = 0.0 if sparse or c < MIN_SIZE else _product_seconds(problem, RANK)
     options = [
         Option(
             Step("cholesky"),
             gram + n_penalties * (factor + CALL_SECONDS) + CHECKS * product,
             square * (1 + n_penalties * (n_penalties > 1)),
         ),
-        Option(Step("cg"), (EXPECTED_STEPS + 4) * product, vectors + copy, f"if {EXPECTED_STEPS} steps do"),
+        Option(Step("cg"), (EXPECTED_STEPS + 4) * product + sketch, vectors + copy, f"if {EXPECTED_STEPS} steps do"),
         Option(Step("svd"), (3 * m * c * c + 20 * c**3) / flops * GEMM_FLOPS / QR_FLOPS + 2 * product, 5 * square),
         Option(Step("cd"), 4 * EXPECTED_STEPS * problem.design.lines.n_threads * product, 2 * square * descent.by_gram(problem)),
     ]
@@ -257,9 +257,9 @@ def _options(problem: Problem) -> list[Option]:
     return options
 
 
-def _product_seconds(problem: Problem) -> float:
-    """One product A'(A v) for all targets"""
-    lines, k = problem.design.lines, int(problem.target.shape[1])
+def _product_seconds(problem: Problem, n_vectors: int = 0) -> float:
+    """One product A'(A v) for so many vectors, or all targets"""
+    lines, k = problem.design.lines, n_vectors or int(problem.target.shape[1])
     threads = min(lines.n_threads, 8)
     if isinstance(lines, SparseLines):
         passes = 1 if problem.side.streams else 2
@@ -295,8 +295,7 @@ def _choose(problem: Problem, options: list[Option]) -> tuple[tuple[Step, ...], 
     sure = min((o for o in options if o.step not in unsure and o.extra_bytes <= 0.5 * memory), key=_seconds)
     if sure.step.solver == "eigh":
         fallback = (Step("eigh"), Step("svd"))
-    caution = 1.0 if isinstance(problem.design.lines, SparseLines) else DENSE_CAUTION
-    if sure.seconds <= caution * cost[Step("cg")].seconds:
+    if sure.seconds <= cost[Step("cg")].seconds:
         if sure.step in fallback:
             if sure.step.solver == "eigh":
                 return fallback, f"one eigendecomposition of size {c} serves all penalties"

@@ -1,18 +1,28 @@
-"""Preconditioners for conjugate gradients on M x = b: the diagonal, or a Cholesky factor of an approximation of M."""
+"""Preconditioners for conjugate gradients on M x = b: the diagonal, with outlying eigenvalues, or a factor of M roughly."""
 
 from __future__ import annotations
 
 from typing import Protocol
 
 import numpy as np
+from scipy.linalg import cholesky, solve_triangular, svd
 from scipy.linalg.lapack import spotrf, spotrs
 
+from fastridge.dense_lines import DenseLines
 from fastridge.lines import Array, Vector
 from fastridge.parallel import blas_for, single_threaded_blas
 from fastridge.problem import Problem
 
 SEED = 0
-"""Of the signs: the same data give the same bits."""
+"""Of the random numbers: the same data give the same bits."""
+MIN_SIZE = 200
+"""Unknowns from which on outlying eigenvalues of dense data are looked for; fewer take few steps."""
+RANK = 32
+"""Outlying eigenvalues that are looked for, in a block product that costs as much as about eight single ones of dense data."""
+OUTLYING = 4.0
+"""Times the mean of the others, from where on an eigenvalue stands out."""
+LEAST_LEFT = 1e-2
+"""Of the mean of a diagonal, at which its small entries are cut off: they may be rounding."""
 
 
 class Preconditioner(Protocol):
@@ -61,6 +71,89 @@ class Jacobi:
         """The same for these targets alone"""
         inverse = self.inverse if self.inverse.shape[1] == 1 else self.inverse[:, targets]
         return Jacobi(inverse, self.penalty[targets])
+
+
+class DiagonalPlusLowRank:
+    """P = F + the diagonal of what F leaves of M, F the part of a Nystrom approximation of M with eigenvalues that stand out
+
+    Columns that share factors have a few such eigenvalues; CG meets each of them again and again, by its rounding errors, and the
+    diagonal of M, which they dominate, scales badly what is left.
+
+    F is at most M, and with s a lower bound of the spectrum of M scaled to a diagonal of ones and delta the largest entry of the
+    diagonal then left, the spectrum of P^-1 M begins at s / (s + delta) or above.
+
+    References
+    ----------
+    Frangella, Tropp & Udell (2023), DOI 10.1137/21M1466244 (the approximation, from one block product); Woodbury's formula.
+    """
+
+    expected = 0.0
+
+    def __init__(self, inverse: Vector, vectors: Vector, core: Vector, smallest: Vector) -> None:
+        self.inverse, self.vectors, self.core, self.smallest = inverse, vectors, core, smallest
+
+    @classmethod
+    def of(cls, problem: Problem) -> DiagonalPlusLowRank | Jacobi:
+        """For a problem whose targets share their penalty; Jacobi where nothing stands out"""
+        scale = _equilibration(problem)[:, None]
+        penalty, c = float(problem.penalty[0]), len(scale)
+        test = np.random.default_rng(SEED).standard_normal((c, RANK))
+        image = scale * problem.normal(scale * test, np.full(RANK, penalty))
+        shift = np.finfo(np.float64).eps * float(np.sqrt((image**2).sum()))
+        image += shift * test
+        with single_threaded_blas():
+            inner = test.T @ image
+            try:
+                root = cholesky((inner + inner.T) / 2, lower=True, check_finite=False)
+            except np.linalg.LinAlgError:  # a matrix of hardly any rank
+                return Jacobi.of(problem)
+            vectors, s, _ = svd(solve_triangular(root, image.T, lower=True, check_finite=False).T, full_matrices=False)
+        s = np.maximum(s**2 - shift, 0.0)
+        others = (c - s.cumsum()) / (c - np.arange(RANK) - 1)  # their mean: the diagonal is of ones
+        standing_out = s > OUTLYING * np.maximum(others, shift)
+        vectors, s = vectors[:, standing_out], s[standing_out]
+        if not len(s):
+            return Jacobi.of(problem)
+        left = 1.0 - vectors**2 @ s
+        left = np.maximum(left, max(LEAST_LEFT * float(left.mean()), 1e3 * shift))[:, None]
+        inner = np.diag(1.0 / s) + vectors.T @ (vectors / left)
+        least = penalty * float((scale**2).min())
+        smallest = least / (least + float(left.max())) if least > 1e3 * shift else 0.0
+        return cls(scale**2 / left, scale / left * vectors, np.linalg.inv(inner), np.full(len(problem.penalty), smallest))
+
+    def apply(self, residual: Vector) -> Vector:
+        """P^-1 residual"""
+        out = residual * self.inverse
+        with single_threaded_blas():  # bound by memory: threads would only wait for one another
+            out -= self.vectors @ (self.core @ (self.vectors.T @ residual))
+        return out
+
+    def keep(self, targets: np.ndarray) -> DiagonalPlusLowRank:
+        """The same for these targets alone"""
+        return DiagonalPlusLowRank(self.inverse, self.vectors, self.core, self.smallest[targets])
+
+
+class Within:
+    """Another preconditioner on the directions orthogonal to `silent`, (c, q): M has the eigenvalue alpha on those
+
+    In exact arithmetic the residuals of a wide problem are orthogonal to them. Kept so, CG does not meet their eigenvalue, the
+    smallest there is.
+    """
+
+    def __init__(self, inner: Preconditioner, silent: Vector) -> None:
+        self.inner, self.silent = inner, silent
+        self.smallest, self.expected = inner.smallest, inner.expected
+
+    def apply(self, residual: Vector) -> Vector:
+        """The other's answer, projected"""
+        out = self.inner.apply(residual)
+        with single_threaded_blas():
+            out -= self.silent @ (self.silent.T @ out)
+        return out
+
+    def keep(self, targets: np.ndarray) -> Within:
+        """The same for these targets alone"""
+        return Within(self.inner.keep(targets), self.silent)
 
 
 class Factor:
@@ -115,6 +208,17 @@ class Factor:
     def keep(self, targets: np.ndarray) -> Factor:
         """The same for these targets alone"""
         return Factor(self.factor, self.scale, len(targets), self.expected)
+
+
+def preconditioner_of(problem: Problem, fold: int) -> Preconditioner:
+    """What suits the problem: a factor of the Gram matrix of folded rows where `fold`, else what a block product tells of it"""
+    if fold:
+        chosen: Preconditioner = Factor.of_gram(problem, fold)
+    elif isinstance(problem.design.lines, DenseLines) and len(problem.rhs) >= MIN_SIZE and np.ptp(problem.penalty) == 0:
+        chosen = DiagonalPlusLowRank.of(problem)
+    else:
+        chosen = Jacobi.of(problem)
+    return Within(chosen, problem.silent) if problem.wide and problem.silent is not None else chosen
 
 
 def _equilibration(problem: Problem) -> Vector:

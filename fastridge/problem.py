@@ -124,6 +124,17 @@ class Problem:
         return new
 
     @cached_property
+    def silent(self) -> Vector | None:
+        """Orthonormal directions, (n, q), in which A and the targets have nothing: centring and projections leave none"""
+        lines, out = self.design.lines, self.design.projected_out
+        if lines.cross_shift is None:
+            return out
+        n = self.design.shape[0]
+        root = lines.line_scale if self.design.along else lines.cross_scale
+        unit = np.full((n, 1), 1.0 / np.sqrt(n)) if root is None else (root / np.sqrt(root @ root))[:, None]
+        return unit if out is None else np.hstack([unit, out])
+
+    @cached_property
     def frobenius(self) -> float:
         """Frobenius norm of A"""
         return self.design.frobenius

@@ -33,6 +33,7 @@ class Projected(Design):
     def __init__(self, base: Design, basis: Vector, rows: bool) -> None:
         super().__init__(base.lines, base.along, base.extra_bytes + basis.nbytes * (1 + rows))
         self.base, self.basis, self.rows = base, basis, rows
+        self.projected_out = basis if rows else None
         self._image: Vector | None = None
 
     def _project(self, v: Vector) -> Vector:

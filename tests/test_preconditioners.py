@@ -6,7 +6,7 @@ import pytest
 from fastridge import explain, planner, ridge
 from fastridge.functional import make_problem
 from fastridge.planner import Step
-from fastridge.preconditioners import Factor
+from fastridge.preconditioners import DiagonalPlusLowRank, Factor, Jacobi
 from fastridge.solution import Settings
 from fastridge.solvers import cg
 
@@ -91,3 +91,61 @@ def test_a_factor_that_fails_gives_way_to_a_direct_solve():
     A, w = solve_exactly(X, y, 1e-9)
     assert h_norm(A, 1e-9, answer.w[:, 0] - w) <= 1e-8 * h_norm(A, 1e-9, w)
     assert "cg (float32 factor)" in reason
+
+
+@pytest.mark.parametrize("weighted", [False, True])
+@pytest.mark.parametrize("shape", [(2000, 300), (300, 2000)])
+@pytest.mark.parametrize("alpha", [1e-3, 1.0, 1e4])
+def test_shared_factors_are_taken_out(alpha, shape, weighted):
+    rng = np.random.default_rng(5)
+    X = rng.standard_normal(shape) + 3 * rng.standard_normal((shape[0], 12)) @ rng.standard_normal((12, shape[1]))
+    X *= 10.0 ** rng.uniform(-3, 3, shape[1])
+    weights = rng.uniform(0.5, 2, shape[0]) if weighted else None
+    problem = make_problem(X, rng.standard_normal(shape[0]), np.array([alpha]), weights, True, 2)
+    preconditioner = DiagonalPlusLowRank.of(problem)
+    c = problem.side.shape[1]
+    M = problem.side.full_gram() + alpha * np.eye(c)
+    before = np.linalg.eigvals(Jacobi.of(problem).apply(M)).real
+    if problem.wide:
+        # The direction of the weights' roots, which centring leaves nothing in.
+        np.testing.assert_allclose(M @ problem.silent, alpha * problem.silent, atol=1e-12 * M.max())
+        assert np.abs(problem.target.T @ problem.silent).max() < 1e-12 * np.abs(problem.target).max() * c
+    after = np.sort(np.linalg.eigvals(preconditioner.apply(M)).real)
+    assert preconditioner.smallest[0] <= after[0] * (1 + 1e-6)
+    first = int(problem.wide)
+    assert after[-1] / after[first] < 0.1 * before.max() / np.sort(before)[first]
+
+
+def test_nothing_is_taken_out_where_nothing_stands_out():
+    rng = np.random.default_rng(6)
+    problem = make_problem(rng.standard_normal((3000, 250)), rng.standard_normal(3000), np.array([1.0]), None, True, 1)
+    assert isinstance(DiagonalPlusLowRank.of(problem), Jacobi)
+
+
+@pytest.mark.parametrize("rank", [1, 5, 40])
+@pytest.mark.parametrize("alpha", [1e-6, 1.0])
+@pytest.mark.parametrize("shape", [(900, 260), (260, 900)])
+def test_matrices_of_low_rank(shape, alpha, rank):
+    rng = np.random.default_rng(7)
+    X = rng.standard_normal((shape[0], rank)) @ rng.standard_normal((rank, shape[1]))
+    y = rng.standard_normal(shape[0])
+    problem = make_problem(X, y, np.array([alpha]), None, True, 2)
+    answer = cg.solve(problem, Settings(1e-6, None))
+    A, w = solve_exactly(X, y, alpha)
+    error = h_norm(A, alpha, answer.w[:, 0] - w) / h_norm(A, alpha, w)
+    # The residual of the wide one is y / alpha nearly, whose rounding no answer is free of: then that is what is said.
+    assert error <= max(1e-6, 1.01 * answer.error[0] * answer.stalled)
+    assert error <= answer.error_bound[0] + 1e-13
+
+
+@pytest.mark.parametrize("tol", [1e-4, 1e-9])
+@pytest.mark.parametrize("kind", ["plain", "heavy rows", "scales", "far from zero"])
+@pytest.mark.parametrize("shape", [(1500, 260), (260, 1500)])
+def test_conjugate_gradients_with_factors_taken_out(shape, kind, tol):
+    X, y = make(*shape, 8, kind=kind)
+    problem = make_problem(X, y, np.array([2.0]), None, True, 2)
+    answer = cg.solve(problem, Settings(tol, None))
+    A, w = solve_exactly(X, y, 2.0)
+    error = h_norm(A, 2.0, answer.w[:, 0] - w) / h_norm(A, 2.0, w)
+    assert error <= tol
+    assert error <= answer.error_bound[0] + 1e-13

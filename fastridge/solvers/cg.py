@@ -6,7 +6,7 @@ import numpy as np
 
 from fastridge.krylov import PROBE_RATIO, SAFETY, First, conjugate_gradient, relative_bound
 from fastridge.lines import Vector
-from fastridge.preconditioners import Factor, Jacobi, Preconditioner
+from fastridge.preconditioners import Preconditioner, preconditioner_of
 from fastridge.problem import Check, Problem, relative
 from fastridge.solution import Answer, Settings
 
@@ -39,8 +39,7 @@ def solve(problem: Problem, settings: Settings) -> Answer:
     """
     c, k = problem.rhs.shape
     max_iter = max(1000, 10 * c) if settings.max_iter is None else settings.max_iter
-    preconditioner: Preconditioner
-    preconditioner = Factor.of_gram(problem, settings.fold) if settings.fold else Jacobi.of(problem)
+    preconditioner = preconditioner_of(problem, settings.fold)
     first = First.of(problem, settings.start)
     x, residual, sq_size = np.zeros((c, k)), problem.rhs.copy(), None
     if first is not None:
@@ -48,8 +47,10 @@ def solve(problem: Problem, settings: Settings) -> Answer:
     n_iter, stalled, done = np.zeros(k, dtype=np.int64), False, False
     history: tuple[float, ...] = ()
     if settings.fold == 1 and first is None:
-        x, check, sq_error, sq_bound, history = _refined(problem, preconditioner, settings, max_iter)
-        residual, sq_size, n_iter = check.residual.copy(), check.sq_size, n_iter + len(history) - 1
+        refined, check, sq_error, sq_bound, history = _refined(problem, preconditioner, settings, max_iter)
+        n_iter += len(history) - 1
+        if history[-1] < 1:  # better than zero
+            x, residual, sq_size = refined, check.residual.copy(), check.sq_size
         done = bool((sq_error <= settings.tol**2 * check.sq_size).all()) or n_iter.max() >= max_iter
     for _ in range(0 if done else MAX_RESTARTS + 1):
         left = max_iter - int(n_iter.max())
@@ -62,12 +63,12 @@ def solve(problem: Problem, settings: Settings) -> Answer:
         limit = settings.tol**2 * check.sq_size
         sq_drift = problem.sq_bound(check.residual - run.residual)
         sq_bound = np.minimum((np.sqrt(run.sq_bound) + np.sqrt(sq_drift)) ** 2, problem.sq_bound(check.residual))
-        sq_error = np.minimum(run.sq_error, sq_bound)
+        sq_error = sq_bound if problem.wide else np.minimum(run.sq_error, sq_bound)
         if (sq_bound <= limit).all() or n_iter.max() >= max_iter:
             break
         residual, sq_size = check.residual.copy(), check.sq_size
         if problem.wide:
-            continue  # there the bound is the estimate
+            continue  # the bound is the estimate
         if run.expected:
             solved = preconditioner.apply(residual)
             sq_seen = SAFETY**2 / run.expected * problem.sq_error(residual, solved)
@@ -115,7 +116,8 @@ def _refined(
             settings.on_step(len(history) - 1, history[-1])
         falling = len(history) > 1 and history[-1] <= history[-2] / CONTRACTION
         proven = bool((sq_bound <= settings.tol**2 * check.sq_size).all())
-        if proven or (falling and history[-1] <= settings.tol) or len(history) > max_iter or not (falling or len(history) == 1):
+        hopeful = history[-1] < 1 if len(history) == 1 else falling
+        if proven or (falling and history[-1] <= settings.tol) or len(history) > max_iter or not hopeful:
             break
         x += step
     return x, check, sq_seen if falling else sq_bound, sq_bound, tuple(history)
