@@ -192,10 +192,13 @@ class DenseLines(Lines):
         return total
 
     def sq_norms_across(self) -> Vector:
-        out = np.empty(self.shape[0])
-        for lo, hi, block in self.blocks(across=False):
-            out[lo:hi] = np.einsum("ij,ij->i", block, block)
-        return out
+        out, cut, b = np.empty(self.shape[0]), self._cut(self.shape[0]), self._centre
+
+        def lane(i: int) -> None:
+            dense.sq_lines(self.M, cut[i], cut[i + 1], self.line_shift, b, self.sq_cross_scale, out)
+
+        self._run(lane, cut)
+        return out if self.sq_line_scale is None else out * self.sq_line_scale
 
     def sums(self, across: bool, weights: Vector | None, centre: Vector, target: Vector | None = None) -> Vector:
         """The third is of t (x - c) for the target t; 0 without one"""

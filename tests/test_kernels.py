@@ -312,6 +312,21 @@ def test_moments_dense(module, dtype, size, weighted, aimed):
         check(out, wanted)
 
 
+@pytest.mark.parametrize(("weighted", "shifted"), list(product((False, True), (False, True))))
+@pytest.mark.parametrize(("module", "dtype", "size"), list(product(LEVELS, DTYPES, SIZES)))
+def test_sq_lines(module, dtype, size, weighted, shifted):
+    lines = Lines(*size, dtype, 13)
+    n_lines, width = size
+    a, w = (lines.a if shifted else np.ones(n_lines)), (lines.cross_weights if weighted else np.ones(width))
+    for lo, hi in ranges(n_lines):
+        out, wanted = np.ones(n_lines), np.ones(n_lines)
+        module.sq_lines(
+            lines.lying_apart(), lo, hi, a if shifted else None, lines.b, lines.cross_weights if weighted else None, out
+        )
+        wanted[lo:hi] = (lines.M - np.outer(a, lines.b))[lo:hi] ** 2 @ w
+        check(out, wanted)
+
+
 @pytest.mark.parametrize("weighted", [False, True])
 @sparse_cases
 def test_moments_sparse(dtype, index_type, size, weighted):
@@ -492,7 +507,18 @@ def test_every_kernel_is_tested_here():
             assert f"{name_here}.{name}(" in text
     for module in LEVELS:
         assert _functions(module) - {"simd_level"} == {
-            *("dot", "add", "normal_along", "normal_across", "fill", "fold_along", "fold_across", "sums_along", "sums_across")
+            *(
+                "dot",
+                "add",
+                "normal_along",
+                "normal_across",
+                "fill",
+                "fold_along",
+                "fold_across",
+                "sums_along",
+                "sums_across",
+                "sq_lines",
+            )
         }
 
 

@@ -374,6 +374,46 @@ def fold_across(
                 y[r] = <filled> (s_i * work[r])
 
 
+def sq_lines(
+    const real[:, :] M, Py_ssize_t lo, Py_ssize_t hi, const double[::1] a, const double[::1] b not None,
+    const double[::1] weights, double[::1] out,
+):
+    """out[lo:hi] = (M - outer(a, b))[lo:hi]**2 @ w"""
+    cdef const double *a_p = pointer(a)
+    cdef const double *w = pointer(weights)
+    cdef const real *x
+    cdef double a_i, d
+    cdef double[UNROLL] s
+    cdef Py_ssize_t i, j, u, width = M.shape[1]
+    if width == 0:
+        out[lo:hi] = 0
+        return
+    with nogil:
+        for i in range(lo, hi):
+            x = &M[i, 0]
+            a_i = 1.0 if a_p is NULL else a_p[i]
+            for u in range(UNROLL):
+                s[u] = 0
+            j = 0
+            if w is NULL:
+                while j + UNROLL <= width:
+                    for u in range(UNROLL):
+                        d = x[j + u] - a_i * b[j + u]
+                        s[u] += d * d
+                    j += UNROLL
+            else:
+                while j + UNROLL <= width:
+                    for u in range(UNROLL):
+                        d = x[j + u] - a_i * b[j + u]
+                        s[u] += w[j + u] * (d * d)
+                    j += UNROLL
+            while j < width:
+                d = x[j] - a_i * b[j]
+                s[0] += (1.0 if w is NULL else w[j]) * (d * d)
+                j += 1
+            out[i] = reduce(s)
+
+
 cdef inline void sums_group(
     const real *x0, const real *x1, const real *x2, const real *x3, Py_ssize_t width, const double *s, const double *t,
     const double *c, alone total, alone sq_total, alone mixed,
