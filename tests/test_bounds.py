@@ -11,7 +11,7 @@ from helpers import STORAGES, Exact, make_weights, make_X, make_y
 from scipy.optimize import lsq_linear, nnls
 from sklearn.utils.estimator_checks import parametrize_with_checks
 
-from fastridge import Ridge, RidgeClassifier, Status, explain, ridge
+from fastridge import Ridge, RidgeClassifier, Status, dual_newton, explain, ridge
 from fastridge.functional import make_problem
 from fastridge.problem import Bounds
 from fastridge.solution import Settings
@@ -221,6 +221,56 @@ def test_large_sparse_in_line_mode(n, p, share, form, monkeypatch):
     error = np.hypot(np.linalg.norm(X @ off - mean @ off), np.linalg.norm(off))
     size = np.hypot(np.linalg.norm(X @ tight - mean @ tight), np.linalg.norm(tight))
     assert error <= (1.01 * solution.report.error_bound + 1e-9) * size
+
+
+def intensities(n, p, seed):
+    """Far more features than samples, positive, of very different sizes and with a few factors in common"""
+    rng = np.random.default_rng(seed)
+    X = np.exp(rng.normal(0, 1.5, p) + 0.3 * rng.standard_normal((n, 5)) @ rng.standard_normal((5, p)))
+    return X * rng.uniform(0.5, 1.5, (n, p)), np.where(rng.random(n) < 0.4, 1.0, -1.0)
+
+
+@pytest.mark.parametrize("form", ["C", "F", "csr_array"])
+@pytest.mark.parametrize("direct", [True, False])
+@pytest.mark.parametrize("alpha", [1.0, 0.1])
+def test_few_newton_steps_on_the_dual_where_features_are_far_more_than_samples(alpha, form, direct, monkeypatch):
+    if not direct:
+        monkeypatch.setattr(dual_newton, "MAX_FACTOR", 0)
+    X, y = intensities(40, 2000, 7)
+    d = np.random.default_rng(8).uniform(0.5, 2, 2000)
+    for bounds in ((0, np.inf), (-0.02, 0.03), (-np.inf, 1e-3)):
+        solution = ridge(STORAGES[form](X), y, alpha, bounds=bounds, penalty_weights=d, tol=1e-9)
+        assert solution.report.n_iter[0] <= (15 if direct else 25)
+        lower, upper = (np.full(2000, bound) for bound in bounds)
+        assert (solution.coef >= lower).all()
+        assert (solution.coef <= upper).all()
+        # The separable gap, from outside, which is far above the error.
+        K, t = stacked(X, y, alpha, d=d)
+        rest = t - K @ solution.coef
+        drawn = K.T @ rest
+        step = np.clip(solution.coef + drawn / (alpha * d), lower, upper) - solution.coef
+        gap = (step * (2 * drawn - alpha * d * step)).sum()
+        size = np.linalg.norm(K @ solution.coef)
+        assert solution.report.converged
+        assert gap <= (1e-6 * size) ** 2
+        assert solution.report.error <= solution.report.error_bound <= 1e-9
+
+
+def test_the_dual_gives_way_where_few_coefficients_are_free(monkeypatch):
+    rng = np.random.default_rng(9)
+    X = rng.standard_normal((30, 200)) + 3 * rng.standard_normal((30, 1))
+    y = 1e-3 * rng.standard_normal(30) - X.sum(axis=1)
+    K, t = stacked(X, y, 1e-3)
+    lower, upper = np.zeros(200), np.full(200, np.inf)
+    solution = ridge(X, y, 1e-3, positive=True, tol=1e-8)
+    judge(solution, solution.coef, K, t, lower, upper, 1e-8)
+    monkeypatch.setattr(dual_newton, "MAX_STEPS", 2)
+    X, y, *_ = case("wide", "float64")
+    K, t = stacked(X, y, 1e-3)
+    solution = ridge(X, y, 1e-3, positive=True, tol=1e-8)
+    judge(solution, solution.coef, K, t, np.zeros(40), np.full(40, np.inf), 1e-8)
+    assert solution.report.n_iter[0] > 2
+    assert len(solution.report.history) == solution.report.n_iter[0]
 
 
 def test_float32_coefficients_stay_within():
