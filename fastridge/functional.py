@@ -126,7 +126,8 @@ def solve_checked(
 ) -> Solution:
     """Solve for arrays that have passed `validation`; the coefficients are rounded to `dtype`, and the report is about those
 
-    `start`, (min(n, p), k), is where iterative solvers begin on the small side; another shape is ignored.
+    `start`, (min(n, p), k), is where iterative solvers begin on the small side; with bounds (p, k), coefficients, which are moved
+    into them. Another shape is ignored.
     """
     begin = time.perf_counter()
     problem = make_problem(X, y, penalty, weights, fit_intercept, n_threads, bounds, penalty_weights)

@@ -122,4 +122,4 @@ class Settings:
     on_step: Callable[[int, float], None] | None = None
     """Called with the number of the iteration and the error estimate after it."""
     start: Vector | None = None
-    """Where iterative solvers begin on the small side, (c, k); direct ones ignore it."""
+    """Where iterative solvers begin on the small side, (c, k), or with bounds coefficients, (p, k); direct ones ignore it."""
