@@ -22,6 +22,18 @@ pytestmark = pytest.mark.usefixtures("one_blas_thread")
 SHAPES = {"tall": (60, 7), "square": (20, 20), "wide": (12, 40), "n=1": (1, 6), "p=1": (30, 1), "larger": (150, 60)}
 
 
+WAYS = ("gram", "factors", "cg")
+
+
+def go(way, monkeypatch):
+    """Have small problems solved as large ones are: without A'A, and with conjugate gradients alone"""
+    if way != "gram":
+        monkeypatch.setattr(bounded, "MAX_GRAM", 0)
+    if way == "cg":
+        monkeypatch.setattr(bounded, "MAX_BLOCK", 0)
+        monkeypatch.setattr(dual_newton, "MAX_STEPS", 0)
+
+
 @cache
 def case(shape, dtype):
     n, p = SHAPES[shape]
@@ -33,14 +45,13 @@ def case(shape, dtype):
     return X, make_y(X, seed=3), lower, upper
 
 
-@pytest.mark.parametrize("lines", [False, True])
+@pytest.mark.parametrize("way", WAYS)
 @pytest.mark.parametrize("storage", ["C", "F", "csr_array", "csc_array", "coo_matrix"])
 @pytest.mark.parametrize(
     ("shape", "dtype", "weights", "intercept"), list(product(SHAPES, ("float64", "float32"), (False, True), (True, False)))
 )
-def test_grid(shape, dtype, weights, intercept, storage, lines, monkeypatch):
-    if lines:
-        monkeypatch.setattr(bounded, "MAX_GRAM", 0)
+def test_grid(shape, dtype, weights, intercept, storage, way, monkeypatch):
+    go(way, monkeypatch)
     X, y, lower, upper = case(shape, dtype)
     s = make_weights(len(X), seed=5) if weights else None
     for alpha, tol in ((1e-6, 1e-6), (1.0, 1e-6), (1.0, 1e-9), (1e6, 1e-8)):
@@ -52,11 +63,10 @@ def test_grid(shape, dtype, weights, intercept, storage, lines, monkeypatch):
         assert solution.intercept == pytest.approx(mean, rel=1e-9, abs=1e-9)
 
 
-@pytest.mark.parametrize("lines", [False, True])
+@pytest.mark.parametrize("way", WAYS)
 @pytest.mark.parametrize("seed", range(3))
-def test_positive_against_nnls_and_scikit_learn(seed, lines, monkeypatch):
-    if lines:
-        monkeypatch.setattr(bounded, "MAX_GRAM", 0)
+def test_positive_against_nnls_and_scikit_learn(seed, way, monkeypatch):
+    go(way, monkeypatch)
     rng = np.random.default_rng(seed)
     X = rng.standard_normal((120, 40)) @ (np.eye(40) + 0.3 * rng.standard_normal((40, 40)))
     y = X @ rng.standard_normal(40) + rng.standard_normal(120)
@@ -83,11 +93,10 @@ def test_every_target_by_itself_with_its_own_penalty():
         judge(together, together.coef[i], *stacked(X, Y[:, i], alphas[i]), lower, upper, 1e-6)
 
 
-@pytest.mark.parametrize("lines", [False, True])
+@pytest.mark.parametrize("way", WAYS)
 @pytest.mark.parametrize("d0", [0.0, 2.0])
-def test_penalty_weights(lines, d0, monkeypatch):
-    if lines:
-        monkeypatch.setattr(bounded, "MAX_GRAM", 0)
+def test_penalty_weights(way, d0, monkeypatch):
+    go(way, monkeypatch)
     for shape in ("tall", "larger", "wide"):
         X, y, lower, upper = case(shape, "float64")
         d = np.linspace(0.1, 3, X.shape[1])
@@ -111,10 +120,9 @@ def test_bounds_that_do_not_bind():
     assert wide.report.n_iter[0] <= 3
 
 
-@pytest.mark.parametrize("lines", [False, True])
-def test_degenerate(lines, monkeypatch):
-    if lines:
-        monkeypatch.setattr(bounded, "MAX_GRAM", 0)
+@pytest.mark.parametrize("way", WAYS)
+def test_degenerate(way, monkeypatch):
+    go(way, monkeypatch)
     X, y, *_ = case("tall", "float64")
     fixed = ridge(X, y, 1.0, bounds=(np.full(7, 0.5), 0.5))
     assert (fixed.coef == 0.5).all()

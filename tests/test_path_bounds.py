@@ -93,6 +93,7 @@ def test_one_gram_matrix_or_one_copy_of_the_columns_serves_all(monkeypatch):
     ridge_path(X, Y, 20, positive=True)
     assert calls == ["full_gram"]
     monkeypatch.setattr(bounded, "MAX_GRAM", 0)
+    monkeypatch.setattr(bounded, "MAX_BLOCK", 0)
     ridge_path(X, Y, 20, positive=True)
     assert calls == ["full_gram", "with_rows_as_lines"]
 

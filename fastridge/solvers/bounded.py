@@ -24,6 +24,8 @@ GRAM_RATIO = 2
 DEFAULT_ROUNDS = 1000
 EASY_ROUNDS = 20
 """Most problems take fewer."""
+MAX_BLOCK = 512
+"""Columns between their bounds up to which they are copied and their block of A'A is factored, where that is not formed."""
 FIRST_SWEEPS, SWEEPS = 4, 2
 """Before the first Newton step, and before the others until the free coordinates stay the same; the first one of them is over all
 coordinates, the others over those that it left free."""
@@ -312,6 +314,41 @@ class _Newton:
         raise NotImplementedError
 
 
+class _Block:
+    """A Cholesky factor of the block of H = A'A + alpha D of the coordinates chosen; a singular one has a little added
+
+    `gram`, their block of A'A, F order, both triangles, is overwritten; `longest` is the longer side of A.
+    """
+
+    def __init__(self, gram: Vector, chosen: Array, pull: Vector, longest: int) -> None:
+        self.chosen = chosen
+        diagonal = np.einsum("ii->i", gram)
+        diagonal += pull[chosen]
+        norm, own = float(np.abs(gram).sum(axis=0).max()), diagonal.copy()
+        proximal = 0.0
+        while True:
+            diagonal[:] = own + proximal
+            with blas_for(len(gram)):
+                self.factor, info = dpotrf(gram, lower=1, clean=0, overwrite_a=1)
+            if info == 0:
+                break
+            # Singular: steps of the proximal point method. The upper triangle is as it was.
+            gram[...] = np.triu(gram) + np.triu(gram, 1).T
+            proximal = max(100 * proximal, PROXIMAL**1.5 * norm, np.finfo(np.float64).tiny)
+        rcond = dpocon(self.factor, norm, uplo="L")[0]
+        # H >= (1 - theta) times the matrix that the factor really belongs to.
+        theta = BACKWARD_ERROR * np.sqrt(longest)
+        self.theta = theta / rcond if rcond > 0 and proximal == 0 else np.inf
+
+    def step(self, g: Vector) -> tuple[Vector, float, float]:
+        """Return the Newton step from the negative gradient g, (p,), g's, and a bound of g_R'H_RR^-1 g_R"""
+        step = np.zeros(len(g))
+        with blas_for(len(self.factor)):
+            step[self.chosen] = dpotrs(self.factor, g[self.chosen], lower=1)[0]
+        sq_error = max(float(g @ step), 0.0)
+        return step, sq_error, sq_error / (1 - self.theta) if self.theta < 0.5 else np.inf
+
+
 class _Gram(_Newton):
     """Steps through a Cholesky factor of the block of A'A + alpha D; the gradient is kept up to date"""
 
@@ -324,7 +361,7 @@ class _Gram(_Newton):
     def begin(self, problem: Problem) -> None:
         super().begin(problem)
         self.rhs = problem.rhs[:, 0]
-        self.block: Array | None = None
+        self.block: _Block | None = None
 
     def place(self, w: Vector) -> float:
         """Go to w; return 2 (P(w) - P(0))"""
@@ -347,38 +384,13 @@ class _Gram(_Newton):
 
     def step(self, look: _Look, w: Vector, chosen: Array, aim: float) -> tuple[Vector, float, float]:
         """Return the Newton step on the chosen coordinates, g's, and a bound of g_R'H_RR^-1 g_R"""
-        step = np.zeros(len(w))
         if not chosen.any():
-            return step, 0.0, 0.0
-        if self.block is None or (chosen != self.block).any():
-            self._factorise(chosen)
-        with blas_for(len(self.factor)):
-            step[chosen] = dpotrs(self.factor, look.g[chosen], lower=1)[0]
-        sq_error = max(float(look.g @ step), 0.0)
-        sq_upper = np.inf
-        if self.theta < 0.5 and self.alpha >= 0:
-            sq_upper = sq_error / (1 - self.theta)
-        return step, sq_error, sq_upper
-
-    def _factorise(self, chosen: Array) -> None:
-        everything = bool(chosen.all())
-        proximal = 0.0
-        while True:
-            block = (self.gram.copy() if everything else self.gram[np.ix_(chosen, chosen)]).T  # symmetric; now in F order
-            diagonal = np.einsum("ii->i", block)
-            diagonal += self.pull[chosen] + proximal
-            norm = float(np.abs(block).sum(axis=0).max())
-            with blas_for(len(block)):
-                self.factor, info = dpotrf(block, lower=1, clean=0, overwrite_a=1)
-            if info == 0:
-                break
-            # Singular: steps of the proximal point method.
-            proximal = max(100 * proximal, PROXIMAL**1.5 * norm, np.finfo(np.float64).tiny)
-        rcond = dpocon(self.factor, norm, uplo="L")[0]
-        # H >= (1 - theta) times the matrix that the factor really belongs to.
-        theta = BACKWARD_ERROR * np.sqrt(max(self.problem.design.shape))
-        self.theta = theta / rcond if rcond > 0 and proximal == 0 else np.inf
-        self.block = chosen
+            return np.zeros(len(w)), 0.0, 0.0
+        if self.block is None or (chosen != self.block.chosen).any():
+            whole = bool(chosen.all())
+            part = self.gram.copy() if whole else self.gram[np.ix_(chosen, chosen)]
+            self.block = _Block(part.T, chosen, self.pull, max(self.problem.design.shape))  # symmetric; now in F order
+        return self.block.step(look.g)
 
     def prepare(self, d: Vector) -> float:
         """Return d'H d"""
@@ -391,7 +403,8 @@ class _Gram(_Newton):
 
 
 class _Lines(_Newton):
-    """Steps by conjugate gradients on the columns chosen, the others times zero, or on the n-vectors where those are fewer
+    """Steps by a Cholesky factor of the few columns chosen; of many by conjugate gradients, the others times zero, or on the
+    n-vectors where those are fewer
 
     Sweeps run over the columns as lines, copied where they are not contiguous.
     """
@@ -400,8 +413,18 @@ class _Lines(_Newton):
         super().__init__(problem, d)
         self.dual: Vector | None = None
         self.columns = problem.design.with_rows_as_lines(False)
-        self.nbytes = self.columns.extra_bytes - problem.design.extra_bytes + 8 * (8 * min(problem.design.shape) + 4 * len(d))
+        self.block_bytes = 0
+        self.held = self.columns.extra_bytes - problem.design.extra_bytes + 8 * (8 * min(problem.design.shape) + 4 * len(d))
         self.no_linear = np.zeros(len(d))
+
+    @property
+    def nbytes(self) -> int:
+        """Held so far"""
+        return self.held + self.block_bytes
+
+    def begin(self, problem: Problem) -> None:
+        super().begin(problem)
+        self.block: _Block | None = None
 
     def by_dual(self, w: Vector, tol: float, max_iter: int, on_step: Callable[[float], None]) -> tuple[Vector, int]:
         n, p = self.problem.design.shape
@@ -449,6 +472,14 @@ class _Lines(_Newton):
         (n, p), alpha = self.problem.design.shape, self.alpha
         if not chosen.any():
             return np.zeros(p), 0.0, 0.0
+        if np.count_nonzero(chosen) <= MAX_BLOCK:
+            if self.block is None or (chosen != self.block.chosen).any():
+                few = self.columns.with_columns(chosen)
+                self.block = _Block(few.full_gram(), chosen, self.pull, max(n, p))
+                self.block_bytes = max(
+                    self.block_bytes, few.extra_bytes - self.columns.extra_bytes + 2 * self.block.factor.nbytes
+                )
+            return self.block.step(look.g)
         # Columns are divided by the roots of their penalties' weights; one without a penalty is given one on the step.
         free = (self.d == 0) & (alpha > 0)
         weight = np.where(free, np.maximum(PROXIMAL * self.columns.sq_norms / (alpha or 1.0), 1e-300), self.d if alpha else 1.0)
