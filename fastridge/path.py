@@ -121,7 +121,7 @@ def ridge_path(
     n_threads: int | None = None,
     verbose: bool = False,
 ) -> RidgePath:
-    """Solve a ridge regression at many penalties for about the price of a few
+    """Solve a ridge regression at many penalties for about the price of a few, with bounds for less than one by one
 
     "auto" takes one eigendecomposition on the small side where that is estimated to cost less, else one Krylov space for all
     penalties of a target (multi-shift CG, or projections on a space shared by them where Jacobi scaling makes the difference).
@@ -177,6 +177,9 @@ def ridge_path(
     array([ 1.,  2.,  0.,  0., -1.])
     >>> all(report.error <= 1e-6 for report in path.reports)
     True
+    >>> path = fastridge.ridge_path(X, y, [1e3, 1.0, 1e-3], positive=True)
+    >>> np.round(path.coefs[-1], 2) + 0.0
+    array([1., 2., 0., 0., 0.])
     """
     validation.check_options(solver, tol, max_iter, n_threads)
     given = validation.check_alphas(alphas)

@@ -1,5 +1,6 @@
 """Bounds on the coefficients, judged from outside: feasible, optimal, and as accurate as the report claims."""
 
+import warnings
 from functools import cache
 from itertools import product
 
@@ -223,6 +224,19 @@ def test_the_dual_gives_way_where_few_coefficients_are_free(monkeypatch):
     judge(solution, solution.coef, K, t, np.zeros(40), np.full(40, np.inf), 1e-8)
     assert solution.report.n_iter[0] > 2
     assert len(solution.report.history) == solution.report.n_iter[0]
+
+
+@pytest.mark.parametrize("alpha", [1e-300, 1e-12, 1e12, 1e300])
+def test_penalties_at_the_ends_of_the_range(alpha):
+    X, y = case("wide", "float64")[:2]
+    for bounds in ((0, np.inf), (-0.1, 0.1), (-np.inf, -1e-3)):
+        with warnings.catch_warnings():
+            warnings.simplefilter("error")
+            solution = ridge(X, y, alpha, bounds=bounds)
+        assert solution.report.converged
+        assert (solution.coef >= bounds[0]).all()
+        assert (solution.coef <= bounds[1]).all()
+        assert np.isfinite(solution.coef).all()
 
 
 def test_float32_coefficients_stay_within():

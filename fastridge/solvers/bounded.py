@@ -434,7 +434,8 @@ class _Lines(_Newton):
         by_columns = replace(self.problem, design=self.columns)
         with np.errstate(divide="ignore", invalid="ignore", over="ignore"):  # where alpha d is all but zero
             point = dual_newton.maximise(by_columns, self.pull, self.rest, tol, max_iter, on_step)
-        if self.place(point.w) < value:
+            helps = self.place(point.w) < value
+        if helps:
             self.dual = point.u
             return point.w, point.n_iter
         self.place(w)
