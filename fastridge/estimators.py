@@ -87,7 +87,7 @@ class RidgeBase(BaseEstimator):  # type: ignore[misc]
             penalty = validation.check_alpha(self.alpha, 1 if y.ndim == 1 else y.shape[1])
             box = validation.check_bounds(self.positive, self.bounds, X.shape[1], self.solver)
             options = (self.solver, self.tol, self.max_iter, self.n_threads, self.verbose)
-            d = validation.check_penalty_weights(self.penalty_weights, X.shape[1])
+            d = validation.check_penalty_weights(self.penalty_weights, X.shape[1], box is not None)
             start = self._start(X.shape, len(penalty), box is not None) if self.warm_start else None
             return solve_checked(X, y, penalty, weights, self.fit_intercept, *options, X.dtype, box, d, start)
 

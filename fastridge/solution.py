@@ -40,7 +40,8 @@ class FitReport:
         Why that solver.
     status : Status
     n_iter : (n_targets,) int array
-        Iterations: CG steps, sweeps of coordinate descent, refinements of a direct solve.
+        Iterations: CG steps, sweeps of coordinate descent, refinements of a direct solve; with bounds rounds of a few sweeps and
+        a Newton step, and Newton steps on the dual.
     error : float
         Estimate of the error; sharp to a few tens of per cent.
     error_bound : float
