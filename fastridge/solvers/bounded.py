@@ -414,7 +414,10 @@ class _Lines(_Newton):
         self.dual: Vector | None = None
         self.columns = problem.design.with_rows_as_lines(False)
         self.block_bytes = 0
-        self.held = self.columns.extra_bytes - problem.design.extra_bytes + 8 * (8 * min(problem.design.shape) + 4 * len(d))
+        n, p = problem.design.shape
+        self.held = self.columns.extra_bytes - problem.design.extra_bytes + 8 * (8 * min(n, p) + 4 * p)
+        if n < p and n <= dual_newton.MAX_FACTOR:
+            self.held += 8 * n * n
         self.no_linear = np.zeros(len(d))
 
     @property
