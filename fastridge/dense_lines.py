@@ -40,6 +40,9 @@ class DenseLines(Lines):
     def _cut(self, length: int, out_length: int = 0) -> list[int]:
         return parallel.cut_evenly(length, min(length, parallel.count_lanes(self.nbytes, 8 * out_length)))
 
+    def _take(self, chosen: Array) -> Lines:
+        return DenseLines(self.M[chosen], self.n_threads)
+
     def _dot(self, v: Vector) -> Vector:
         out = np.empty((self.shape[0], v.shape[1]))
         if v.shape[1] != 1:

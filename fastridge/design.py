@@ -90,6 +90,12 @@ class Design:
         scaled._sq_norms = self.sq_norms * sq_scale
         return scaled
 
+    def with_columns(self, chosen: np.ndarray) -> Design:
+        """These columns, which must be lines, (c,) bool, copied"""
+        assert not self.along
+        lines = self.lines.take(chosen)
+        return Design(lines, False, self.extra_bytes + lines.nbytes)
+
     def blocks(self) -> Iterator[tuple[int, int, Vector]]:
         """Yield (lo, hi, rows [lo, hi) of A as dense float64); a block is overwritten by the next one"""
         return self.lines.blocks(across=not self.along)

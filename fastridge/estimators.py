@@ -87,18 +87,23 @@ class RidgeBase(BaseEstimator):  # type: ignore[misc]
             penalty = validation.check_alpha(self.alpha, 1 if y.ndim == 1 else y.shape[1])
             box = validation.check_bounds(self.positive, self.bounds, X.shape[1], self.solver)
             options = (self.solver, self.tol, self.max_iter, self.n_threads, self.verbose)
-            d = validation.check_penalty_weights(self.penalty_weights, X.shape[1])
-            start = self._start(X.shape, len(penalty)) if self.warm_start else None
+            d = validation.check_penalty_weights(self.penalty_weights, X.shape[1], box is not None)
+            start = self._start(X.shape, len(penalty), box is not None) if self.warm_start else None
             return solve_checked(X, y, penalty, weights, self.fit_intercept, *options, X.dtype, box, d, start)
 
-    def _start(self, shape: tuple[int, int], n_targets: int) -> Vector | None:
-        """What was fitted last as a start on the small side, (min(n, p), n_targets); None where the shapes do not fit"""
+    def _start(self, shape: tuple[int, int], n_targets: int, bounded: bool) -> Vector | None:
+        """What was fitted last, as `solve_checked` takes it; None where the shapes do not fit
+
+        The coefficients, (p, n_targets); of a wide problem without bounds the small side, (n, n_targets).
+        """
         n, p = shape
-        last = getattr(self, "_small_side", None) if p > n else getattr(self, "coef_", None)
-        if last is None:
+        if p > n and not bounded:
+            last = getattr(self, "_small_side", None)
+            return last if last is not None and last.shape == (n, n_targets) else None
+        if not hasattr(self, "coef_"):
             return None
-        start = np.asarray(last, dtype=np.float64) if p > n else np.atleast_2d(np.asarray(last, dtype=np.float64)).T
-        return start if start.shape == (min(n, p), n_targets) else None
+        start = np.atleast_2d(np.asarray(self.coef_, dtype=np.float64)).T
+        return start if start.shape == (p, n_targets) else None
 
     def _keep(self, coef: Array, solution: Solution) -> Self:
         """Set what a fit leaves, and warn where it did not converge; `fit` calls this itself, the warning names its caller"""
@@ -160,8 +165,9 @@ class Ridge(MultiOutputMixin, RegressorMixin, RidgeBase):  # type: ignore[misc]
         Accepted for compatibility; no solver is random.
     warm_start : bool, default False
         Begin "cg" and "cd" where the last fit ended, if the shapes agree: the number of features and targets, and of samples
-        where there are fewer than features. For a slightly different alpha, y or X that saves steps; a bad start costs a
-        product. Direct solvers ignore it. tol means the same.
+        where there are fewer than features. With bounds that is at coef_, moved into them, whatever the number of samples. For
+        a slightly different alpha, y or X that saves steps; a bad start costs a product. Direct solvers ignore it. tol means
+        the same.
     n_threads : int or None
         None: what the process may use. The result has the same bits for any number.
     verbose : bool, default False

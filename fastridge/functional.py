@@ -104,7 +104,7 @@ def ridge(
     weights = validation.check_sample_weight(sample_weight, X.shape[0])
     penalty = validation.check_alpha(alpha, 1 if y.ndim == 1 else y.shape[1])
     box = validation.check_bounds(positive, bounds, X.shape[1], solver)
-    d = validation.check_penalty_weights(penalty_weights, X.shape[1])
+    d = validation.check_penalty_weights(penalty_weights, X.shape[1], box is not None)
     return solve_checked(X, y, penalty, weights, fit_intercept, solver, tol, max_iter, n_threads, verbose, np.float64, box, d)
 
 
@@ -126,7 +126,8 @@ def solve_checked(
 ) -> Solution:
     """Solve for arrays that have passed `validation`; the coefficients are rounded to `dtype`, and the report is about those
 
-    `start`, (min(n, p), k), is where iterative solvers begin on the small side; another shape is ignored.
+    `start`, (min(n, p), k), is where iterative solvers begin on the small side; with bounds (p, k), coefficients, which are moved
+    into them. Another shape is ignored.
     """
     begin = time.perf_counter()
     problem = make_problem(X, y, penalty, weights, fit_intercept, n_threads, bounds, penalty_weights)
@@ -200,8 +201,7 @@ def plain_form(problem: Problem) -> StandardForm:
     d = problem.penalty_weights
     if problem.bounds is None or d is None:
         return standard_form(problem)
-    if d.ndim == 2:
-        raise ValueError("a penalty matrix does not go with bounds or positive=True; penalty_weights of shape (n_features,) do")
+    assert d.ndim == 1
     fixed = np.isinf(d)
     box = Bounds(np.where(fixed, 0.0, problem.bounds.lower), np.where(fixed, 0.0, problem.bounds.upper))
     return StandardForm.of(replace(problem, bounds=box, penalty_weights=np.where(fixed, 1.0, d)))
@@ -250,7 +250,7 @@ def explain(
     weights = validation.check_sample_weight(sample_weight, X.shape[0])
     penalty = validation.check_alpha(alpha, 1 if y.ndim == 1 else y.shape[1])
     box = validation.check_bounds(positive, bounds, X.shape[1], solver)
-    d = validation.check_penalty_weights(penalty_weights, X.shape[1])
+    d = validation.check_penalty_weights(penalty_weights, X.shape[1], box is not None)
     return planner.plan(plain_form(make_problem(X, y, penalty, weights, fit_intercept, n_threads, box, d)).problem, solver)
 
 

@@ -73,6 +73,12 @@ class Lines:
             a = np.ones(self.shape[0])
         return b, a, self.sq_cross_scale, self.sq_line_scale
 
+    def take(self, chosen: Array) -> Lines:
+        """The matrix of some of the lines, (n_lines,) bool, which are copied"""
+        new = self._take(chosen)
+        shift, sq_scale = (None if v is None else v[chosen] for v in (self.line_shift, self.sq_line_scale))
+        return new.with_terms(shift, self.cross_shift, sq_scale, self.sq_cross_scale)
+
     def dot(self, v: Vector) -> Vector:
         """The matrix times v: (width, k) -> (n_lines, k)"""
         return scaled(self._dot(scaled(v, self.cross_scale)), self.line_scale)
@@ -142,6 +148,9 @@ class Lines:
 
     def sums(self, across: bool, weights: Vector | None, centre: Vector) -> Vector:
         """Sums of w (x - c), w (x - c)^2, and one more, over the columns of M, (3, width), or `across` them, (3, n_lines)"""
+        raise NotImplementedError
+
+    def _take(self, chosen: Array) -> Lines:
         raise NotImplementedError
 
     def _dot(self, v: Vector) -> Vector:

@@ -15,7 +15,7 @@ from fastridge.functional import make_problem, plain_form, print_step
 from fastridge.lines import Array, Vector
 from fastridge.problem import Problem, column_dots
 from fastridge.solution import Answer, FitReport, Settings, Status
-from fastridge.solvers import eigen, galerkin, shifted
+from fastridge.solvers import bounded, eigen, galerkin, shifted
 
 LARGEST_SHARE = 1e-3
 """Of ||y||^2 that the fit at the largest penalty chosen here explains, at most."""
@@ -116,27 +116,33 @@ def ridge_path(
     tol: float = 1e-6,
     solver: str = "auto",
     max_iter: int | None = None,
+    positive: bool = False,
+    bounds: Any = None,
     n_threads: int | None = None,
     verbose: bool = False,
 ) -> RidgePath:
-    """Solve a ridge regression at many penalties for about the price of a few
+    """Solve a ridge regression at many penalties for about the price of a few, with bounds for less than one by one
 
     "auto" takes one eigendecomposition on the small side where that is estimated to cost less, else one Krylov space for all
     penalties of a target (multi-shift CG, or projections on a space shared by them where Jacobi scaling makes the difference).
     Whatever misses tol in that way is solved by CG from where it got to, and if need be by what `ridge` falls back to.
 
+    With bounds, from the largest penalty down every answer begins at the one before; the Gram matrix, or the copy of the columns,
+    is formed once.
+
     Parameters
     ----------
-    X, y, sample_weight, fit_intercept, penalty_weights, n_threads
+    X, y, sample_weight, fit_intercept, positive, bounds, penalty_weights, n_threads
         As in `ridge`.
     alphas : int or (n_alphas,) array, default 100
         Penalties >= 0 in any order, repeats included; 0 is least squares, of which no error is certified. Or how many:
         they are then spaced evenly in log alpha over six decades down from ``1000 ||A'y||^2 / ||y||^2`` (A, y: centred,
-        weighted; of several targets the largest), where the fit explains at most a thousandth of ``||y||^2``.
+        weighted; of several targets the largest), where the fit explains at most a thousandth of ``||y||^2``. They are the same
+        with and without bounds.
     tol : float, default 1e-6
         As in `ridge`, at every alpha.
     solver : {"auto", "cholesky", "svd", "cg", "cd"}, default "auto"
-        "cg" keeps to Krylov spaces; the others solve at each alpha by itself.
+        "cg" keeps to Krylov spaces; the others solve at each alpha by itself. With bounds "auto" or "cd".
     max_iter : int or None
         Limit on steps or sweeps at each alpha.
     verbose : bool, default False
@@ -171,6 +177,9 @@ def ridge_path(
     array([ 1.,  2.,  0.,  0., -1.])
     >>> all(report.error <= 1e-6 for report in path.reports)
     True
+    >>> path = fastridge.ridge_path(X, y, [1e3, 1.0, 1e-3], positive=True)
+    >>> bool((path.coefs >= 0).all()), path.converged
+    (True, True)
     """
     validation.check_options(solver, tol, max_iter, n_threads)
     given = validation.check_alphas(alphas)
@@ -179,15 +188,20 @@ def ridge_path(
     weights = validation.check_sample_weight(sample_weight, X.shape[0])
     begin = time.perf_counter()
     k = 1 if y.ndim == 1 else y.shape[1]
-    d = validation.check_penalty_weights(penalty_weights, X.shape[1])
-    original = make_problem(X, y, np.ones(k), weights, fit_intercept, n_threads, penalty_weights=d)
+    box = validation.check_bounds(positive, bounds, X.shape[1], solver)
+    d = validation.check_penalty_weights(penalty_weights, X.shape[1], box is not None)
+    original = make_problem(X, y, np.ones(k), weights, fit_intercept, n_threads, box, d)
     form = plain_form(original)
     problem = form.problem
-    penalties = _useful_alphas(problem, given) if isinstance(given, int) else given
+    penalties = given if not isinstance(given, int) else _useful_alphas(plain_form(replace(original, bounds=None)).problem, given)
     problem = replace(problem, penalty=np.full(k, penalties.min()))
     settings = Settings(tol, max_iter, on_step=print_step if verbose else None)
     points = _Points(problem, penalties)
-    _solve(problem, penalties, solver, settings, points, verbose)
+    if box is None:
+        _solve(problem, penalties, solver, settings, points, verbose)
+    else:
+        _solve_bounded(problem, penalties, solver, settings, points, verbose)
+    points.repeat()
     coefs = points.coefs if d is None else np.stack([form.coefficients(coef.T).T for coef in points.coefs])
     intercepts = np.stack([original.intercept(coef.T) if fit_intercept else np.zeros(k) for coef in coefs])
     seconds = time.perf_counter() - begin
@@ -202,7 +216,7 @@ class _Points:
 
     def __init__(self, problem: Problem, penalties: Vector) -> None:
         shape = (len(penalties), len(problem.penalty))
-        self.penalties = penalties
+        self.penalties, self.unbounded = penalties, problem.bounds is None
         self.coefs = np.zeros((*shape, problem.design.shape[1]))
         self.error, self.bound = np.full(shape, np.inf), np.full(shape, np.inf)
         self.rcond = np.full(shape[0], np.nan)
@@ -221,10 +235,20 @@ class _Points:
         self.rcond[rows], self.solver[rows], self.reason[rows] = answer.rcond, solver, reason
         self.workspace_bytes = max(self.workspace_bytes, answer.workspace_bytes)
 
+    def repeat(self) -> None:
+        """Give penalties that come again what the first of them got"""
+        every = _first_of_each(self.penalties)
+        first = every[np.searchsorted(self.penalties[every], self.penalties)]
+        of_all = (self.coefs, self.error, self.bound, self.n_iter, self.stalled, self.rcond, self.solver, self.reason)
+        for i in np.flatnonzero(first != np.arange(len(first))):
+            for kept in of_all:
+                kept[i] = kept[first[i]]
+
     def report(self, i: int, tol: float, seconds: float) -> FitReport:
         """The report on penalty i"""
         error = float(self.error[i].max())
-        if self.penalties[i] == 0:
+        bound = float(self.bound[i].max())
+        if self.penalties[i] == 0 and (self.unbounded or bound == np.inf):
             status = Status.UNCERTIFIED
         elif error <= tol:
             status = Status.CONVERGED
@@ -236,11 +260,16 @@ class _Points:
             status=status,
             n_iter=self.n_iter[i],
             error=error,
-            error_bound=float(self.bound[i].max()),
+            error_bound=bound,
             rcond=float(self.rcond[i]),
             seconds=seconds,
             extra_bytes=self.held + self.workspace_bytes,
         )
+
+
+def _first_of_each(penalties: Vector) -> np.ndarray:
+    """Where every distinct penalty comes first, from the smallest to the largest"""
+    return np.unique(penalties, return_index=True)[1]
 
 
 def _useful_alphas(problem: Problem, n_alphas: int) -> Vector:
@@ -259,8 +288,7 @@ def _useful_alphas(problem: Problem, n_alphas: int) -> Vector:
 def _solve(problem: Problem, penalties: Vector, solver: str, settings: Settings, points: _Points, verbose: bool) -> None:
     """Solve at every penalty for every target"""
     k = len(problem.penalty)
-    distinct, position = np.unique(penalties, return_inverse=True)
-    every = np.array([int(np.flatnonzero(position == i)[0]) for i in range(len(distinct))])
+    every = _first_of_each(penalties)
     positive = every[penalties[every] > 0]
     starts: dict[int, Vector] = {}
     if solver == "auto" and len(positive):
@@ -283,15 +311,24 @@ def _solve(problem: Problem, penalties: Vector, solver: str, settings: Settings,
             for group in (rows[penalties[rows] == 0], rows[penalties[rows] > 0]):
                 if len(group):
                     _one_by_one(problem, penalties, group, target, solver, settings, points, starts.get(target))
-    for i, first in enumerate(every[position]):
-        if i != first:
-            for of_all in (points.coefs, points.error, points.bound, points.n_iter, points.stalled):
-                of_all[i] = of_all[first]
-            points.rcond[i], points.solver[i], points.reason[i] = points.rcond[first], points.solver[first], points.reason[first]
 
 
 _FACTORS_AT_ONCE = 1 << 28
 """Bytes of the Cholesky factors that are held together."""
+
+
+def _solve_bounded(problem: Problem, penalties: Vector, solver: str, settings: Settings, points: _Points, verbose: bool) -> None:
+    """Solve at every penalty for every target within the bounds, from the largest penalty down, each from the answer before"""
+    chosen = planner.plan(problem, solver)
+    if verbose:
+        print(chosen, file=sys.stderr)
+    within = bounded.BoundedSolver(problem)
+    for target in range(len(problem.penalty)):
+        start: Vector | None = None
+        for row in _first_of_each(penalties)[::-1]:
+            answer = within.solve(np.array([target]), penalties[[row]], replace(settings, start=start))
+            points.keep(np.array([row]), np.array([target]), answer, chosen.solver, chosen.reason)
+            start = answer.w
 
 
 def _prefer_eigen(problem: Problem, n_penalties: int) -> tuple[bool, str]:

@@ -150,11 +150,11 @@ def plan(problem: Problem, solver: str) -> Plan:
         options = [
             replace(option, extra_bytes=16.0 * problem.design.shape[1] ** 2 if gram else option.extra_bytes) for option in options
         ]
-        way = "Cholesky factors of A'A" if gram else "conjugate gradients"
-        steps, reason = (
-            (Step(BOUNDED),),
-            f"coefficients are bounded: coordinate descent, then {way} on those between their bounds",
-        )
+        way = "Cholesky factors of A'A" if gram else "factors or conjugate gradients"
+        n, p = problem.design.shape
+        first = "" if gram or n >= p else "Newton steps on the dual problem, "
+        reason = f"coefficients are bounded: {first}coordinate descent, then {way} on those between their bounds"
+        steps = (Step(BOUNDED),)
     elif solver == "auto":
         steps, reason = _choose(problem, options)
     else:

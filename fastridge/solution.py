@@ -40,7 +40,8 @@ class FitReport:
         Why that solver.
     status : Status
     n_iter : (n_targets,) int array
-        Iterations: CG steps, sweeps of coordinate descent, refinements of a direct solve.
+        Iterations: CG steps, sweeps of coordinate descent, refinements of a direct solve; with bounds rounds of a few sweeps and
+        a Newton step, and Newton steps on the dual.
     error : float
         Estimate of the error; sharp to a few tens of per cent.
     error_bound : float
@@ -122,4 +123,4 @@ class Settings:
     on_step: Callable[[int, float], None] | None = None
     """Called with the number of the iteration and the error estimate after it."""
     start: Vector | None = None
-    """Where iterative solvers begin on the small side, (c, k); direct ones ignore it."""
+    """Where iterative solvers begin on the small side, (c, k), or with bounds coefficients, (p, k); direct ones ignore it."""

@@ -45,6 +45,10 @@ class SparseLines(Lines):
             out -= np.multiply.outer(self.cross_shift, a_t.sum(axis=0))
         return out
 
+    def _take(self, chosen: Array) -> Lines:
+        some = sp.csr_array((self.data, self.indices, self.indptr), shape=self.shape)[chosen]
+        return SparseLines(some.data, some.indices, some.indptr, self.shape[1], self.n_threads)
+
     def _dot(self, v: Vector) -> Vector:
         out = np.empty((self.shape[0], v.shape[1]))
         cut, b_v = self._cut(), self._b_dot(v)

@@ -200,17 +200,22 @@ def check_bounds(positive: Any, bounds: Any, n_features: int, solver: str) -> Bo
     return None if np.isneginf(lower).all() and np.isposinf(upper).all() else Bounds(lower, upper)
 
 
-def check_penalty_weights(penalty_weights: Any, n_features: int) -> Vector | None:
+def check_penalty_weights(penalty_weights: Any, n_features: int, bounded: bool) -> Vector | None:
     """Return the weights of the features in the penalty, (p,) float64, or its matrix, (p, p); None where all are one
 
     Raises
     ------
     ValueError
-        If weights are negative, NaN, or of the wrong shape; if a matrix is not symmetric, not semi-definite, or too large.
+        If weights are negative, NaN, or of the wrong shape; if a matrix is not symmetric, not semi-definite, too large, or comes
+        with bounds.
     """
     if penalty_weights is None:
         return None
     if sp.issparse(penalty_weights) or np.ndim(penalty_weights) == 2:
+        if bounded:
+            raise ValueError(
+                "a penalty matrix does not go with bounds or positive=True; penalty_weights of shape (n_features,) do"
+            )
         return _check_penalty_matrix(penalty_weights, n_features)
     if hasattr(penalty_weights, "to_numpy"):
         penalty_weights = penalty_weights.to_numpy()

@@ -5,6 +5,7 @@ from typing import Any
 
 import numpy as np
 import scipy.sparse as sp
+from scipy.optimize import lsq_linear
 
 ROUNDING = 1e-14
 """Relative change of A and y, some 50 eps, that no float64 answer can be blamed for."""
@@ -98,6 +99,62 @@ def make_weights(n, seed, *, zeros=False):
     if zeros:
         weights[1:] *= rng.random(n - 1) < 2 / 3
     return weights
+
+
+def stacked(X, y, alpha, weights=None, intercept=True, d=None):
+    """K, t with P(w) = 1/2 ||K w - t||^2: the centred, weighted data above the root of the penalty"""
+    X, y = np.asarray(X, dtype=np.float64), np.asarray(y, dtype=np.float64)
+    s = np.ones(len(X)) if weights is None else weights
+    if intercept:
+        X, y = X - s @ X / s.sum(), y - s @ y / s.sum()
+    r, p = np.sqrt(s), X.shape[1]
+    K = np.vstack([r[:, None] * X, np.sqrt(alpha * (np.ones(p) if d is None else d)) * np.eye(p)])
+    return K, np.concatenate([r * y, np.zeros(p)])
+
+
+def reference(K, t, lower, upper):
+    """The minimiser by an active set method with QR (after scipy's, which now and then stops early), checked for optimality"""
+    movable = lower < upper
+    w = lower.copy()
+    if movable.any():
+        rest = t - K[:, ~movable] @ lower[~movable]
+        w[movable] = lsq_linear(K[:, movable], rest, (lower[movable], upper[movable]), "bvls", tol=1e-15, max_iter=2000).x
+    scale = 1e-10 * np.linalg.norm(K, axis=0) * np.linalg.norm(t) + 1e-300
+    for _ in range(1000):
+        free = (w > lower) & (w < upper)
+        while free.any():  # to the minimiser on the face, bound by bound
+            goal = np.linalg.lstsq(K[:, free], t - K[:, ~free] @ w[~free], rcond=1e-16)[0]
+            step = goal - w[free]
+            with np.errstate(divide="ignore", invalid="ignore"):
+                room = np.where(step == 0, np.inf, np.where(step > 0, upper[free] - w[free], lower[free] - w[free]) / step)
+            if room.min() >= 1:
+                w[free] = goal
+                break
+            hit = np.flatnonzero(free)[room.argmin()]
+            w[free] += room.min() * step
+            w[hit] = upper[hit] if step[room.argmin()] > 0 else lower[hit]
+            free[hit] = False
+        g = K.T @ (t - K @ w)
+        wrong = movable * np.where(w <= lower, g, np.where(w >= upper, -g, 0)) / scale
+        if wrong.max(initial=0) <= 1:
+            return w
+        w[wrong.argmax()] += 1e-9 * np.sign(g[wrong.argmax()])
+    raise AssertionError("no reference")
+
+
+def judge(solution, w, K, t, lower, upper, tol, best=None):
+    """Check that w is feasible, what the report of the solution claims, and the objective"""
+    assert (w >= lower).all()
+    assert (w <= upper).all()
+    best = reference(K, t, lower, upper) if best is None else best
+    size, off = np.linalg.norm(K @ best), np.linalg.norm(K @ (w - best))
+    slack = 1e-10 * size + 1e-13 * np.linalg.norm(t)
+    report = solution.report
+    assert report.converged
+    assert report.error <= tol
+    assert off <= 1.01 * report.error_bound * size + slack if np.isfinite(report.error_bound) else True
+    assert off <= tol * size + slack
+    assert np.sum((K @ w - t) ** 2) - np.sum((K @ best - t) ** 2) <= (1.01 * tol * size) ** 2 + 1e-12 * (t @ t)
 
 
 def _spread(X, rows, columns):

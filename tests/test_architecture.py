@@ -26,6 +26,7 @@ LAYERS = {
     "standard_form": 2,
     "preconditioners": 2,
     "krylov": 2,
+    "dual_newton": 2,
     "solution": 2,
     "solvers": 3,
     "planner": 4,

@@ -1,5 +1,6 @@
 """Bounds on the coefficients, judged from outside: feasible, optimal, and as accurate as the report claims."""
 
+import warnings
 from functools import cache
 from itertools import product
 
@@ -7,11 +8,11 @@ import numpy as np
 import pytest
 import scipy.sparse as sp
 import sklearn.linear_model
-from helpers import STORAGES, Exact, make_weights, make_X, make_y
+from helpers import STORAGES, Exact, judge, make_weights, make_X, make_y, reference, stacked
 from scipy.optimize import lsq_linear, nnls
 from sklearn.utils.estimator_checks import parametrize_with_checks
 
-from fastridge import Ridge, RidgeClassifier, Status, explain, ridge
+from fastridge import Ridge, RidgeClassifier, Status, dual_newton, explain, ridge
 from fastridge.functional import make_problem
 from fastridge.problem import Bounds
 from fastridge.solution import Settings
@@ -22,60 +23,16 @@ pytestmark = pytest.mark.usefixtures("one_blas_thread")
 SHAPES = {"tall": (60, 7), "square": (20, 20), "wide": (12, 40), "n=1": (1, 6), "p=1": (30, 1), "larger": (150, 60)}
 
 
-def stacked(X, y, alpha, weights=None, intercept=True, d=None):
-    """K, t with P(w) = 1/2 ||K w - t||^2: the centred, weighted data above the root of the penalty"""
-    X, y = np.asarray(X, dtype=np.float64), np.asarray(y, dtype=np.float64)
-    s = np.ones(len(X)) if weights is None else weights
-    if intercept:
-        X, y = X - s @ X / s.sum(), y - s @ y / s.sum()
-    r, p = np.sqrt(s), X.shape[1]
-    K = np.vstack([r[:, None] * X, np.sqrt(alpha * (np.ones(p) if d is None else d)) * np.eye(p)])
-    return K, np.concatenate([r * y, np.zeros(p)])
+WAYS = ("gram", "factors", "cg")
 
 
-def reference(K, t, lower, upper):
-    """The minimiser by an active set method with QR (after scipy's, which now and then stops early), checked for optimality"""
-    movable = lower < upper
-    w = lower.copy()
-    if movable.any():
-        rest = t - K[:, ~movable] @ lower[~movable]
-        w[movable] = lsq_linear(K[:, movable], rest, (lower[movable], upper[movable]), "bvls", tol=1e-15, max_iter=2000).x
-    scale = 1e-10 * np.linalg.norm(K, axis=0) * np.linalg.norm(t) + 1e-300
-    for _ in range(1000):
-        free = (w > lower) & (w < upper)
-        while free.any():  # to the minimiser on the face, bound by bound
-            goal = np.linalg.lstsq(K[:, free], t - K[:, ~free] @ w[~free], rcond=1e-16)[0]
-            step = goal - w[free]
-            with np.errstate(divide="ignore", invalid="ignore"):
-                room = np.where(step == 0, np.inf, np.where(step > 0, upper[free] - w[free], lower[free] - w[free]) / step)
-            if room.min() >= 1:
-                w[free] = goal
-                break
-            hit = np.flatnonzero(free)[room.argmin()]
-            w[free] += room.min() * step
-            w[hit] = upper[hit] if step[room.argmin()] > 0 else lower[hit]
-            free[hit] = False
-        g = K.T @ (t - K @ w)
-        wrong = movable * np.where(w <= lower, g, np.where(w >= upper, -g, 0)) / scale
-        if wrong.max(initial=0) <= 1:
-            return w
-        w[wrong.argmax()] += 1e-9 * np.sign(g[wrong.argmax()])
-    raise AssertionError("no reference")
-
-
-def judge(solution, w, K, t, lower, upper, tol, best=None):
-    """Check feasibility, the claims of the report, and the objective"""
-    assert (w >= lower).all()
-    assert (w <= upper).all()
-    best = reference(K, t, lower, upper) if best is None else best
-    size, off = np.linalg.norm(K @ best), np.linalg.norm(K @ (w - best))
-    slack = 1e-10 * size + 1e-13 * np.linalg.norm(t)
-    report = solution.report
-    assert report.status is Status.CONVERGED
-    assert report.error <= tol
-    assert off <= 1.01 * report.error_bound * size + slack if np.isfinite(report.error_bound) else True
-    assert off <= tol * size + slack
-    assert np.sum((K @ w - t) ** 2) - np.sum((K @ best - t) ** 2) <= (1.01 * tol * size) ** 2 + 1e-12 * (t @ t)
+def go(way, monkeypatch):
+    """Have small problems solved as large ones are: without A'A, and with conjugate gradients alone"""
+    if way != "gram":
+        monkeypatch.setattr(bounded, "MAX_GRAM", 0)
+    if way == "cg":
+        monkeypatch.setattr(bounded, "MAX_BLOCK", 0)
+        monkeypatch.setattr(dual_newton, "MAX_STEPS", 0)
 
 
 @cache
@@ -89,14 +46,13 @@ def case(shape, dtype):
     return X, make_y(X, seed=3), lower, upper
 
 
-@pytest.mark.parametrize("lines", [False, True])
+@pytest.mark.parametrize("way", WAYS)
 @pytest.mark.parametrize("storage", ["C", "F", "csr_array", "csc_array", "coo_matrix"])
 @pytest.mark.parametrize(
     ("shape", "dtype", "weights", "intercept"), list(product(SHAPES, ("float64", "float32"), (False, True), (True, False)))
 )
-def test_grid(shape, dtype, weights, intercept, storage, lines, monkeypatch):
-    if lines:
-        monkeypatch.setattr(bounded, "MAX_GRAM", 0)
+def test_grid(shape, dtype, weights, intercept, storage, way, monkeypatch):
+    go(way, monkeypatch)
     X, y, lower, upper = case(shape, dtype)
     s = make_weights(len(X), seed=5) if weights else None
     for alpha, tol in ((1e-6, 1e-6), (1.0, 1e-6), (1.0, 1e-9), (1e6, 1e-8)):
@@ -108,11 +64,10 @@ def test_grid(shape, dtype, weights, intercept, storage, lines, monkeypatch):
         assert solution.intercept == pytest.approx(mean, rel=1e-9, abs=1e-9)
 
 
-@pytest.mark.parametrize("lines", [False, True])
+@pytest.mark.parametrize("way", WAYS)
 @pytest.mark.parametrize("seed", range(3))
-def test_positive_against_nnls_and_scikit_learn(seed, lines, monkeypatch):
-    if lines:
-        monkeypatch.setattr(bounded, "MAX_GRAM", 0)
+def test_positive_against_nnls_and_scikit_learn(seed, way, monkeypatch):
+    go(way, monkeypatch)
     rng = np.random.default_rng(seed)
     X = rng.standard_normal((120, 40)) @ (np.eye(40) + 0.3 * rng.standard_normal((40, 40)))
     y = X @ rng.standard_normal(40) + rng.standard_normal(120)
@@ -139,11 +94,10 @@ def test_every_target_by_itself_with_its_own_penalty():
         judge(together, together.coef[i], *stacked(X, Y[:, i], alphas[i]), lower, upper, 1e-6)
 
 
-@pytest.mark.parametrize("lines", [False, True])
+@pytest.mark.parametrize("way", WAYS)
 @pytest.mark.parametrize("d0", [0.0, 2.0])
-def test_penalty_weights(lines, d0, monkeypatch):
-    if lines:
-        monkeypatch.setattr(bounded, "MAX_GRAM", 0)
+def test_penalty_weights(way, d0, monkeypatch):
+    go(way, monkeypatch)
     for shape in ("tall", "larger", "wide"):
         X, y, lower, upper = case(shape, "float64")
         d = np.linspace(0.1, 3, X.shape[1])
@@ -167,10 +121,9 @@ def test_bounds_that_do_not_bind():
     assert wide.report.n_iter[0] <= 3
 
 
-@pytest.mark.parametrize("lines", [False, True])
-def test_degenerate(lines, monkeypatch):
-    if lines:
-        monkeypatch.setattr(bounded, "MAX_GRAM", 0)
+@pytest.mark.parametrize("way", WAYS)
+def test_degenerate(way, monkeypatch):
+    go(way, monkeypatch)
     X, y, *_ = case("tall", "float64")
     fixed = ridge(X, y, 1.0, bounds=(np.full(7, 0.5), 0.5))
     assert (fixed.coef == 0.5).all()
@@ -221,6 +174,69 @@ def test_large_sparse_in_line_mode(n, p, share, form, monkeypatch):
     error = np.hypot(np.linalg.norm(X @ off - mean @ off), np.linalg.norm(off))
     size = np.hypot(np.linalg.norm(X @ tight - mean @ tight), np.linalg.norm(tight))
     assert error <= (1.01 * solution.report.error_bound + 1e-9) * size
+
+
+def intensities(n, p, seed):
+    """Far more features than samples, positive, of very different sizes and with a few factors in common"""
+    rng = np.random.default_rng(seed)
+    X = np.exp(rng.normal(0, 1.5, p) + 0.3 * rng.standard_normal((n, 5)) @ rng.standard_normal((5, p)))
+    return X * rng.uniform(0.5, 1.5, (n, p)), np.where(rng.random(n) < 0.4, 1.0, -1.0)
+
+
+@pytest.mark.parametrize("form", ["C", "F", "csr_array"])
+@pytest.mark.parametrize("direct", [True, False])
+@pytest.mark.parametrize("alpha", [1.0, 0.1])
+def test_few_newton_steps_on_the_dual_where_features_are_far_more_than_samples(alpha, form, direct, monkeypatch):
+    if not direct:
+        monkeypatch.setattr(dual_newton, "MAX_FACTOR", 0)
+    X, y = intensities(40, 2000, 7)
+    d = np.random.default_rng(8).uniform(0.5, 2, 2000)
+    for bounds in ((0, np.inf), (-0.02, 0.03), (-np.inf, 1e-3)):
+        solution = ridge(STORAGES[form](X), y, alpha, bounds=bounds, penalty_weights=d, tol=1e-9)
+        assert solution.report.n_iter[0] <= (15 if direct else 25)
+        lower, upper = (np.full(2000, bound) for bound in bounds)
+        assert (solution.coef >= lower).all()
+        assert (solution.coef <= upper).all()
+        # The separable gap, from outside, which is far above the error.
+        K, t = stacked(X, y, alpha, d=d)
+        rest = t - K @ solution.coef
+        drawn = K.T @ rest
+        step = np.clip(solution.coef + drawn / (alpha * d), lower, upper) - solution.coef
+        gap = (step * (2 * drawn - alpha * d * step)).sum()
+        size = np.linalg.norm(K @ solution.coef)
+        assert solution.report.converged
+        assert gap <= (1e-6 * size) ** 2
+        assert solution.report.error <= solution.report.error_bound <= 1e-9
+
+
+def test_the_dual_gives_way_where_few_coefficients_are_free(monkeypatch):
+    rng = np.random.default_rng(9)
+    X = rng.standard_normal((30, 200)) + 3 * rng.standard_normal((30, 1))
+    y = 1e-3 * rng.standard_normal(30) - X.sum(axis=1)
+    K, t = stacked(X, y, 1e-3)
+    lower, upper = np.zeros(200), np.full(200, np.inf)
+    solution = ridge(X, y, 1e-3, positive=True, tol=1e-8)
+    judge(solution, solution.coef, K, t, lower, upper, 1e-8)
+    monkeypatch.setattr(dual_newton, "MAX_STEPS", 2)
+    X, y, *_ = case("wide", "float64")
+    K, t = stacked(X, y, 1e-3)
+    solution = ridge(X, y, 1e-3, positive=True, tol=1e-8)
+    judge(solution, solution.coef, K, t, np.zeros(40), np.full(40, np.inf), 1e-8)
+    assert solution.report.n_iter[0] > 2
+    assert len(solution.report.history) == solution.report.n_iter[0]
+
+
+@pytest.mark.parametrize("alpha", [1e-300, 1e-12, 1e12, 1e300])
+def test_penalties_at_the_ends_of_the_range(alpha):
+    X, y = case("wide", "float64")[:2]
+    for bounds in ((0, np.inf), (-0.1, 0.1), (-np.inf, -1e-3)):
+        with warnings.catch_warnings():
+            warnings.simplefilter("error")
+            solution = ridge(X, y, alpha, bounds=bounds)
+        assert solution.report.converged
+        assert (solution.coef >= bounds[0]).all()
+        assert (solution.coef <= bounds[1]).all()
+        assert np.isfinite(solution.coef).all()
 
 
 def test_float32_coefficients_stay_within():

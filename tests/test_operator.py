@@ -72,6 +72,18 @@ def test_operator_and_its_transpose(storage, weighted, centred, shape, cut, requ
     check(design.T, A.T, 24)
 
 
+@pytest.mark.parametrize(("weighted", "centred"), TERMS)
+@pytest.mark.parametrize("storage", ["C", "F", "csr_array", "csc_array", "csc_array int64"])
+def test_some_of_the_columns(storage, weighted, centred):
+    design, A = make(storage, (30, 11), weighted, centred, np.float32)
+    chosen = np.arange(11) % 3 == 1
+    columns = design.with_rows_as_lines(False)
+    some = columns.with_columns(chosen)
+    check(some, A[:, chosen], 27)
+    assert some.extra_bytes > columns.extra_bytes
+    close(columns.with_columns(np.arange(11) == 4).full_gram(), A[:, 4:5].T @ A[:, 4:5])
+
+
 @pytest.mark.parametrize("along", [True, False])
 @pytest.mark.parametrize(("weighted", "centred"), TERMS)
 @pytest.mark.parametrize("storage", ["C", "F", "csr_array", "csc_array int64"])

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 import numpy as np
 from scipy.linalg.lapack import dpocon, dpotrf, dpotrs
 
+from fastridge import dual_newton
 from fastridge._kernels import descent
 from fastridge.krylov import conjugate_gradient
 from fastridge.lines import Array, Vector
@@ -22,6 +24,8 @@ GRAM_RATIO = 2
 DEFAULT_ROUNDS = 1000
 EASY_ROUNDS = 20
 """Most problems take fewer."""
+MAX_BLOCK = 512
+"""Columns between their bounds up to which they are copied and their block of A'A is factored, where that is not formed."""
 FIRST_SWEEPS, SWEEPS = 4, 2
 """Before the first Newton step, and before the others until the free coordinates stay the same; the first one of them is over all
 coordinates, the others over those that it left free."""
@@ -40,11 +44,20 @@ BACKWARD_ERROR = 10 * np.finfo(np.float64).eps
 
 
 def solve(problem: Problem, settings: Settings) -> Answer:
-    """Minimise P(w) = 1/2 ||y - A w||^2 + 1/2 alpha sum_j d_j w_j^2 over lower <= w <= upper, every target by itself
+    """Minimise P(w) = 1/2 ||y - A w||^2 + 1/2 alpha sum_j d_j w_j^2 over lower <= w <= upper, every target by itself"""
+    return BoundedSolver(problem).solve(np.arange(len(problem.penalty)), problem.penalty, settings)
+
+
+class BoundedSolver:
+    """Minimises P(w) = 1/2 ||y - A w||^2 + 1/2 alpha sum_j d_j w_j^2 over lower <= w <= upper, for any targets and penalties
+
+    What does not depend on those, A'A or the columns one after the other, is formed once.
 
     A round sweeps over the coordinates, clipping each, then solves H_RR s = g_R for the set R of those that are between their
     bounds or that the negative gradient g draws off one, and goes along the clipped step as far as P falls. Once R stays the
     same the sweeps are left out and what remains are Newton's steps on a quadratic: one, and refinements against the data.
+
+    Where there are few samples, Newton steps on the dual problem come first (`dual_newton`), and may be all.
 
     Where w is feasible, P(w) - P* >= 1/2 ||w - w*||_H^2, and 2 (P(w) - P*) is at most
 
@@ -59,31 +72,56 @@ def solve(problem: Problem, settings: Settings) -> Answer:
     Bertsekas (1982), DOI 10.1137/0320018 (projected Newton steps); Portugal, Judice & Vicente (1994), DOI
     10.1090/S0025-5718-1994-1250776-4 (block pivoting); Ndiaye, Fercoq, Gramfort & Salmon (2017), JMLR 18(128) (gap safe rules).
     """
-    assert problem.bounds is not None
-    p, k = problem.design.shape[1], problem.target.shape[1]
-    d = np.ones(p) if problem.penalty_weights is None else problem.penalty_weights
-    newton: _Gram | _Lines = _Gram(problem, d) if by_gram(problem) else _Lines(problem, d)
-    limit = DEFAULT_ROUNDS if settings.max_iter is None else settings.max_iter
-    w, n_iter, stalled = np.empty((p, k)), np.empty(k, dtype=np.int64), False
-    history: list[float] = []
-    sq_error, sq_bound, sq_size, rounding = np.empty((4, k))
-    for target in range(k):
-        start = problem.bounds.clip(np.zeros(p))
-        newton.begin(problem.for_target(target), start)
-        end = _descend(newton, start, settings, limit, history)
-        w[:, target], n_iter[target], stalled = end.w, end.n_iter, stalled or end.stalled
-        sq_error[target], sq_bound[target] = end.sq_error, end.sq_bound
-        sq_size[target], rounding[target] = end.look.sq_size, end.look.rounding
-    return Answer(
-        w,
-        n_iter,
-        relative(sq_error, sq_size),
-        relative((np.sqrt(sq_bound) + rounding) ** 2, sq_size),
-        sq_size,
-        stalled=stalled,
-        workspace_bytes=newton.nbytes + 8 * p * (k + 12),
-        history=tuple(history),
-    )
+
+    def __init__(self, problem: Problem) -> None:
+        assert problem.bounds is not None
+        # The unknown is w, whatever the shape.
+        self.problem, self.bounds = replace(problem, dual=False), problem.bounds
+        d = problem.penalty_weights
+        d = np.ones(problem.design.shape[1]) if d is None else d
+        self.newton: _Gram | _Lines = _Gram(self.problem, d) if by_gram(problem) else _Lines(self.problem, d)
+
+    def solve(self, targets: np.ndarray, penalties: Vector, settings: Settings) -> Answer:
+        """Solve for `targets`, (k,), which may repeat, at `penalties`, (k,)
+
+        `settings.start`, (p, k), is where to begin, clipped into the bounds; a column no better than zero is not used.
+        """
+        p, k = self.problem.design.shape[1], len(targets)
+        limit = DEFAULT_ROUNDS if settings.max_iter is None else settings.max_iter
+        start = settings.start if settings.start is not None and settings.start.shape == (p, k) else None
+        w, n_iter, stalled = np.empty((p, k)), np.empty(k, dtype=np.int64), False
+        history: list[float] = []
+        sq_error, sq_bound, sq_size, rounding = np.empty((4, k))
+        for i, target in enumerate(targets):
+            self.newton.begin(self.problem.select(np.array([target]), penalties[i : i + 1]))
+            first = self._first(None if start is None else start[:, i])
+            end = _solve_one(self.newton, first, settings, limit, history)
+            w[:, i], n_iter[i], stalled = end.w, end.n_iter, stalled or end.stalled
+            sq_error[i], sq_bound[i] = end.sq_error, end.sq_bound
+            sq_size[i], rounding[i] = end.look.sq_size, end.look.rounding
+        return Answer(
+            w,
+            n_iter,
+            relative(sq_error, sq_size),
+            relative((np.sqrt(sq_bound) + rounding) ** 2, sq_size),
+            sq_size,
+            stalled=stalled,
+            workspace_bytes=self.newton.nbytes + 8 * p * (k + 12),
+            history=tuple(history),
+        )
+
+    def _first(self, start: Vector | None) -> Vector:
+        """Go to the feasible point nearest to `start`, or to zero where that is no worse; return it"""
+        nearest = self.bounds.clip(np.zeros(self.problem.design.shape[1]))
+        value = self.newton.place(nearest)
+        if start is None:
+            return nearest
+        with np.errstate(all="ignore"):
+            warm = self.bounds.clip(np.where(np.isfinite(start), start, 0.0))
+            if self.newton.place(warm) < value:
+                return warm
+        self.newton.place(nearest)
+        return nearest
 
 
 def by_gram(problem: Problem) -> bool:
@@ -113,7 +151,25 @@ class _End:
     look: _Look
 
 
-def _descend(newton: _Gram | _Lines, w: Vector, settings: Settings, limit: int, history: list[float]) -> _End:
+def _solve_one(newton: _Gram | _Lines, w: Vector, settings: Settings, limit: int, history: list[float]) -> _End:
+    """Solve by the dual problem where that is small, and if that does not do by rounds, from w"""
+    before = len(history)
+
+    def on_step(error: float) -> None:
+        history.append(error)
+        if settings.on_step is not None:
+            settings.on_step(len(history) - before, error)
+
+    w, n_steps = newton.by_dual(w, ROOM * settings.tol, limit - 1, on_step)
+    if n_steps:
+        look = newton.look(w, exact=True)
+        if relative(np.array(look.sq_gap), np.array(look.sq_size)) <= settings.tol:
+            return _End(w, n_steps, look.sq_gap, look.sq_gap, False, look)
+    end = _descend(newton, w, settings.tol, limit - n_steps, on_step)
+    return replace(end, n_iter=end.n_iter + n_steps)
+
+
+def _descend(newton: _Gram | _Lines, w: Vector, tol: float, limit: int, on_step: Callable[[float], None]) -> _End:
     """Run rounds from w until the error is at most the tolerance, by data at hand and then by the data themselves"""
     lower, upper = newton.lower, newton.upper
     last_chosen, full, settled, best, patience, error = None, False, False, np.inf, PATIENCE, 1.0
@@ -129,36 +185,34 @@ def _descend(newton: _Gram | _Lines, w: Vector, settings: Settings, limit: int, 
             inside, drawn = _free(look.g, w, lower, upper)
             chosen = inside if face else inside | drawn
             settled = last_chosen is not None and bool((chosen == last_chosen).all())
-            aim = ROOM * settings.tol * strictness
+            aim = ROOM * tol * strictness
             aim = aim if settled else max(aim, FORCING * min(error, 1.0))
             step, sq_error, sq_upper = newton.step(look, w, chosen, aim)
             sq_error = min(sq_error, look.sq_gap)
             error = float(relative(np.array(sq_error), np.array(look.sq_size)))
-            if look.exact or face or error > settings.tol:
+            if look.exact or face or error > tol:
                 break
             look = newton.look(w, exact=True)
-        if error <= settings.tol and not face and relative(np.array(look.sq_gap), np.array(look.sq_size)) > settings.tol:
+        if error <= tol and not face and relative(np.array(look.sq_gap), np.array(look.sq_size)) > tol:
             # Another set of bounds may be that of w*: the sound measure lets every coordinate move.
-            sq_full, sq_upper_full = newton.measure(look, w, inside | drawn, settings.tol)
+            sq_full, sq_upper_full = newton.measure(look, w, inside | drawn, tol)
             sq_error, sq_upper_full = min(max(sq_error, sq_full), look.sq_gap), min(sq_upper_full, look.sq_gap)
             error = float(relative(np.array(sq_error), np.array(look.sq_size)))
-            strictness = strictness if error <= settings.tol else STRICTER * strictness
-        history.append(error)
-        if settings.on_step is not None:
-            settings.on_step(n_iter, error)
+            strictness = strictness if error <= tol else STRICTER * strictness
+        on_step(error)
         patience = PATIENCE if not (settled and full) or error < 0.5 * best else patience - 1
         best = min(best, error) if settled and full else np.inf
-        if (error <= settings.tol and not face) or n_iter == limit or patience == 0:
+        if (error <= tol and not face) or n_iter == limit or patience == 0:
             break
-        full = _go(newton, look, w, step) or (face and error <= settings.tol)
+        full = _go(newton, look, w, step) or (face and error <= tol)
         last_chosen = chosen
     if not look.exact:
         look = newton.look(w, exact=True)
-    sq_bound = min(look.sq_gap, sq_upper_full if error <= settings.tol and not face else np.inf)
+    sq_bound = min(look.sq_gap, sq_upper_full if error <= tol and not face else np.inf)
     kept = ~chosen & (lower < upper)
     if sq_upper < sq_bound < np.inf and (np.abs(look.g[kept]) > np.sqrt(newton.curvatures[kept] * sq_bound)).all():
         sq_bound = sq_upper
-    return _End(w, n_iter, sq_error, sq_bound, patience == 0 and error > settings.tol, look)
+    return _End(w, n_iter, sq_error, sq_bound, patience == 0 and error > tol, look)
 
 
 def _free(g: Vector, w: Vector, lower: Vector, upper: Vector) -> tuple[Array, Array]:
@@ -194,13 +248,18 @@ class _Newton:
 
     def __init__(self, problem: Problem, d: Vector) -> None:
         assert problem.bounds is not None
-        self.d, self.lower, self.upper = d, problem.bounds.lower, problem.bounds.upper
+        self.d, self.bounds = d, problem.bounds
+        self.lower, self.upper = problem.bounds.lower, problem.bounds.upper
 
-    def begin(self, problem: Problem, w: Vector) -> None:
-        """Turn to another target, from w"""
+    def begin(self, problem: Problem) -> None:
+        """Turn to another target or penalty"""
         self.problem, self.alpha = problem, float(problem.penalty[0])
         self.pull = self.alpha * self.d
         self.curvatures: Vector = problem.design.sq_norms + self.pull
+
+    def by_dual(self, w: Vector, tol: float, max_iter: int, on_step: Callable[[float], None]) -> tuple[Vector, int]:
+        """Go to where Newton steps on the dual problem lead, if it is small and they help; return that, and their number"""
+        return w, 0
 
     def sq_gap(self, g: Vector, w: Vector) -> float:
         """Twice the sum over j of max over v in [l_j, u_j] of g_j (v - w_j) - alpha d_j / 2 (v - w_j)^2"""
@@ -255,19 +314,59 @@ class _Newton:
         raise NotImplementedError
 
 
+class _Block:
+    """A Cholesky factor of the block of H = A'A + alpha D of the coordinates chosen; a singular one has a little added
+
+    `gram`, their block of A'A, F order, both triangles, is overwritten; `longest` is the longer side of A.
+    """
+
+    def __init__(self, gram: Vector, chosen: Array, pull: Vector, longest: int) -> None:
+        self.chosen = chosen
+        diagonal = np.einsum("ii->i", gram)
+        diagonal += pull[chosen]
+        norm, own = float(np.abs(gram).sum(axis=0).max()), diagonal.copy()
+        proximal = 0.0
+        while True:
+            diagonal[:] = own + proximal
+            with blas_for(len(gram)):
+                self.factor, info = dpotrf(gram, lower=1, clean=0, overwrite_a=1)
+            if info == 0:
+                break
+            # Singular: steps of the proximal point method. The upper triangle is as it was.
+            gram[...] = np.triu(gram) + np.triu(gram, 1).T
+            proximal = max(100 * proximal, PROXIMAL**1.5 * norm, np.finfo(np.float64).tiny)
+        rcond = dpocon(self.factor, norm, uplo="L")[0]
+        # H >= (1 - theta) times the matrix that the factor really belongs to.
+        theta = BACKWARD_ERROR * np.sqrt(longest)
+        self.theta = theta / rcond if rcond > 0 and proximal == 0 else np.inf
+
+    def step(self, g: Vector) -> tuple[Vector, float, float]:
+        """Return the Newton step from the negative gradient g, (p,), g's, and a bound of g_R'H_RR^-1 g_R"""
+        step = np.zeros(len(g))
+        with blas_for(len(self.factor)):
+            step[self.chosen] = dpotrs(self.factor, g[self.chosen], lower=1)[0]
+        sq_error = max(float(g @ step), 0.0)
+        return step, sq_error, sq_error / (1 - self.theta) if self.theta < 0.5 else np.inf
+
+
 class _Gram(_Newton):
     """Steps through a Cholesky factor of the block of A'A + alpha D; the gradient is kept up to date"""
 
     def __init__(self, problem: Problem, d: Vector) -> None:
         super().__init__(problem, d)
         self.gram = problem.design.full_gram().T
-        self.nbytes = 2 * self.gram.nbytes
+        # A'y of all targets, for each to take from.
+        self.nbytes = 2 * self.gram.nbytes + problem.rhs.nbytes
 
-    def begin(self, problem: Problem, w: Vector) -> None:
-        super().begin(problem, w)
-        self.rhs = problem.design.rmatvec(problem.target)[:, 0]
+    def begin(self, problem: Problem) -> None:
+        super().begin(problem)
+        self.rhs = problem.rhs[:, 0]
+        self.block: _Block | None = None
+
+    def place(self, w: Vector) -> float:
+        """Go to w; return 2 (P(w) - P(0))"""
         self.g: Vector = self.rhs - self.gram @ w - self.pull * w
-        self.block: Array | None = None
+        return -float(w @ (self.rhs + self.g))
 
     def sweep(self, w: Vector, n_sweeps: int) -> None:
         self.sweeps(w, n_sweeps)
@@ -285,38 +384,13 @@ class _Gram(_Newton):
 
     def step(self, look: _Look, w: Vector, chosen: Array, aim: float) -> tuple[Vector, float, float]:
         """Return the Newton step on the chosen coordinates, g's, and a bound of g_R'H_RR^-1 g_R"""
-        step = np.zeros(len(w))
         if not chosen.any():
-            return step, 0.0, 0.0
-        if self.block is None or (chosen != self.block).any():
-            self._factorise(chosen)
-        with blas_for(len(self.factor)):
-            step[chosen] = dpotrs(self.factor, look.g[chosen], lower=1)[0]
-        sq_error = max(float(look.g @ step), 0.0)
-        sq_upper = np.inf
-        if self.theta < 0.5 and self.alpha >= 0:
-            sq_upper = sq_error / (1 - self.theta)
-        return step, sq_error, sq_upper
-
-    def _factorise(self, chosen: Array) -> None:
-        everything = bool(chosen.all())
-        proximal = 0.0
-        while True:
-            block = (self.gram.copy() if everything else self.gram[np.ix_(chosen, chosen)]).T  # symmetric; now in F order
-            diagonal = np.einsum("ii->i", block)
-            diagonal += self.pull[chosen] + proximal
-            norm = float(np.abs(block).sum(axis=0).max())
-            with blas_for(len(block)):
-                self.factor, info = dpotrf(block, lower=1, clean=0, overwrite_a=1)
-            if info == 0:
-                break
-            # Singular: steps of the proximal point method.
-            proximal = max(100 * proximal, PROXIMAL**1.5 * norm, np.finfo(np.float64).tiny)
-        rcond = dpocon(self.factor, norm, uplo="L")[0]
-        # H >= (1 - theta) times the matrix that the factor really belongs to.
-        theta = BACKWARD_ERROR * np.sqrt(max(self.problem.design.shape))
-        self.theta = theta / rcond if rcond > 0 and proximal == 0 else np.inf
-        self.block = chosen
+            return np.zeros(len(w)), 0.0, 0.0
+        if self.block is None or (chosen != self.block.chosen).any():
+            whole = bool(chosen.all())
+            part = self.gram.copy() if whole else self.gram[np.ix_(chosen, chosen)]
+            self.block = _Block(part.T, chosen, self.pull, max(self.problem.design.shape))  # symmetric; now in F order
+        return self.block.step(look.g)
 
     def prepare(self, d: Vector) -> float:
         """Return d'H d"""
@@ -329,23 +403,54 @@ class _Gram(_Newton):
 
 
 class _Lines(_Newton):
-    """Steps by conjugate gradients on the columns chosen, the others times zero, or on the n-vectors where those are fewer
+    """Steps by a Cholesky factor of the few columns chosen; of many by conjugate gradients, the others times zero, or on the
+    n-vectors where those are fewer
 
     Sweeps run over the columns as lines, copied where they are not contiguous.
     """
 
     def __init__(self, problem: Problem, d: Vector) -> None:
         super().__init__(problem, d)
+        self.dual: Vector | None = None
         self.columns = problem.design.with_rows_as_lines(False)
-        self.nbytes = self.columns.extra_bytes - problem.design.extra_bytes + 8 * (8 * min(problem.design.shape) + 4 * len(d))
+        self.block_bytes = 0
+        n, p = problem.design.shape
+        self.held = self.columns.extra_bytes - problem.design.extra_bytes + 8 * (8 * min(n, p) + 4 * p)
+        if n < p and n <= dual_newton.MAX_FACTOR:
+            self.held += 8 * n * n
         self.no_linear = np.zeros(len(d))
 
-    def begin(self, problem: Problem, w: Vector) -> None:
-        super().begin(problem, w)
-        self.dual: Vector | None = None
-        self.rest: Vector = problem.target[:, 0]
+    @property
+    def nbytes(self) -> int:
+        """Held so far"""
+        return self.held + self.block_bytes
+
+    def begin(self, problem: Problem) -> None:
+        super().begin(problem)
+        self.block: _Block | None = None
+
+    def by_dual(self, w: Vector, tol: float, max_iter: int, on_step: Callable[[float], None]) -> tuple[Vector, int]:
+        n, p = self.problem.design.shape
+        if n >= p or not self.pull.all():
+            return w, 0
+        value = self.place(w)
+        by_columns = replace(self.problem, design=self.columns)
+        with np.errstate(divide="ignore", invalid="ignore", over="ignore"):  # where alpha d is all but zero
+            point = dual_newton.maximise(by_columns, self.pull, self.rest, tol, max_iter, on_step)
+            helps = self.place(point.w) < value
+        if helps:
+            self.dual = point.u
+            return point.w, point.n_iter
+        self.place(w)
+        return w, point.n_iter
+
+    def place(self, w: Vector) -> float:
+        """Go to w; return 2 P(w)"""
+        self.dual = None
+        self.rest: Vector = self.problem.target[:, 0]
         if w.any():
             self.rest = self.rest - self.columns.matvec(w[:, None])[:, 0]
+        return float(self.rest @ self.rest + self.pull @ w**2)
 
     def sweep(self, w: Vector, n_sweeps: int) -> None:
         scale = self.columns.lines.cross_scale
@@ -371,6 +476,14 @@ class _Lines(_Newton):
         (n, p), alpha = self.problem.design.shape, self.alpha
         if not chosen.any():
             return np.zeros(p), 0.0, 0.0
+        if np.count_nonzero(chosen) <= MAX_BLOCK:
+            if self.block is None or (chosen != self.block.chosen).any():
+                few = self.columns.with_columns(chosen)
+                self.block = _Block(few.full_gram(), chosen, self.pull, max(n, p))
+                self.block_bytes = max(
+                    self.block_bytes, few.extra_bytes - self.columns.extra_bytes + 2 * self.block.factor.nbytes
+                )
+            return self.block.step(look.g)
         # Columns are divided by the roots of their penalties' weights; one without a penalty is given one on the step.
         free = (self.d == 0) & (alpha > 0)
         weight = np.where(free, np.maximum(PROXIMAL * self.columns.sq_norms / (alpha or 1.0), 1e-300), self.d if alpha else 1.0)
