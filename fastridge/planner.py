@@ -36,6 +36,8 @@ ENTRIES_PER_SECOND = 7e8
 """Stored entries that one thread visits in a fused sparse pass."""
 GEMM_FLOPS = 3.5e10
 """Of one thread, blocks filled and multiplied."""
+SKINNY_FLOPS = 1.2e10
+"""Of one thread, in products of blocks with the vectors of some ten targets."""
 QR_FLOPS = 1.2e10
 """Of one thread."""
 EIGH_FLOPS = 1.5e10
@@ -50,6 +52,8 @@ FOLDED_ERROR = 1e-6
 """With m sums of c columns a step of CG gains a factor sqrt(m / c): so many do for this error."""
 FOLD_PASSES, CHECKS = 1.5, 1
 """What adding rows costs, and the products with which every solve ends."""
+LOOK_EVERY, PATIENCE = 10, 2.0
+"""Every so many steps the rate of CG is looked at; it is given up where that predicts so many times the steps it may take."""
 SURE_STEPS = 60
 """After which such a factor has turned out to be a bad one."""
 CALL_SECONDS = 4e-5
@@ -184,11 +188,16 @@ def run(problem: Problem, chosen: Plan, settings: Settings) -> tuple[Answer, str
         limit = step.max_iter if settings.max_iter is None else settings.max_iter
         try:
             told = replace(settings, max_iter=limit, fold=step.fold)
+            if step.max_iter is not None and settings.max_iter is None and following is not None:
+                told = replace(told, on_step=_Watch(step.max_iter, settings))
             answer = bounded.solve(problem, told) if problem.bounds else SOLVERS[step.solver](problem, told)
         except np.linalg.LinAlgError:
             if following is None and best is None:
                 raise
             reason += f"; for {step} the matrix was not positive definite"
+            continue
+        except _TooSlow as told_so:
+            reason += f"; {step} {told_so}, so on to {following}"
             continue
         worst = float(answer.error.max())
         if best is None or not worst >= best[0].error.max():
@@ -200,6 +209,31 @@ def run(problem: Problem, chosen: Plan, settings: Settings) -> tuple[Answer, str
     assert best is not None
     copied = problem.design.extra_bytes - held
     return replace(best[0], workspace_bytes=best[0].workspace_bytes + copied), best[1], reason
+
+
+class _TooSlow(Exception):
+    """Conjugate gradients will not get there within the steps they may take"""
+
+
+class _Watch:
+    """Called after every step; raises `_TooSlow` where the rate since half the steps ago says that far too many are to come"""
+
+    def __init__(self, limit: int, settings: Settings) -> None:
+        self.limit, self.settings = limit, settings
+        self.errors: list[float] = []
+
+    def __call__(self, step: int, error: float) -> None:
+        if self.settings.on_step is not None:
+            self.settings.on_step(step, error)
+        self.errors.append(error)
+        n = len(self.errors)
+        before = self.errors[n // 2 - 1]
+        if n % LOOK_EVERY or n < 2 * LOOK_EVERY or not (math.isfinite(before) and self.settings.tol < error):
+            return
+        rate = math.log(before / error) / (n - n // 2) if error < before else 0.0
+        expected = n + math.log(error / self.settings.tol) / rate if rate else math.inf
+        if expected > PATIENCE * self.limit:
+            raise _TooSlow(f"reached {error:.1e} in {n} steps and would take {expected:.0f}")
 
 
 def path_seconds(problem: Problem, n_penalties: int, n_products: int) -> tuple[float, float]:
@@ -265,7 +299,7 @@ def _product_seconds(problem: Problem, n_vectors: int = 0) -> float:
         passes = 1 if problem.side.streams else 2
         return CALL_SECONDS + passes * float(lines.data.size) * (1 + 0.3 * (k - 1)) / (ENTRIES_PER_SECOND * threads)
     n, p = problem.design.shape
-    blas = 4.0 * n * p * k / GEMM_FLOPS if k > 1 else 0.0
+    blas = 4.0 * n * p * k / (GEMM_FLOPS if k >= RANK else SKINNY_FLOPS) if k > 1 else 0.0
     return CALL_SECONDS + (lines.nbytes / BYTES_PER_SECOND + blas) / threads
 
 

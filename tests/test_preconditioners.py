@@ -149,3 +149,19 @@ def test_conjugate_gradients_with_factors_taken_out(shape, kind, tol):
     error = h_norm(A, 2.0, answer.w[:, 0] - w) / h_norm(A, 2.0, w)
     assert error <= tol
     assert error <= answer.error_bound[0] + 1e-13
+
+
+def test_conjugate_gradients_that_are_too_slow_give_way_early(monkeypatch):
+    rng = np.random.default_rng(9)
+    X = rng.standard_normal((1200, 1200))
+    y = rng.standard_normal(1200)
+    problem = make_problem(X, y, np.array([1e-3]), None, True, 2)
+    slow = planner.Plan((Step("cg", max_iter=100), Step("cholesky")), "told to", (), X.shape, 2)
+    steps = []
+    answer, ran, reason = planner.run(problem, slow, Settings(1e-6, None, on_step=lambda step, error: steps.append(step)))
+    assert ran == "cholesky"
+    assert answer.error[0] <= 1e-6
+    assert 20 <= len(steps) < 100
+    assert "would take" in reason
+    # A limit that the user sets is meant so.
+    assert planner.run(problem, slow, Settings(1e-6, 60))[0].n_iter[0] <= 60
