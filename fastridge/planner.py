@@ -148,17 +148,14 @@ def plan(problem: Problem, solver: str) -> Plan:
     options = _options(problem)
     steps: tuple[Step, ...]
     if problem.bounds is not None:
-        options = [option for option in options if option.step.solver == BOUNDED]
-        options = [replace(option, note="sweeps and Newton steps, as many as bounds take to settle") for option in options]
-        gram = bounded.by_gram(problem)
-        options = [
-            replace(option, extra_bytes=16.0 * problem.design.shape[1] ** 2 if gram else option.extra_bytes) for option in options
-        ]
-        way = "Cholesky factors of A'A" if gram else "factors or conjugate gradients"
+        steps, gram = (Step(BOUNDED),), bounded.by_gram(problem)
         n, p = problem.design.shape
+        option = next(option for option in options if option.step == steps[0])
+        held = 16.0 * p**2 if gram else option.extra_bytes
+        options = [replace(option, extra_bytes=held, note="sweeps and Newton steps, as many as bounds take to settle")]
         first = "" if gram or n >= p else "Newton steps on the dual problem, "
+        way = "Cholesky factors of A'A" if gram else "factors or conjugate gradients"
         reason = f"coefficients are bounded: {first}coordinate descent, then {way} on those between their bounds"
-        steps = (Step(BOUNDED),)
     elif solver == "auto":
         steps, reason = _choose(problem, options)
     else:
