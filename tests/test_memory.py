@@ -1,7 +1,12 @@
-"""What a fit holds beside the data, as NumPy allocates it: a few per cent of X, p^2, vectors; and the report says so."""
+"""What a fit holds beside the data, as NumPy allocates it and as the system sees it: a few per cent of X, p^2, vectors; and the
+report says so.
+"""
 
 import gc
+import subprocess
+import sys
 import tracemalloc
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -74,3 +79,38 @@ def test_indices_that_do_not_ascend_cost_no_copy():
     assert sparse.check_lines(X.indices, X.indptr, 300, np.empty(300, dtype=X.indices.dtype)) == 0
     peak, _ = measure(X, rng.standard_normal(4000), solver="cg")
     assert peak < X.data.nbytes
+
+
+IN_A_CHILD = """
+import sys
+from pathlib import Path
+import numpy as np
+from fastridge import ridge
+
+def status(name):
+    line = next(line for line in Path("/proc/self/status").read_text().splitlines() if line.startswith(name))
+    return 1024 * int(line.split()[1])
+
+n, p, dtype, layout = int(sys.argv[1]), int(sys.argv[2]), sys.argv[3], sys.argv[4]
+rng = np.random.default_rng(74)
+X = np.empty((n, p), dtype=dtype, order=layout)
+for j in range(p):
+    X[:, j] = rng.standard_normal(n, dtype=np.float32)
+y = X[:, 0] + rng.standard_normal(n)
+ridge(np.asarray(X[: n // 50], order=layout), y[: n // 50])  # threads, imports, the buffers of BLAS
+before = status("VmRSS")
+Path("/proc/self/clear_refs").write_text("5")  # the peak begins anew
+assert ridge(X, y).report.converged
+print(status("VmHWM") - before)
+"""
+
+
+@pytest.mark.skipif(not Path("/proc/self/clear_refs").exists(), reason="the system does not tell the peak of a process")
+@pytest.mark.parametrize("dtype", ["float64", "float32"])
+@pytest.mark.parametrize("layout", ["C", "F"])
+def test_dense_tall_as_the_system_sees_it(layout, dtype):
+    n, p = 300_000, 100
+    child = [sys.executable, "-c", IN_A_CHILD, str(n), str(p), dtype, layout]
+    peak = int(subprocess.run(child, capture_output=True, text=True, check=True).stdout)
+    size = n * p * np.dtype(dtype).itemsize
+    assert peak <= 0.05 * size + 2**22
