@@ -11,6 +11,8 @@ from fastridge.parallel import blas_for
 from fastridge.problem import Problem, relative
 from fastridge.solution import Answer, Settings
 
+NORM_BLOCK = 64
+"""Columns whose absolute values are summed together."""
 MAX_REFINEMENTS = 5
 """Each multiplies the error by about eps times the condition number; where five do not do, no more will."""
 BACKWARD_ERROR = 10 * np.finfo(np.float64).eps
@@ -35,7 +37,10 @@ def solve(problem: Problem, settings: Settings) -> Answer:
     gram = problem.side.gram()
     c, k = problem.rhs.shape
     x = np.empty((c, k))
-    penalties, group = np.unique(problem.penalty, return_inverse=True)
+    if k == 1:
+        penalties, group = problem.penalty, np.zeros(1, dtype=np.intp)
+    else:
+        penalties, group = np.unique(problem.penalty, return_inverse=True)
     factors, rconds = [], []
     for i, penalty in enumerate(penalties):
         factor, rcond = _factor(gram, float(penalty), overwrite=i == len(penalties) - 1)
@@ -99,8 +104,9 @@ def _factor(gram: Vector, penalty: float, overwrite: bool) -> tuple[Vector, floa
 def _norm1(lower: Vector) -> float:
     """1-norm of the symmetric matrix whose lower triangle is given"""
     sums = np.zeros(lower.shape[0])
-    for j in range(lower.shape[0]):
-        column = np.abs(lower[j:, j])
-        sums[j] += column.sum()
-        sums[j + 1 :] += column[1:]
+    for lo in range(0, len(sums), NORM_BLOCK):
+        hi = lo + NORM_BLOCK
+        part = np.abs(np.tril(lower[lo:, lo:hi]))
+        sums[lo:] += part.sum(axis=1)
+        sums[lo:hi] += part.sum(axis=0) - part.diagonal()
     return float(sums.max(initial=0.0))
