@@ -313,7 +313,7 @@ def settle(
             probed = np.maximum(estimate[doubtful], PROBE_RATIO * run.sq_first_error)
             estimate[doubtful] = np.minimum(probed, sq_bound[doubtful])
             x[:, part] = at
-        w[:, part] = here.coefficients(at)
+        w[:, part] = check.w if problem.wide else at
         error[part], bound[part] = relative(estimate, check.sq_size), relative_bound(sq_bound, check)
         sq_size[part] = check.sq_size
     return Answer(w, n_iter, error, bound, sq_size, workspace_bytes=workspace_bytes, history=history, x=x)

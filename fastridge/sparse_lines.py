@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from functools import cached_property
 
@@ -13,7 +14,12 @@ from fastridge._kernels import descent, moments, sparse, vectors
 from fastridge.lines import Array, Lines, Vector, add_gram, scaled
 
 TARGETS_TOGETHER = 4
-"""Targets in one sparse product; the vectors of more leave the cache (4.2M entries, 63,000 rows: 52 ms for 4, 301 for 8)."""
+"""Targets in one sparse product: GROUP of the kernel. The vectors of more leave the cache."""
+SMALL_WIDTH, SORTED_TO = 1 << 16, (1 << 16) - 1
+"""Of indices and lengths of 16 bits."""
+ENTRY_BYTES, LINE_COST = 12, 3
+"""Lanes of packed lines are cut as those of plain ones are, a line costing as much as so many entries more."""
+CACHE_LINE = 64
 SPARSE_GRAM_SECONDS, DENSE_GRAM_SECONDS = 1.5e-9, 2e-11
 """Per product of two stored entries scattered into a Gram matrix, and per entry product of a dense block (2 AVX2 cores)."""
 
@@ -35,12 +41,12 @@ class SparseLines(Lines):
         """b'v, (k,)"""
         out = np.zeros(v.shape[1])
         if self.cross_shift is not None:
-            vectors.weighted_sums(self.cross_shift, v, out)  # BLAS would wake threads of its own
+            vectors.weighted_sums(self.cross_shift, np.ascontiguousarray(v), out)  # BLAS would wake threads of its own
         return out
 
     def _finish(self, parts: Vector, a_t: Vector) -> Vector:
         """Sum the lanes and take b (a't) off"""
-        out: Vector = np.ascontiguousarray(parts[0]) if len(parts) == 1 else parts.sum(axis=0)
+        out: Vector = parts[0] if len(parts) == 1 else parts.sum(axis=0)
         if self.cross_shift is not None:
             out -= np.multiply.outer(self.cross_shift, a_t.sum(axis=0))
         return out
@@ -72,27 +78,28 @@ class SparseLines(Lines):
 
     def _normal_along(self, v: Vector, goal: Vector | None) -> Vector:
         k = v.shape[1]
-        if k > TARGETS_TOGETHER:
-            groups = parallel.cut_evenly(k, -(-k // TARGETS_TOGETHER))
-            out = np.empty_like(v)
+        out = np.empty_like(v)
+        groups = parallel.cut_evenly(k, max(1, -(-k // TARGETS_TOGETHER)))
 
-            def group(i: int) -> None:
-                some = slice(groups[i], groups[i + 1])
-                aim = None if goal is None else np.ascontiguousarray(goal[:, some])
-                out[:, some] = self._normal_along(np.ascontiguousarray(v[:, some]), aim)
+        def group(i: int) -> None:
+            some = slice(groups[i], groups[i + 1])
+            out[:, some] = self._normal_of_group(v[:, some], None if goal is None else goal[:, some])
 
-            self._run(group, groups)
-            return out
-        cut, b_v = self._cut(2 * self.shape[1] * k), self._b_dot(v)
-        pairs, a_t = np.empty((len(cut) - 1, self.shape[1], 2 * k)), np.zeros((len(cut) - 1, k))
+        self._run(group, groups)
+        return out
+
+    def _normal_of_group(self, v: Vector, goal: Vector | None) -> Vector:
+        width, k = v.shape
+        half = 1 if k == 1 else TARGETS_TOGETHER
+        cut, b_v = self._cut(2 * width * half), self._b_dot(v)
+        both, a_t = empty_in_cache_lines((len(cut) - 1, width, 2 * half)), np.zeros((len(cut) - 1, k))
         terms = (self.line_shift, self.sq_line_scale, goal, b_v, v)
 
         def lane(i: int) -> None:
-            lo, hi = cut[i], cut[i + 1]
-            sparse.normal(self.data, self.indices, self.indptr, lo, hi, *terms, pairs[i], a_t[i], np.empty(k))
+            sparse.normal(self.data, self.indices, self.indptr, cut[i], cut[i + 1], *terms, both[i], a_t[i])
 
         self._run(lane, cut)
-        return self._finish(pairs[:, :, k:], a_t)
+        return self._finish(both[:, :, half : half + k], a_t)
 
     def sq_norms_along(self) -> Vector:
         # sum_i w_i (x_ij - a_i b_j)^2 = sum w x^2 - 2 b_j sum w a x + b_j^2 sum w a^2, then the column's own scale.
@@ -223,6 +230,36 @@ class SparseLines(Lines):
         lines = SparseLines(other.data, other.indices, other.indptr, self.shape[0], self.n_threads)
         return lines.with_terms(*self.terms_of_transposed())  # type: ignore[return-value]
 
+    def packed_transpose(self) -> PackedLines:
+        """A copy of the transposed matrix, for `normal_along` alone"""
+        n_lines, width = self.shape
+        cut = parallel.cut_by_weight(self.indptr, min(n_lines, parallel.count_lanes(self.nbytes, self.indptr.itemsize * width)))
+        counts = np.zeros((len(cut) - 1, width), dtype=self.indptr.dtype)
+
+        def count(i: int) -> None:
+            sparse.count(self.indices, self.indptr[cut[i]], self.indptr[cut[i + 1]], counts[i])
+
+        self._run(count, cut)
+        sizes = counts.sum(axis=0, dtype=counts.dtype)
+        order = np.argsort(np.minimum(sizes, SORTED_TO).astype(np.uint16), kind="stable")
+        indptr = np.zeros(width + 1, dtype=counts.dtype)
+        np.cumsum(sizes[order], out=indptr[1:])
+        # Every lane of rows puts its entries of a column behind those of the lanes before it.
+        free = np.cumsum(counts, axis=0, dtype=counts.dtype)
+        free -= counts
+        free[:, order] += indptr[:-1]
+        data = np.empty(indptr[-1], dtype=self.data.dtype)
+        indices = np.empty(indptr[-1], dtype=np.uint16 if n_lines <= SMALL_WIDTH else self.indices.dtype)
+
+        def lane(i: int) -> None:
+            sparse.transpose(self.data, self.indices, self.indptr, cut[i], cut[i + 1], free[i], data, indices)
+
+        self._run(lane, cut)
+        lines = PackedLines(data, indices, indptr, n_lines, self.n_threads)
+        a, b, sq_line_scale, sq_cross_scale = self.terms_of_transposed()
+        a, sq_line_scale = (None if term is None else term[order] for term in (a, sq_line_scale))
+        return lines.with_terms(a, b, sq_line_scale, sq_cross_scale)  # type: ignore[return-value]
+
     def blocks(self, across: bool) -> Iterator[tuple[int, int, Vector]]:
         if across:
             yield from self.transposed_copy().blocks(across=False)
@@ -241,6 +278,26 @@ class SparseLines(Lines):
             if self.cross_scale is not None:
                 block *= self.cross_scale
             yield lo, hi, block
+
+
+class PackedLines(SparseLines):
+    """Lines in order of their length, with 16-bit indices where those do: for `normal_along` alone, which knows no order of lines
+
+    Loops over lines of one length do not mispredict where they end, and the smaller the data the more of v stays in cache.
+    """
+
+    def _cut(self, out_length: int = 0) -> list[int]:
+        n_lines = self.shape[0]
+        n_lanes = min(n_lines, parallel.count_lanes(ENTRY_BYTES * len(self.data), 8 * out_length))
+        return parallel.cut_by_weight(self.indptr + LINE_COST * np.arange(n_lines + 1), n_lanes)
+
+
+def empty_in_cache_lines(shape: tuple[int, ...]) -> Vector:
+    """np.empty in float64 that begins with a cache line, so that rows of a power of two numbers lie in as few as can be"""
+    n_bytes = 8 * math.prod(shape)
+    raw = np.empty(n_bytes + CACHE_LINE, dtype=np.uint8)
+    start = -raw.ctypes.data % CACHE_LINE
+    return raw[start : start + n_bytes].view(np.float64).reshape(shape)
 
 
 def _positive(sq: Vector, scale: Vector | None) -> Vector:

@@ -1,6 +1,6 @@
 """Types that the kernels share: storage in float or double, indices as scipy gives them; sums are always double."""
 
-from libc.stdint cimport int32_t, int64_t
+from libc.stdint cimport int32_t, int64_t, uint16_t
 
 ctypedef fused real:
     float
@@ -13,6 +13,21 @@ ctypedef fused filled:
 ctypedef fused index:
     int32_t
     int64_t
+
+ctypedef fused place:
+    uint16_t
+    int32_t
+    int64_t
+
+cdef extern from *:
+    """
+    #if defined(__GNUC__) || defined(__clang__)
+    #define FASTRIDGE_PREFETCH(address) __builtin_prefetch(address, 0, 2)
+    #else
+    #define FASTRIDGE_PREFETCH(address) ((void) (address))
+    #endif
+    """
+    void prefetch "FASTRIDGE_PREFETCH" (const void *address) noexcept nogil
 
 
 cdef inline const double *pointer(const double[::1] x) noexcept nogil:
