@@ -41,7 +41,7 @@ class SparseLines(Lines):
         """b'v, (k,)"""
         out = np.zeros(v.shape[1])
         if self.cross_shift is not None:
-            vectors.weighted_sums(self.cross_shift, np.ascontiguousarray(v), out)  # BLAS would wake threads of its own
+            vectors.weighted_sums(self.cross_shift, v, out)  # BLAS would wake threads of its own
         return out
 
     def _finish(self, parts: Vector, a_t: Vector) -> Vector:
@@ -79,19 +79,20 @@ class SparseLines(Lines):
     def _normal_along(self, v: Vector, goal: Vector | None) -> Vector:
         k = v.shape[1]
         out = np.empty_like(v)
+        b_v = self._b_dot(v)
         groups = parallel.cut_evenly(k, max(1, -(-k // TARGETS_TOGETHER)))
 
         def group(i: int) -> None:
             some = slice(groups[i], groups[i + 1])
-            out[:, some] = self._normal_of_group(v[:, some], None if goal is None else goal[:, some])
+            out[:, some] = self._normal_of_group(v[:, some], None if goal is None else goal[:, some], b_v[some])
 
         self._run(group, groups)
         return out
 
-    def _normal_of_group(self, v: Vector, goal: Vector | None) -> Vector:
+    def _normal_of_group(self, v: Vector, goal: Vector | None, b_v: Vector) -> Vector:
         width, k = v.shape
         half = 1 if k == 1 else TARGETS_TOGETHER
-        cut, b_v = self._cut(2 * width * half), self._b_dot(v)
+        cut = self._cut(2 * width * half)
         both, a_t = empty_in_cache_lines((len(cut) - 1, width, 2 * half)), np.zeros((len(cut) - 1, k))
         terms = (self.line_shift, self.sq_line_scale, goal, b_v, v)
 
@@ -140,7 +141,7 @@ class SparseLines(Lines):
 
             self._run(line_lane, cut)
             return out.T
-        cut = self._cut(3 * width)
+        cut = self._cut(width // 2)  # scattered sums cost several times what reading does
         parts = np.zeros((len(cut) - 1, width, 3))
 
         def lane(i: int) -> None:
@@ -286,10 +287,13 @@ class PackedLines(SparseLines):
     Loops over lines of one length do not mispredict where they end, and the smaller the data the more of v stays in cache.
     """
 
+    def __init__(self, data: Array, indices: Array, indptr: Array, width: int, n_threads: int) -> None:
+        super().__init__(data, indices, indptr, width, n_threads)
+        self._costs = indptr + LINE_COST * np.arange(len(indptr))
+
     def _cut(self, out_length: int = 0) -> list[int]:
-        n_lines = self.shape[0]
-        n_lanes = min(n_lines, parallel.count_lanes(ENTRY_BYTES * len(self.data), 8 * out_length))
-        return parallel.cut_by_weight(self.indptr + LINE_COST * np.arange(n_lines + 1), n_lanes)
+        n_lanes = parallel.count_lanes(ENTRY_BYTES * len(self.data), 8 * out_length)
+        return parallel.cut_by_weight(self._costs, min(self.shape[0], n_lanes))
 
 
 def empty_in_cache_lines(shape: tuple[int, ...]) -> Vector:
