@@ -125,14 +125,6 @@ class Design:
         design._sq_norms = self._sq_norms
         return design
 
-    def for_products(self) -> Design:
-        """The same matrix for `normal` alone, in one pass: itself where it streams, else a copy"""
-        if self.streams:
-            return self
-        assert isinstance(self.lines, SparseLines)
-        lines = self.lines.packed_transpose()
-        return Design(lines, True, self.extra_bytes + lines.nbytes)
-
 
 def centred_design(X: Matrix, weights: Vector | None, fit_intercept: bool, n_threads: int) -> tuple[Design, Vector]:
     """Return the operator A of `X` and the column means mu, (p,), zero without an intercept

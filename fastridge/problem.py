@@ -91,8 +91,8 @@ class Problem:
         Whether the unknown is z; None: where p > n.
     penalty_weights : (p,) or (p, p) float64, or None
         d of alpha sum_j d_j w_j^2, ones where None. Only the solver for bounds takes them; `standard_form` takes them away.
-    packed : Design or None
-        A copy of `side` that CG's products read; whatever certifies an answer reads `design`.
+    streamed : Design or None
+        A copy of `side` that CG's products read in one pass; all else reads `design`.
     sq_fitted : (k,) float64 or None
         Share of ||w*||_H^2 that unpenalised features have, whatever the others are.
     """
@@ -106,7 +106,7 @@ class Problem:
     dual: bool | None = None
     penalty_weights: Vector | None = None
     sq_fitted: Vector | None = None
-    packed: Design | None = None
+    streamed: Design | None = None
 
     @property
     def wide(self) -> bool:
@@ -130,7 +130,7 @@ class Problem:
 
     def product(self, x: Vector) -> Vector:
         """B'B x: (c, k) -> (c, k)"""
-        return (self.packed or self.side).normal(x)
+        return (self.streamed or self.side).normal(x)
 
     def normal(self, x: Vector, penalty: Vector) -> Vector:
         """M x for targets with the given penalties: (c, k) -> (c, k)"""
@@ -151,7 +151,7 @@ class Problem:
 
     def restricted(self, design: Design, dual: bool) -> Problem:
         """The problem with the columns of `design`, those of A scaled or left out, and the side to take; without bounds"""
-        return replace(self, design=design, dual=dual, bounds=None, packed=None)
+        return replace(self, design=design, dual=dual, bounds=None, streamed=None)
 
     @property
     def targets_at_once(self) -> int:
@@ -174,16 +174,18 @@ class Problem:
 
     def intercept(self, w: Vector) -> Vector:
         """B of w: (k,)"""
-        return self.y_mean - self.x_mean @ w
+        shift = np.empty(len(self.y_mean))
+        vectors.weighted_sums(self.x_mean, np.ascontiguousarray(w), shift)  # BLAS would wake threads of its own
+        return self.y_mean - shift
 
     def streaming(self) -> Problem:
         """The same problem with a copy of the data, in the order that the products of the small side read in one pass"""
-        return replace(self, packed=self.side.for_products())
+        return replace(self, streamed=self.side.with_rows_as_lines(True))
 
     @property
     def extra_bytes(self) -> int:
         """Copies of the data"""
-        return (self.packed or self.design).extra_bytes
+        return (self.streamed or self.design).extra_bytes
 
     def check(self, x: Vector) -> Check:
         """Compute the residual and the size of the answer `x`, (c, k), from the data

@@ -15,10 +15,6 @@ from fastridge.lines import Array, Lines, Vector, add_gram, scaled
 
 TARGETS_TOGETHER = 4
 """Targets in one sparse product: GROUP of the kernel. The vectors of more leave the cache."""
-SMALL_WIDTH, SORTED_TO = 1 << 16, (1 << 16) - 1
-"""Of indices and lengths of 16 bits."""
-ENTRY_BYTES, LINE_COST = 12, 3
-"""Lanes of packed lines are cut as those of plain ones are, a line costing as much as so many entries more."""
 CACHE_LINE = 64
 SPARSE_GRAM_SECONDS, DENSE_GRAM_SECONDS = 1.5e-9, 2e-11
 """Per product of two stored entries scattered into a Gram matrix, and per entry product of a dense block (2 AVX2 cores)."""
@@ -231,36 +227,6 @@ class SparseLines(Lines):
         lines = SparseLines(other.data, other.indices, other.indptr, self.shape[0], self.n_threads)
         return lines.with_terms(*self.terms_of_transposed())  # type: ignore[return-value]
 
-    def packed_transpose(self) -> PackedLines:
-        """A copy of the transposed matrix, for `normal_along` alone"""
-        n_lines, width = self.shape
-        cut = parallel.cut_by_weight(self.indptr, min(n_lines, parallel.count_lanes(self.nbytes, self.indptr.itemsize * width)))
-        counts = np.zeros((len(cut) - 1, width), dtype=self.indptr.dtype)
-
-        def count(i: int) -> None:
-            sparse.count(self.indices, self.indptr[cut[i]], self.indptr[cut[i + 1]], counts[i])
-
-        self._run(count, cut)
-        sizes = counts.sum(axis=0, dtype=counts.dtype)
-        order = np.argsort(np.minimum(sizes, SORTED_TO).astype(np.uint16), kind="stable")
-        indptr = np.zeros(width + 1, dtype=counts.dtype)
-        np.cumsum(sizes[order], out=indptr[1:])
-        # Every lane of rows puts its entries of a column behind those of the lanes before it.
-        free = np.cumsum(counts, axis=0, dtype=counts.dtype)
-        free -= counts
-        free[:, order] += indptr[:-1]
-        data = np.empty(indptr[-1], dtype=self.data.dtype)
-        indices = np.empty(indptr[-1], dtype=np.uint16 if n_lines <= SMALL_WIDTH else self.indices.dtype)
-
-        def lane(i: int) -> None:
-            sparse.transpose(self.data, self.indices, self.indptr, cut[i], cut[i + 1], free[i], data, indices)
-
-        self._run(lane, cut)
-        lines = PackedLines(data, indices, indptr, n_lines, self.n_threads)
-        a, b, sq_line_scale, sq_cross_scale = self.terms_of_transposed()
-        a, sq_line_scale = (None if term is None else term[order] for term in (a, sq_line_scale))
-        return lines.with_terms(a, b, sq_line_scale, sq_cross_scale)  # type: ignore[return-value]
-
     def blocks(self, across: bool) -> Iterator[tuple[int, int, Vector]]:
         if across:
             yield from self.transposed_copy().blocks(across=False)
@@ -279,21 +245,6 @@ class SparseLines(Lines):
             if self.cross_scale is not None:
                 block *= self.cross_scale
             yield lo, hi, block
-
-
-class PackedLines(SparseLines):
-    """Lines in order of their length, with 16-bit indices where those do: for `normal_along` alone, which knows no order of lines
-
-    Loops over lines of one length do not mispredict where they end, and the smaller the data the more of v stays in cache.
-    """
-
-    def __init__(self, data: Array, indices: Array, indptr: Array, width: int, n_threads: int) -> None:
-        super().__init__(data, indices, indptr, width, n_threads)
-        self._costs = indptr + LINE_COST * np.arange(len(indptr))
-
-    def _cut(self, out_length: int = 0) -> list[int]:
-        n_lanes = parallel.count_lanes(ENTRY_BYTES * len(self.data), 8 * out_length)
-        return parallel.cut_by_weight(self._costs, min(self.shape[0], n_lanes))
 
 
 def empty_in_cache_lines(shape: tuple[int, ...]) -> Vector:

@@ -115,12 +115,6 @@ class Projected(Design):
         other._image = self._image
         return other
 
-    def for_products(self) -> Design:
-        """The same matrix for `normal` alone"""
-        other = Projected(self.base.for_products(), self.basis, self.rows)
-        other._image = self.image if self.rows else self._image
-        return other
-
 
 class Transformed(Design):
     """A T for `base` A (m, c) and T (c, r), or T'A for T (m, r) where not `columns`"""
@@ -179,10 +173,6 @@ class Transformed(Design):
     def with_rows_as_lines(self, along: bool) -> Design:
         """The same matrix whose rows (`along`) or columns are lines, copied where they are not"""
         return Transformed(self.base.with_rows_as_lines(along), self.factor, self.columns)
-
-    def for_products(self) -> Design:
-        """The same matrix for `normal` alone"""
-        return Transformed(self.base.for_products(), self.factor, True) if self.columns else self
 
     def with_columns_scaled(self, sq_scale: Vector) -> Design:
         """The same matrix, its columns multiplied by the root of `sq_scale` (c,)"""

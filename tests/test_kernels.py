@@ -227,14 +227,12 @@ def test_sparse_add(dtype, index_type, size, shifted, k):
         check(a_t, 1 + a[lo:hi] @ t[lo:hi])
 
 
-@pytest.mark.parametrize("small", [False, True])
 @pytest.mark.parametrize("k", [1, 3, 4])
 @pytest.mark.parametrize("extra", ["nothing", "shift", "shift, weights and target"])
 @sparse_cases
-def test_sparse_normal(dtype, index_type, size, extra, k, small):
+def test_sparse_normal(dtype, index_type, size, extra, k):
     lines = Lines(*size, dtype, 8)
-    data, indices, indptr = lines.csr(index_type)
-    arrays = (data, fixed(indices.astype(np.uint16)) if small else indices, indptr)
+    arrays = lines.csr(index_type)
     half = 1 if k == 1 else 4
     v, b_v = lines.vector(size[1], k), lines.vector(k)
     a = lines.a if "shift" in extra else None
@@ -249,25 +247,6 @@ def test_sparse_normal(dtype, index_type, size, extra, k, small):
         check(both[:, :k], v)
         check(both[:, half : half + k], lines.M[lo:hi].T @ t[lo:hi])
         check(a_t, 1 + (ones if a is None else a)[lo:hi] @ t[lo:hi])
-
-
-@pytest.mark.parametrize("small", [False, True])
-@sparse_cases
-def test_sparse_transpose(dtype, index_type, size, small):
-    lines = Lines(*size, dtype, 10)
-    data, indices, indptr = lines.csr(index_type)
-    turned = sp.csr_array((data, indices, indptr), shape=size).tocsc()
-    counts, n_half = np.zeros(size[1], dtype=index_type), int(indptr[size[0] // 2])
-    sparse.count(indices, 0, n_half, counts)
-    sparse.count(indices, n_half, int(indptr[-1]), counts)
-    np.testing.assert_array_equal(counts, np.bincount(indices, minlength=size[1]))
-    free = (np.cumsum(counts) - counts).astype(index_type)
-    out_data, out_indices = np.full(len(data), np.nan, dtype=dtype), np.zeros(len(data), np.uint16 if small else index_type)
-    for lo, hi in ((0, size[0] // 2), (size[0] // 2, size[0])):
-        sparse.transpose(data, indices, indptr, lo, hi, free, out_data, out_indices)
-    np.testing.assert_array_equal(free, np.cumsum(counts))
-    np.testing.assert_array_equal(out_data, turned.data)
-    np.testing.assert_array_equal(out_indices, turned.indices)
 
 
 @pytest.mark.parametrize("weighted", [False, True])

@@ -40,16 +40,5 @@ def normal(
     both: Array,
     a_t: Array,
 ) -> None: ...
-def count(indices: Array, lo: int, hi: int, counts: Array) -> None: ...
-def transpose(
-    data: Array,
-    indices: Array,
-    indptr: Array,
-    lo: int,
-    hi: int,
-    free: Array,
-    out_data: Array,
-    out_indices: Array,
-) -> None: ...
 def gram(data: Array, indices: Array, indptr: Array, lo: int, hi: int, weights: Array | None, out: Array) -> None: ...
 def check_lines(indices: Array, indptr: Array, width: int, seen: Array) -> int: ...

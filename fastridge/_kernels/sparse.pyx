@@ -5,7 +5,7 @@ of M - a b', with `line_shift` a (None: ones) over the lines and the scalars `b_
 `weights` (None: ones) is per line. Vectors are (length, k) for k targets, C-contiguous.
 """
 
-from fastridge._kernels.types cimport index, place, pointer, prefetch, real
+from fastridge._kernels.types cimport index, pointer, prefetch, real
 
 cdef enum:
     AHEAD = 32  # entries
@@ -13,7 +13,7 @@ cdef enum:
 
 
 cdef inline double line_dot(
-    const real *data, const place *indices, Py_ssize_t size, Py_ssize_t n_left, const double *v, Py_ssize_t stride
+    const real *data, const index *indices, Py_ssize_t size, Py_ssize_t n_left, const double *v, Py_ssize_t stride
 ) noexcept nogil:
     """data @ v[indices * stride]: four sums hide the latency of the gathers
 
@@ -39,7 +39,7 @@ cdef inline double line_dot(
 
 
 cdef inline void line_add(
-    const real *data, const place *indices, Py_ssize_t size, double t, double *out, Py_ssize_t stride
+    const real *data, const index *indices, Py_ssize_t size, double t, double *out, Py_ssize_t stride
 ) noexcept nogil:
     """out[indices * stride] += t * data"""
     cdef Py_ssize_t e
@@ -48,7 +48,7 @@ cdef inline void line_add(
 
 
 cdef inline void line_dot_many(
-    const real *data, const place *indices, Py_ssize_t size, Py_ssize_t k, const double *v, double *t
+    const real *data, const index *indices, Py_ssize_t size, Py_ssize_t k, const double *v, double *t
 ) noexcept nogil:
     """t = data @ v[indices], v (.., k)"""
     cdef Py_ssize_t e, l
@@ -64,7 +64,7 @@ cdef inline void line_dot_many(
 
 
 cdef inline void line_add_many(
-    const real *data, const place *indices, Py_ssize_t size, Py_ssize_t k, const double *t, double *out
+    const real *data, const index *indices, Py_ssize_t size, Py_ssize_t k, const double *t, double *out
 ) noexcept nogil:
     """out[indices] += outer(data, t), out (.., k)"""
     cdef Py_ssize_t e, l
@@ -78,7 +78,7 @@ cdef inline void line_add_many(
 
 
 cdef inline void group_dot(
-    const real *data, const place *indices, Py_ssize_t size, Py_ssize_t n_left, const double *both, double *t
+    const real *data, const index *indices, Py_ssize_t size, Py_ssize_t n_left, const double *both, double *t
 ) noexcept nogil:
     """t = data @ both[indices, :GROUP], both (.., 2 GROUP)
 
@@ -103,7 +103,7 @@ cdef inline void group_dot(
 
 
 cdef inline void group_add(
-    const real *data, const place *indices, Py_ssize_t size, const double *t, double *both
+    const real *data, const index *indices, Py_ssize_t size, const double *t, double *both
 ) noexcept nogil:
     """both[indices, GROUP:] += outer(data, t), both (.., 2 GROUP)"""
     cdef Py_ssize_t e
@@ -172,7 +172,7 @@ def add(
 
 
 def normal(
-    const real[::1] data, const place[::1] indices, const index[::1] indptr, Py_ssize_t lo, Py_ssize_t hi,
+    const real[::1] data, const index[::1] indices, const index[::1] indptr, Py_ssize_t lo, Py_ssize_t hi,
     const double[::1] line_shift, const double[::1] weights, const double[:, :] target, const double[::1] b_v,
     const double[:, :] v, double[:, ::1] both, double[::1] a_t,
 ):
@@ -186,7 +186,7 @@ def normal(
     cdef const double *a = pointer(line_shift)
     cdef const double *w = pointer(weights)
     cdef const real *x = NULL
-    cdef const place *ix = NULL
+    cdef const index *ix = NULL
     cdef double *v_out = NULL
     cdef double a_i, w_i, t
     cdef double group[GROUP]
@@ -221,33 +221,6 @@ def normal(
                     group[l] -= target[i, l]
                 a_t[l] += a_i * group[l]
             group_add(x + start, ix + start, size, group, v_out)
-
-
-def count(const index[::1] indices, Py_ssize_t lo, Py_ssize_t hi, index[::1] counts):
-    """counts += np.bincount(indices[lo:hi])"""
-    cdef Py_ssize_t e
-    with nogil:
-        for e in range(lo, hi):
-            counts[indices[e]] += 1
-
-
-def transpose(
-    const real[::1] data, const index[::1] indices, const index[::1] indptr, Py_ssize_t lo, Py_ssize_t hi, index[::1] free,
-    real[::1] out_data, place[::1] out_indices,
-):
-    """Put entries x of lines i in [lo, hi) where `free`, (width,), says: out_data, out_indices[free[j]] = x, i;  free[j] += 1"""
-    cdef Py_ssize_t i, e, to, n_stored = indptr[hi]
-    with nogil:
-        for i in range(lo, hi):
-            for e in range(indptr[i], indptr[i + 1]):
-                if e + AHEAD < n_stored:
-                    to = free[indices[e + AHEAD]]
-                    prefetch(&out_data[to])
-                    prefetch(&out_indices[to])
-                to = free[indices[e]]
-                free[indices[e]] = <index> (to + 1)
-                out_data[to] = data[e]
-                out_indices[to] = <place> i
 
 
 def gram(

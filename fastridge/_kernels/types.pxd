@@ -1,6 +1,6 @@
 """Types that the kernels share: storage in float or double, indices as scipy gives them; sums are always double."""
 
-from libc.stdint cimport int32_t, int64_t, uint16_t
+from libc.stdint cimport int32_t, int64_t
 
 ctypedef fused real:
     float
@@ -11,11 +11,6 @@ ctypedef fused filled:
     double
 
 ctypedef fused index:
-    int32_t
-    int64_t
-
-ctypedef fused place:
-    uint16_t
     int32_t
     int64_t
 
