@@ -13,20 +13,12 @@ cdef enum:
 
 
 cdef inline double line_dot(
-    const real *data, const index *indices, Py_ssize_t size, Py_ssize_t n_left, const double *v, Py_ssize_t stride
+    const real *data, const index *indices, Py_ssize_t size, const double *v, Py_ssize_t stride
 ) noexcept nogil:
-    """data @ v[indices * stride]: four sums hide the latency of the gathers
-
-    What entries AHEAD, of `n_left` >= size, will need is asked for.
-    """
+    """data @ v[indices * stride]: four sums hide the latency of the gathers."""
     cdef double s0 = 0, s1 = 0, s2 = 0, s3 = 0
     cdef Py_ssize_t e = 0
     while e + 4 <= size:
-        if e + AHEAD + 4 <= n_left:
-            prefetch(v + indices[e + AHEAD] * stride)
-            prefetch(v + indices[e + AHEAD + 1] * stride)
-            prefetch(v + indices[e + AHEAD + 2] * stride)
-            prefetch(v + indices[e + AHEAD + 3] * stride)
         s0 += data[e] * v[indices[e] * stride]
         s1 += data[e + 1] * v[indices[e + 1] * stride]
         s2 += data[e + 2] * v[indices[e + 2] * stride]
@@ -123,7 +115,7 @@ def dot(
     const double[::1] line_shift, const double[::1] b_v, const double[:, ::1] v, double[:, ::1] out,
 ):
     """out[lo:hi] = M[lo:hi] @ v - outer(a[lo:hi], b_v)"""
-    cdef Py_ssize_t i, l, start, size, n_stored = indptr[hi], k = v.shape[1]
+    cdef Py_ssize_t i, l, start, size, k = v.shape[1]
     cdef const double *a = pointer(line_shift)
     cdef const real *x = NULL
     cdef const index *ix = NULL
@@ -138,7 +130,7 @@ def dot(
                 for l in range(k):
                     out[i, l] = 0
             elif k == 1:
-                out[i, 0] = line_dot(x + start, ix + start, size, n_stored - start, &v[0, 0], 1)
+                out[i, 0] = line_dot(x + start, ix + start, size, &v[0, 0], 1)
             else:
                 line_dot_many(x + start, ix + start, size, k, &v[0, 0], &out[i, 0])
             for l in range(k):
@@ -206,7 +198,7 @@ def normal(
             a_i = 1.0 if a is NULL else a[i]
             w_i = 1.0 if w is NULL else w[i]
             if k == 1:
-                t = 0.0 if size == 0 else line_dot(x + start, ix + start, size, n_stored - start, v_out, 2)
+                t = 0.0 if size == 0 else line_dot(x + start, ix + start, size, v_out, 2)
                 t = w_i * (t - a_i * b_v[0])
                 if aimed:
                     t -= target[i, 0]
