@@ -222,7 +222,8 @@ def conjugate_gradient(
             sq_bound = np.where(penalty > 0, sq, np.inf)
             if sq_size is not None:
                 return sq, sq_bound, sq_size[active]
-            fit = start[:, active] - residual - penalty * x
+            fit = start - residual
+            fit -= penalty * x
             return sq, sq_bound, column_dots(fit, fit) + penalty * column_dots(x, fit)
         size = sq_start[active] + estimate.total if sq_size is None else sq_size[active]
         # With as many steps as there are directions CG still meets new ones, which no estimate from its past foresees.
@@ -260,7 +261,7 @@ def conjugate_gradient(
                 end_x, end_residual = x.copy(), residual.copy()
             keep = np.flatnonzero(~done)
             active, penalty, sq_residual, sq_new = active[keep], penalty[keep], sq_residual[keep], sq_new[keep]
-            x, residual, p, z = (np.ascontiguousarray(v[:, keep]) for v in (x, residual, p, z))
+            x, residual, p, z, start = (np.ascontiguousarray(v[:, keep]) for v in (x, residual, p, z, start))
             preconditioner = preconditioner.keep(keep)
             estimate.keep(keep)
         vectors.direction(p, z, np.divide(sq_new, sq_residual, out=np.zeros_like(sq_new), where=sq_residual > 0))
@@ -319,7 +320,7 @@ def settle(
             probed = np.maximum(estimate[doubtful], PROBE_RATIO * run.sq_first_error)
             estimate[doubtful] = np.minimum(probed, sq_bound[doubtful])
             x[:, part] = at
-        w[:, part] = here.coefficients(at)
+        w[:, part] = check.w if problem.wide else at
         error[part], bound[part] = relative(estimate, check.sq_size), relative_bound(sq_bound, check)
         sq_size[part] = check.sq_size
     return Answer(w, n_iter, error, bound, sq_size, workspace_bytes=workspace_bytes, history=history, x=x)

@@ -361,9 +361,9 @@ def _by_krylov(
 ) -> Problem:
     """Solve every target on a space of its own; return the problem as it is best read, and put into `starts` what missed tol"""
     if not problem.side.streams:
-        held = problem.design.extra_bytes
+        held = problem.extra_bytes
         problem = problem.streaming().with_rhs(problem.rhs)
-        points.held += problem.design.extra_bytes - held
+        points.held += problem.extra_bytes - held
     solve, name = shifted.solve, "multi-shift CG"
     if not problem.wide and not shifted.suits(problem, penalties[rows]):
         solve, name = galerkin.solve, "Galerkin projections on one space"

@@ -178,7 +178,7 @@ def run(problem: Problem, chosen: Plan, settings: Settings) -> tuple[Answer, str
     """Run the steps of a plan until one reaches the tolerance; return the best answer, its solver, and the reason"""
     best: tuple[Answer, str] | None = None
     reason = chosen.reason
-    held = problem.design.extra_bytes
+    held = problem.extra_bytes
     if chosen.relay:
         problem = problem.streaming()
     for step, following in zip(chosen.steps, (*chosen.steps[1:], None), strict=True):
@@ -204,7 +204,7 @@ def run(problem: Problem, chosen: Plan, settings: Settings) -> tuple[Answer, str
         if following is not None:
             reason += f"; {step} reached {worst:.1e} in {answer.n_iter.max()} steps, so on to {following}"
     assert best is not None
-    copied = problem.design.extra_bytes - held
+    copied = problem.extra_bytes - held
     return replace(best[0], workspace_bytes=best[0].workspace_bytes + copied), best[1], reason
 
 

@@ -33,6 +33,8 @@ class Check:
 
     Attributes
     ----------
+    w : (p, k)
+        The coefficients: x, or A'x of a wide problem.
     residual : (c, k)
         b - M x on the small side: the negative gradient g = A'(y - A w) - alpha w, or r = y - A w - alpha z.
     sq_size : (k,)
@@ -41,6 +43,7 @@ class Check:
         How large an H-norm error of w the rounding of `residual` may hide.
     """
 
+    w: Vector
     residual: Vector
     sq_size: Vector
     rounding: Vector
@@ -88,6 +91,8 @@ class Problem:
         Whether the unknown is z; None: where p > n.
     penalty_weights : (p,) or (p, p) float64, or None
         d of alpha sum_j d_j w_j^2, ones where None. Only the solver for bounds takes them; `standard_form` takes them away.
+    streamed : Design or None
+        A copy of `side` that CG's products read in one pass; all else reads `design`.
     sq_fitted : (k,) float64 or None
         Share of ||w*||_H^2 that unpenalised features have, whatever the others are.
     """
@@ -101,6 +106,7 @@ class Problem:
     dual: bool | None = None
     penalty_weights: Vector | None = None
     sq_fitted: Vector | None = None
+    streamed: Design | None = None
 
     @property
     def wide(self) -> bool:
@@ -139,9 +145,13 @@ class Problem:
         """Frobenius norm of A"""
         return self.design.frobenius
 
+    def product(self, x: Vector) -> Vector:
+        """B'B x: (c, k) -> (c, k)"""
+        return (self.streamed or self.side).normal(x)
+
     def normal(self, x: Vector, penalty: Vector) -> Vector:
         """M x for targets with the given penalties: (c, k) -> (c, k)"""
-        out = self.side.normal(x)
+        out = self.product(x)
         out += x * penalty
         return out
 
@@ -151,7 +161,7 @@ class Problem:
 
     def restricted(self, design: Design, dual: bool) -> Problem:
         """The problem with the columns of `design`, those of A scaled or left out, and the side to take; without bounds"""
-        return replace(self, design=design, dual=dual, bounds=None)
+        return replace(self, design=design, dual=dual, bounds=None, streamed=None)
 
     @property
     def targets_at_once(self) -> int:
@@ -172,29 +182,34 @@ class Problem:
 
     def intercept(self, w: Vector) -> Vector:
         """B of w: (k,)"""
-        return self.y_mean - self.x_mean @ w
+        shift = np.empty(len(self.y_mean))
+        vectors.weighted_sums(self.x_mean, np.ascontiguousarray(w), shift)  # BLAS would wake threads of its own
+        return self.y_mean - shift
 
     def streaming(self) -> Problem:
-        """The same problem, its data copied in the order that the products of the small side read in one pass"""
-        return replace(self, design=self.design.with_rows_as_lines(not self.wide))
+        """The same problem with a copy of the data, in the order that the products of the small side read in one pass"""
+        return replace(self, streamed=self.side.with_rows_as_lines(True))
 
-    def coefficients(self, x: Vector) -> Vector:
-        """W of x: (c, k) -> (p, k)"""
-        return self.design.rmatvec(x) if self.wide else x
+    @property
+    def extra_bytes(self) -> int:
+        """Copies of the data"""
+        return (self.streamed or self.design).extra_bytes
 
     def check(self, x: Vector) -> Check:
-        """Compute the residual and the size of the answer `x`, (c, k), from the data, in one pass where it streams
+        """Compute the residual and the size of the answer `x`, (c, k), from the data
 
-        w'H w = w'(b - g); of a wide problem z'(A A') z gives ||w||^2, and A w = A A'z.
+        w'H w = w'(b - g), where w is the unknown.
         """
         penalty = self.penalty
         sq_target = column_dots(self.target, self.target)
         if self.wide:
-            fit = self.side.normal(x)
+            w = self.design.rmatvec(x)
+            fit = self.design.matvec(w)
             residual = self.target - fit - penalty * x
-            sq_fit, sq_w = column_dots(fit, fit), np.maximum(column_dots(x, fit), 0.0)
-            sq_size = sq_fit + penalty * sq_w
+            sq_w = column_dots(w, w)
+            sq_size = column_dots(fit, fit) + penalty * sq_w
         else:
+            w = x
             residual = -self.side.normal(x, self.target) - penalty * x
             sq_w = column_dots(x, x)
             sq_size = np.maximum(column_dots(x, self.rhs) - column_dots(x, residual), 0.0)
@@ -205,7 +220,7 @@ class Problem:
         with np.errstate(divide="ignore", invalid="ignore"):
             hidden = penalty * column_dots(x, x) if self.wide else sq_target / penalty
             rounding += ROUNDING * self.frobenius * np.where(sq_target > 0, np.sqrt(hidden), 0.0)
-        return Check(residual, sq_size, rounding)
+        return Check(w, residual, sq_size, rounding)
 
     def rounding_loss(self, w: Vector, rounded: Vector, sq_size: Vector) -> tuple[Vector, Vector]:
         """Estimate and bound, relative to ||w||_H, of the H-norm of what rounding took from `w`, (p, k); each (k,)

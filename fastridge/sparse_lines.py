@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from functools import cached_property
 
@@ -13,7 +14,8 @@ from fastridge._kernels import descent, moments, sparse, vectors
 from fastridge.lines import Array, Lines, Vector, add_gram, scaled
 
 TARGETS_TOGETHER = 4
-"""Targets in one sparse product; the vectors of more leave the cache (4.2M entries, 63,000 rows: 52 ms for 4, 301 for 8)."""
+"""Targets in one sparse product: GROUP of the kernel. The vectors of more leave the cache."""
+CACHE_LINE = 64
 SPARSE_GRAM_SECONDS, DENSE_GRAM_SECONDS = 1.5e-9, 2e-11
 """Per product of two stored entries scattered into a Gram matrix, and per entry product of a dense block (2 AVX2 cores)."""
 
@@ -40,7 +42,7 @@ class SparseLines(Lines):
 
     def _finish(self, parts: Vector, a_t: Vector) -> Vector:
         """Sum the lanes and take b (a't) off"""
-        out: Vector = np.ascontiguousarray(parts[0]) if len(parts) == 1 else parts.sum(axis=0)
+        out: Vector = parts[0] if len(parts) == 1 else parts.sum(axis=0)
         if self.cross_shift is not None:
             out -= np.multiply.outer(self.cross_shift, a_t.sum(axis=0))
         return out
@@ -76,27 +78,29 @@ class SparseLines(Lines):
 
     def _normal_along(self, v: Vector, goal: Vector | None) -> Vector:
         k = v.shape[1]
-        if k > TARGETS_TOGETHER:
-            groups = parallel.cut_evenly(k, -(-k // TARGETS_TOGETHER))
-            out = np.empty_like(v)
+        out = np.empty_like(v)
+        b_v = self._b_dot(v)
+        groups = parallel.cut_evenly(k, max(1, -(-k // TARGETS_TOGETHER)))
 
-            def group(i: int) -> None:
-                some = slice(groups[i], groups[i + 1])
-                aim = None if goal is None else np.ascontiguousarray(goal[:, some])
-                out[:, some] = self._normal_along(np.ascontiguousarray(v[:, some]), aim)
+        def group(i: int) -> None:
+            some = slice(groups[i], groups[i + 1])
+            out[:, some] = self._normal_of_group(v[:, some], None if goal is None else goal[:, some], b_v[some])
 
-            self._run(group, groups)
-            return out
-        cut, b_v = self._cut(2 * self.shape[1] * k), self._b_dot(v)
-        pairs, a_t = np.empty((len(cut) - 1, self.shape[1], 2 * k)), np.zeros((len(cut) - 1, k))
+        self._run(group, groups)
+        return out
+
+    def _normal_of_group(self, v: Vector, goal: Vector | None, b_v: Vector) -> Vector:
+        width, k = v.shape
+        half = 1 if k == 1 else TARGETS_TOGETHER
+        cut = self._cut(2 * width * half)
+        both, a_t = empty_in_cache_lines((len(cut) - 1, width, 2 * half)), np.zeros((len(cut) - 1, k))
         terms = (self.line_shift, self.sq_line_scale, goal, b_v, v)
 
         def lane(i: int) -> None:
-            lo, hi = cut[i], cut[i + 1]
-            sparse.normal(self.data, self.indices, self.indptr, lo, hi, *terms, pairs[i], a_t[i], np.empty(k))
+            sparse.normal(self.data, self.indices, self.indptr, cut[i], cut[i + 1], *terms, both[i], a_t[i])
 
         self._run(lane, cut)
-        return self._finish(pairs[:, :, k:], a_t)
+        return self._finish(both[:, :, half : half + k], a_t)
 
     def sq_norms_along(self) -> Vector:
         # sum_i w_i (x_ij - a_i b_j)^2 = sum w x^2 - 2 b_j sum w a x + b_j^2 sum w a^2, then the column's own scale.
@@ -138,7 +142,7 @@ class SparseLines(Lines):
 
             self._run(line_lane, cut)
             return out.T
-        cut = self._cut(3 * width)
+        cut = self._cut(width // 2)  # scattered sums cost several times what reading does
         parts = np.zeros((len(cut) - 1, width, 3))
 
         def lane(i: int) -> None:
@@ -246,6 +250,14 @@ class SparseLines(Lines):
             if self.cross_scale is not None:
                 block *= self.cross_scale
             yield lo, hi, block
+
+
+def empty_in_cache_lines(shape: tuple[int, ...]) -> Vector:
+    """np.empty in float64 that begins with a cache line, so that rows of a power of two numbers lie in as few as can be"""
+    n_bytes = 8 * math.prod(shape)
+    raw = np.empty(n_bytes + CACHE_LINE, dtype=np.uint8)
+    start = -raw.ctypes.data % CACHE_LINE
+    return raw[start : start + n_bytes].view(np.float64).reshape(shape)
 
 
 def _positive(sq: Vector, scale: Vector | None) -> Vector:

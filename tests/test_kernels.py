@@ -227,23 +227,25 @@ def test_sparse_add(dtype, index_type, size, shifted, k):
         check(a_t, 1 + a[lo:hi] @ t[lo:hi])
 
 
-@pytest.mark.parametrize("k", [1, 3])
+@pytest.mark.parametrize("k", [1, 3, 4])
 @pytest.mark.parametrize("extra", ["nothing", "shift", "shift, weights and target"])
 @sparse_cases
 def test_sparse_normal(dtype, index_type, size, extra, k):
     lines = Lines(*size, dtype, 8)
     arrays = lines.csr(index_type)
+    half = 1 if k == 1 else 4
     v, b_v = lines.vector(size[1], k), lines.vector(k)
     a = lines.a if "shift" in extra else None
     w = lines.line_weights if "weights" in extra else None
     target = lines.vector(size[0], k) if "target" in extra else None
     ones = np.ones(size[0])
     for lo, hi in ranges(size[0]):
-        pairs, a_t = np.full((size[1], 2 * k), np.nan), np.ones(k)
-        sparse.normal(*arrays, lo, hi, a, w, target, b_v, v, pairs, a_t, np.empty(k))
+        both, a_t = np.full((size[1], 2 * half), np.nan), np.ones(k)
+        sparse.normal(*arrays, lo, hi, a, w, target, b_v, v, both, a_t)
         t = lines.M @ v - np.outer(ones if a is None else a, b_v)
         t = t * (ones if w is None else w)[:, None] - (0 if target is None else target)
-        check(pairs, np.hstack([v, lines.M[lo:hi].T @ t[lo:hi]]))
+        check(both[:, :k], v)
+        check(both[:, half : half + k], lines.M[lo:hi].T @ t[lo:hi])
         check(a_t, 1 + (ones if a is None else a)[lo:hi] @ t[lo:hi])
 
 

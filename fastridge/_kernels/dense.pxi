@@ -5,18 +5,12 @@
 # is centred (loops without it were slower); `a` None: ones. Sums run in UNROLL lanes written out by hand, so that the compiler
 # can use vectors without permission to reorder anything.
 
-from fastridge._kernels.types cimport filled, offset, pointer, real
+from fastridge._kernels.types cimport filled, offset, pointer, prefetch, real
 
 cdef extern from *:
     """
-    #if defined(__GNUC__) || defined(__clang__)
-    #define FASTRIDGE_PREFETCH(address) __builtin_prefetch(address, 0, 2)
-    #else
-    #define FASTRIDGE_PREFETCH(address) ((void) (address))
-    #endif
     typedef double *__restrict fastridge_alone;
     """
-    void prefetch "FASTRIDGE_PREFETCH" (const void *address) noexcept nogil
     # What it points to is reached by no other argument: the compiler checks that by itself for two results, not for three.
     ctypedef double *alone "fastridge_alone"
 

@@ -4,7 +4,10 @@ A result holds (sum of w (x - c), sum of w (x - c)^2, sum of w) over the *stored
 third. Sums about a value near the mean do not cancel, which is why the centre is an argument.
 """
 
-from fastridge._kernels.types cimport index, pointer, real
+from fastridge._kernels.types cimport index, pointer, prefetch, real
+
+cdef enum:
+    AHEAD = 16  # entries
 
 
 def sparse_across(
@@ -12,7 +15,7 @@ def sparse_across(
     const double[::1] weights, const double[::1] centre, double[:, ::1] out,
 ):
     """For the entries stored in lines [lo, hi): d = x - c[j];  out[j] += w[i] d, w[i] d^2, w[i].  out is (width, 3)"""
-    cdef Py_ssize_t i, e
+    cdef Py_ssize_t i, e, n_stored = indptr[hi]
     cdef const double *w = pointer(weights)
     cdef const double *c = pointer(centre)
     cdef double d, w_i
@@ -21,6 +24,8 @@ def sparse_across(
         for i in range(lo, hi):
             w_i = 1.0 if w is NULL else w[i]
             for e in range(indptr[i], indptr[i + 1]):
+                if e + AHEAD < n_stored:
+                    prefetch(&out[indices[e + AHEAD], 0])
                 d = data[e] - c[indices[e]]
                 row = &out[indices[e], 0]
                 row[0] += w_i * d

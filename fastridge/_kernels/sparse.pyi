@@ -37,9 +37,8 @@ def normal(
     target: Array | None,
     b_v: Array,
     v: Array,
-    pairs: Array,
+    both: Array,
     a_t: Array,
-    work: Array,
 ) -> None: ...
 def gram(data: Array, indices: Array, indptr: Array, lo: int, hi: int, weights: Array | None, out: Array) -> None: ...
 def check_lines(indices: Array, indptr: Array, width: int, seen: Array) -> int: ...

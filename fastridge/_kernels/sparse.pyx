@@ -5,7 +5,11 @@ of M - a b', with `line_shift` a (None: ones) over the lines and the scalars `b_
 `weights` (None: ones) is per line. Vectors are (length, k) for k targets, C-contiguous.
 """
 
-from fastridge._kernels.types cimport index, pointer, real
+from fastridge._kernels.types cimport index, pointer, prefetch, real
+
+cdef enum:
+    AHEAD = 32  # entries
+    GROUP = 4  # targets: their part of v and of the sums fill a cache line
 
 
 cdef inline double line_dot(
@@ -36,9 +40,9 @@ cdef inline void line_add(
 
 
 cdef inline void line_dot_many(
-    const real *data, const index *indices, Py_ssize_t size, Py_ssize_t k, const double *v, Py_ssize_t stride, double *t
+    const real *data, const index *indices, Py_ssize_t size, Py_ssize_t k, const double *v, double *t
 ) noexcept nogil:
-    """t = data @ v[indices, :k], rows of v `stride` apart"""
+    """t = data @ v[indices], v (.., k)"""
     cdef Py_ssize_t e, l
     cdef const double *row
     cdef double x
@@ -46,23 +50,64 @@ cdef inline void line_dot_many(
         t[l] = 0
     for e in range(size):
         x = data[e]
-        row = v + indices[e] * stride
+        row = v + indices[e] * k
         for l in range(k):
             t[l] += x * row[l]
 
 
 cdef inline void line_add_many(
-    const real *data, const index *indices, Py_ssize_t size, Py_ssize_t k, const double *t, double *out, Py_ssize_t stride
+    const real *data, const index *indices, Py_ssize_t size, Py_ssize_t k, const double *t, double *out
 ) noexcept nogil:
-    """out[indices, :k] += outer(data, t), rows of out `stride` apart"""
+    """out[indices] += outer(data, t), out (.., k)"""
     cdef Py_ssize_t e, l
     cdef double *row
     cdef double x
     for e in range(size):
         x = data[e]
-        row = out + indices[e] * stride
+        row = out + indices[e] * k
         for l in range(k):
             row[l] += x * t[l]
+
+
+cdef inline void group_dot(
+    const real *data, const index *indices, Py_ssize_t size, Py_ssize_t n_left, const double *both, double *t
+) noexcept nogil:
+    """t = data @ both[indices, :GROUP], both (.., 2 GROUP)
+
+    The cache lines of entries AHEAD, of `n_left` >= size, are asked for: without, too few are on their way at a time.
+    """
+    cdef Py_ssize_t e
+    cdef const double *row
+    cdef double x, t0 = 0, t1 = 0, t2 = 0, t3 = 0
+    for e in range(size):
+        if e + AHEAD < n_left:
+            prefetch(both + 2 * GROUP * <Py_ssize_t> indices[e + AHEAD])
+        x = data[e]
+        row = both + 2 * GROUP * <Py_ssize_t> indices[e]
+        t0 += x * row[0]
+        t1 += x * row[1]
+        t2 += x * row[2]
+        t3 += x * row[3]
+    t[0] = t0
+    t[1] = t1
+    t[2] = t2
+    t[3] = t3
+
+
+cdef inline void group_add(
+    const real *data, const index *indices, Py_ssize_t size, const double *t, double *both
+) noexcept nogil:
+    """both[indices, GROUP:] += outer(data, t), both (.., 2 GROUP)"""
+    cdef Py_ssize_t e
+    cdef double *row
+    cdef double x, t0 = t[0], t1 = t[1], t2 = t[2], t3 = t[3]
+    for e in range(size):
+        x = data[e]
+        row = both + 2 * GROUP * <Py_ssize_t> indices[e] + GROUP
+        row[0] += x * t0
+        row[1] += x * t1
+        row[2] += x * t2
+        row[3] += x * t3
 
 
 def dot(
@@ -87,7 +132,7 @@ def dot(
             elif k == 1:
                 out[i, 0] = line_dot(x + start, ix + start, size, &v[0, 0], 1)
             else:
-                line_dot_many(x + start, ix + start, size, k, &v[0, 0], k, &out[i, 0])
+                line_dot_many(x + start, ix + start, size, k, &v[0, 0], &out[i, 0])
             for l in range(k):
                 out[i, l] -= b_v[l] * (1.0 if a is NULL else a[i])
 
@@ -115,57 +160,59 @@ def add(
             if k == 1:
                 line_add(x + start, ix + start, size, t[i, 0], &out[0, 0], 1)
             else:
-                line_add_many(x + start, ix + start, size, k, &t[i, 0], &out[0, 0], k)
+                line_add_many(x + start, ix + start, size, k, &t[i, 0], &out[0, 0])
 
 
 def normal(
     const real[::1] data, const index[::1] indices, const index[::1] indptr, Py_ssize_t lo, Py_ssize_t hi,
-    const double[::1] line_shift, const double[::1] weights, const double[:, ::1] target, const double[::1] b_v,
-    const double[:, ::1] v, double[:, ::1] pairs, double[::1] a_t, double[::1] work,
+    const double[::1] line_shift, const double[::1] weights, const double[:, :] target, const double[::1] b_v,
+    const double[:, :] v, double[:, ::1] both, double[::1] a_t,
 ):
-    """T = w[lo:hi] * (M[lo:hi] @ v - outer(a[lo:hi], b_v)) - target[lo:hi];  pairs = [v, M[lo:hi].T @ T];  a_t += a[lo:hi] @ T
+    """T = w[lo:hi] * (M[lo:hi] @ v - outer(a[lo:hi], b_v)) - target[lo:hi];  both = [v, M[lo:hi].T @ T];  a_t += a[lo:hi] @ T
 
     One pass over M: a line is read for its dot product and added back while it is in cache. An entry of v and the sum it
-    belongs to lie side by side in `pairs` (width, 2 k), so that they share a cache line. `work` is (k,); target None: zero.
+    belongs to lie side by side in `both`, so that they share a cache line: (width, 2) for one target; (width, 8) for two to
+    four, the columns of v and of sums filled up with zeros to four each. target None: zero.
     """
-    cdef Py_ssize_t i, j, l, start, size, k = v.shape[1], stride = 2 * v.shape[1]
+    cdef Py_ssize_t i, j, l, start, size, n_stored = indptr[hi], k = v.shape[1], half = both.shape[1] // 2
     cdef const double *a = pointer(line_shift)
     cdef const double *w = pointer(weights)
     cdef const real *x = NULL
     cdef const index *ix = NULL
-    cdef double *both = NULL
+    cdef double *v_out = NULL
     cdef double a_i, w_i, t
+    cdef double group[GROUP]
     cdef bint aimed = target is not None
     if indices.shape[0]:
         x = &data[0]
         ix = &indices[0]
-        both = &pairs[0, 0]
+        v_out = &both[0, 0]
     with nogil:
         for j in range(v.shape[0]):
-            for l in range(k):
-                pairs[j, l] = v[j, l]
-                pairs[j, k + l] = 0
+            for l in range(half):
+                both[j, l] = v[j, l] if l < k else 0.0
+                both[j, half + l] = 0
         for i in range(lo, hi):
             start = indptr[i]
             size = indptr[i + 1] - start
             a_i = 1.0 if a is NULL else a[i]
             w_i = 1.0 if w is NULL else w[i]
             if k == 1:
-                t = 0.0 if size == 0 else line_dot(x + start, ix + start, size, both, 2)
+                t = 0.0 if size == 0 else line_dot(x + start, ix + start, size, v_out, 2)
                 t = w_i * (t - a_i * b_v[0])
                 if aimed:
                     t -= target[i, 0]
                 a_t[0] += a_i * t
                 if size:
-                    line_add(x + start, ix + start, size, t, both + 1, 2)
+                    line_add(x + start, ix + start, size, t, v_out + 1, 2)
                 continue
-            line_dot_many(x + start, ix + start, size, k, both, stride, &work[0])
+            group_dot(x + start, ix + start, size, n_stored - start, v_out, group)
             for l in range(k):
-                work[l] = w_i * (work[l] - a_i * b_v[l])
+                group[l] = w_i * (group[l] - a_i * b_v[l])
                 if aimed:
-                    work[l] -= target[i, l]
-                a_t[l] += a_i * work[l]
-            line_add_many(x + start, ix + start, size, k, &work[0], both + k, stride)
+                    group[l] -= target[i, l]
+                a_t[l] += a_i * group[l]
+            group_add(x + start, ix + start, size, group, v_out)
 
 
 def gram(

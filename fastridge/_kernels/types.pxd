@@ -14,6 +14,16 @@ ctypedef fused index:
     int32_t
     int64_t
 
+cdef extern from *:
+    """
+    #if defined(__GNUC__) || defined(__clang__)
+    #define FASTRIDGE_PREFETCH(address) __builtin_prefetch(address, 0, 2)
+    #else
+    #define FASTRIDGE_PREFETCH(address) ((void) (address))
+    #endif
+    """
+    void prefetch "FASTRIDGE_PREFETCH" (const void *address) noexcept nogil
+
 
 cdef inline const double *pointer(const double[::1] x) noexcept nogil:
     """Address of x's first entry; NULL where x is None or empty, which stands for "not there"."""

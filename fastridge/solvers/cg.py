@@ -84,7 +84,7 @@ def solve(problem: Problem, settings: Settings) -> Answer:
     else:
         stalled = not done
     return Answer(
-        problem.coefficients(x),
+        check.w if problem.wide else x,
         n_iter,
         relative(sq_error, check.sq_size),
         relative_bound(sq_bound, check),

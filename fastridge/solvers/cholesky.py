@@ -74,7 +74,7 @@ def solve(problem: Problem, settings: Settings) -> Answer:
         sq_bound = np.where(theta < 0.5, sq_error / (1 - np.minimum(theta, 0.5)), np.inf)
     sq_bound = np.where(problem.penalty > 0, np.minimum(sq_bound, problem.sq_bound(check.residual)), np.inf)
     return Answer(
-        problem.coefficients(x),
+        check.w,
         np.full(k, n_iter),
         error,
         relative_bound(sq_bound, check),

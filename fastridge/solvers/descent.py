@@ -71,7 +71,7 @@ def solve(problem: Problem, settings: Settings) -> Answer:
         x[:, target] = z
     check = problem.check(x)
     return Answer(
-        problem.coefficients(x),
+        check.w,
         n_iter,
         error,
         relative_bound(problem.sq_bound(check.residual), check),

@@ -72,7 +72,7 @@ class Spectrum:
         sq_bound = np.minimum(sq_bound, problem.sq_bound(check.residual))
         smallest = float(self.s.min(initial=np.inf) + penalty.min())
         return Answer(
-            problem.coefficients(x),
+            check.w,
             n_iter,
             np.minimum(error, relative(problem.sq_bound(check.residual), check.sq_size)),
             relative_bound(sq_bound, check),

@@ -85,7 +85,7 @@ class Space:
         if not chosen:
             return 0
         new = np.ascontiguousarray(np.stack(chosen, axis=1))
-        products = self.problem.side.normal(new)
+        products = self.problem.product(new)
         lo, hi = self.m, self.m + len(chosen)
         self._directions[:, lo:hi], self._products[:, lo:hi] = new, products
         self.m = hi
@@ -118,8 +118,8 @@ class Space:
         out += self.b[:, None]
         return np.ascontiguousarray(out)
 
-    def check(self, penalties: Vector) -> tuple[Vector, Check]:
-        """Return the answers and their check: as `Problem.check`, but for the rounding of many products in place of one"""
+    def check(self, penalties: Vector) -> Check:
+        """Check the answers: as `Problem.check`, but for the rounding of many products in place of one"""
         weights = self.weights(penalties)
         x = np.ascontiguousarray(self.directions @ weights)
         residual = self.residual(weights, penalties)
@@ -129,9 +129,8 @@ class Space:
         size = np.sqrt(np.einsum("ij,ij->j", weights, weights))
         seen = np.sqrt(np.trace(self._projected[: self.m, : self.m]))
         rounding = ROUNDING * (np.sqrt(sq_target) + size * (seen + penalties / max(frobenius, np.finfo(np.float64).tiny)))
-        return x, Check(
-            residual, sq_size, ROUNDING * (frobenius * size + np.sqrt(sq_size)) + rounding * frobenius / np.sqrt(penalties)
-        )
+        rounding = ROUNDING * (frobenius * size + np.sqrt(sq_size)) + rounding * frobenius / np.sqrt(penalties)
+        return Check(x, residual, sq_size, rounding)
 
 
 def solve(problem: Problem, penalties: Vector, settings: Settings) -> Answer:
@@ -196,7 +195,8 @@ def solve(problem: Problem, penalties: Vector, settings: Settings) -> Answer:
     w, error, bound, sq_size = np.empty((c, k)), np.empty(k), np.empty(k), np.empty(k)
     for lo in range(0, k, problem.targets_at_once):
         part = slice(lo, lo + problem.targets_at_once)
-        w[:, part], check = space.check(penalties[part])
+        check = space.check(penalties[part])
+        w[:, part] = check.w
         sq_bound = column_dots(check.residual, check.residual) / penalties[part]
         error[part] = relative(np.minimum(sq_error[part], sq_bound), check.sq_size)
         bounded = (np.sqrt(sq_bound) + check.rounding) ** 2

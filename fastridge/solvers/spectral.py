@@ -62,7 +62,7 @@ def solve(problem: Problem, settings: Settings) -> Answer:
     sq_bound = np.where(penalty > 0, np.minimum(sq_bound, problem.sq_bound(check.residual)), np.inf)
     smallest = s.min(initial=np.inf) ** 2 + penalty.min()
     return Answer(
-        problem.coefficients(x),
+        check.w,
         np.full(k, n_iter),
         error,
         relative_bound(sq_bound, check),
