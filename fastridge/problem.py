@@ -8,6 +8,7 @@ M x = b with M = B'B + alpha I, B = A or A' (`side`), so that one solver serves 
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
@@ -179,6 +180,16 @@ class Problem:
             sq_fitted=None if self.sq_fitted is None else self.sq_fitted[targets],
         )
         return new if self.wide else new.with_rhs(np.ascontiguousarray(self.rhs[:, targets]))
+
+    def chunks(self) -> Iterator[tuple[np.ndarray, Problem]]:
+        """Yield (targets, the problem of those), as many together as `targets_at_once` says"""
+        k, size = len(self.penalty), self.targets_at_once
+        if k <= size:
+            yield np.arange(k), self
+            return
+        for lo in range(0, k, size):
+            targets = np.arange(lo, min(lo + size, k))
+            yield targets, self.select(targets, self.penalty[targets])
 
     def intercept(self, w: Vector) -> Vector:
         """B of w: (k,)"""

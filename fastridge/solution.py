@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field, replace
 from enum import StrEnum
 
 import numpy as np
@@ -110,6 +110,35 @@ class Answer:
     history: tuple[float, ...] = ()
     x: Vector | None = None
     """Of iterative solvers, the answer on the small side, (c, k): where a warm start may begin."""
+
+    @classmethod
+    def joined(cls, parts: Iterable[Answer], shape: tuple[int, int]) -> Answer:
+        """One answer, `w` of the given shape, for targets solved in parts, which come in their order; a single part as it is"""
+        (p, k), lo = shape, 0
+        w = np.empty((p, 0))
+        xs: list[Vector | None] = []
+        kept: list[Answer] = []
+        for part in parts:
+            hi = lo + part.w.shape[1]
+            if hi - lo == k:
+                return part
+            w = w if kept else np.empty(shape)
+            w[:, lo:hi], lo = part.w, hi
+            xs.append(None if part.x is part.w else part.x)
+            kept.append(replace(part, w=w[:, lo:hi], x=None))
+        small = [x for x in xs if x is not None]
+        return cls(
+            w,
+            np.concatenate([part.n_iter for part in kept]),
+            np.concatenate([part.error for part in kept]),
+            np.concatenate([part.error_bound for part in kept]),
+            np.concatenate([part.sq_size for part in kept]),
+            stalled=any(part.stalled for part in kept),
+            rcond=min(part.rcond for part in kept),
+            workspace_bytes=max(part.workspace_bytes for part in kept),
+            history=max((part.history for part in kept), key=len),
+            x=np.concatenate(small, axis=1) if small else w,
+        )
 
 
 @dataclass(frozen=True)

@@ -8,8 +8,10 @@ import pytest
 from helpers import STORAGES, Exact, make_weights, make_X, make_y
 
 import fastridge
-from fastridge import Ridge, explain, ridge
+from fastridge import Ridge, explain, planner, ridge
+from fastridge.functional import make_problem
 from fastridge.problem import CHUNK_BYTES
+from fastridge.solution import Settings
 
 pytestmark = pytest.mark.usefixtures("one_blas_thread")
 
@@ -61,22 +63,46 @@ def test_a_singular_matrix_with_next_to_no_penalty():
     assert error.max() <= solution.report.error_bound + exact.rounding.max()
 
 
+@pytest.mark.parametrize("solver", ["eigh", "cholesky", "cg"])
 @pytest.mark.parametrize(("n", "p"), [(2000, 100), (100, 2000)])
-def test_thousands_of_targets_take_bounded_memory(monkeypatch, n, p):
+def test_thousands_of_targets_take_bounded_memory(monkeypatch, n, p, solver):
     monkeypatch.setattr(fastridge.problem, "CHUNK_BYTES", CHUNK_BYTES // 64)
     rng = np.random.default_rng(175)
     k = 3000
     X, Y = rng.standard_normal((n, p)), rng.standard_normal((n, k))
-    alpha = np.logspace(-2, 4, k)
-    ridge(X[:, :5], Y[:, :3], alpha[:3])
+    alpha = np.logspace(-2, 4, k) if solver == "eigh" else 10.0
+    ridge(X[:, :5], Y[:, :3], alpha if solver != "eigh" else alpha[:3])
     gc.collect()
     tracemalloc.start()
     try:
-        solution = ridge(X, Y, alpha)
+        solution = ridge(X, Y, alpha, solver="auto" if solver == "eigh" else solver)
         peak = tracemalloc.get_traced_memory()[1]
     finally:
         tracemalloc.stop()
-    assert solution.report.solver == "eigh"
+    assert solution.report.solver == solver
+    assert solution.report.converged
     # y centred and its temporaries; the coefficients in float64, rounded, their difference; b; the matrices; the chunk.
     held = 4 * Y.nbytes + 7 * solution.coef.nbytes
     assert peak <= held + 12 * X.nbytes + 4 * CHUNK_BYTES // 64 + 2**22
+
+
+@pytest.mark.parametrize("solver", ["cholesky", "cg"])
+@pytest.mark.parametrize(("n", "p"), [(300, 250), (250, 300)])
+def test_targets_in_parts_are_those_solved_at_once(monkeypatch, n, p, solver):
+    rng = np.random.default_rng(176)
+    X, Y = rng.standard_normal((n, p)), rng.standard_normal((n, 17))
+    start = rng.standard_normal((min(n, p), 17))
+    for alpha in (np.full(17, 2.0), np.logspace(-1, 2, 17)):
+        problem = make_problem(X, Y, alpha, None, True, 2)
+        solve = planner.SOLVERS[solver]
+        for settings in (Settings(1e-8, None), Settings(1e-8, None, start=start)):
+            whole = solve(problem, settings)
+            with monkeypatch.context() as patch:
+                patch.setattr(fastridge.problem, "CHUNK_BYTES", 5 * 8 * 7 * max(n, p))
+                assert len(list(problem.chunks())) > 2
+                parts = solve(problem, settings)
+            assert (parts.error <= 1e-8).all()
+            assert parts.n_iter.shape == (17,)
+            np.testing.assert_allclose(parts.w, whole.w, rtol=0, atol=1e-7 * np.abs(whole.w).max())
+            if solver == "cg":
+                np.testing.assert_allclose(parts.x, whole.x, rtol=0, atol=1e-7 * np.abs(whole.x).max())

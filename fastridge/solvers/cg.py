@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 
 from fastridge.krylov import PROBE_RATIO, SAFETY, First, conjugate_gradient, relative_bound
@@ -19,7 +21,7 @@ ROOM = 0.95
 
 
 def solve(problem: Problem, settings: Settings) -> Answer:
-    """Minimise the ridge objective by conjugate gradients on M x = b
+    """Minimise the ridge objective by conjugate gradients on M x = b, for as many targets together as memory is set aside for
 
     Guaranteed: `error_bound` (the duality gap of a wide problem, else Gauss-Radau or the gradient, whichever is smaller). Where
     alpha is small the bound is loose and the stop is by the estimate.
@@ -37,9 +39,22 @@ def solve(problem: Problem, settings: Settings) -> Answer:
     ----------
     Hestenes & Stiefel (1952), DOI 10.6028/jres.049.044; van der Vorst & Ye (2000), DOI 10.1137/S1064827599353865.
     """
+    same, start = np.ptp(problem.penalty) == 0, settings.start
+    shared = preconditioner_of(problem, settings.fold) if same else None
+    if start is not None and start.shape != problem.rhs.shape:
+        start = None
+
+    def solve_part(targets: np.ndarray, part: Problem) -> Answer:
+        told = replace(settings, start=None if start is None else np.ascontiguousarray(start[:, targets]))
+        return _solve_together(part, preconditioner_of(part, 0) if shared is None else shared.keep(targets), told)
+
+    parts = (solve_part(targets, part) for targets, part in problem.chunks())
+    return Answer.joined(parts, (problem.design.shape[1], len(problem.penalty)))
+
+
+def _solve_together(problem: Problem, preconditioner: Preconditioner, settings: Settings) -> Answer:
     c, k = problem.rhs.shape
     max_iter = max(1000, 10 * c) if settings.max_iter is None else settings.max_iter
-    preconditioner = preconditioner_of(problem, settings.fold)
     first = First.of(problem, settings.start)
     x, residual, sq_size = np.zeros((c, k)), problem.rhs.copy(), None
     if first is not None:

@@ -35,8 +35,7 @@ def solve(problem: Problem, settings: Settings) -> Answer:
     Higham (2002), Accuracy and Stability of Numerical Algorithms, ch. 10 and 12, DOI 10.1137/1.9780898718027.
     """
     gram = problem.side.gram()
-    c, k = problem.rhs.shape
-    x = np.empty((c, k))
+    k = len(problem.penalty)
     if k == 1:
         penalties, group = problem.penalty, np.zeros(1, dtype=np.intp)
     else:
@@ -47,6 +46,13 @@ def solve(problem: Problem, settings: Settings) -> Answer:
         factors.append(factor)
         rconds.append(rcond)
     del gram
+    parts = (_refined(part, factors, np.asarray(rconds), group[targets], settings.tol) for targets, part in problem.chunks())
+    return Answer.joined(parts, (problem.design.shape[1], k))
+
+
+def _refined(problem: Problem, factors: list[Vector], rconds: Vector, group: np.ndarray, tol: float) -> Answer:
+    """Solve by the factors and refine; target i has that of its `group`"""
+    c, k = problem.rhs.shape
 
     def apply_inverse(v: Vector) -> Vector:
         out = np.empty_like(v)
@@ -64,12 +70,12 @@ def solve(problem: Problem, settings: Settings) -> Answer:
         sq_error = problem.sq_error(check.residual, correction)
         error = relative(sq_error, check.sq_size)
         worst = float(error.max())
-        if worst <= settings.tol or n_iter == MAX_REFINEMENTS or not worst < previous / 2:
+        if worst <= tol or n_iter == MAX_REFINEMENTS or not worst < previous / 2:
             break
         x, n_iter, previous = x + correction, n_iter + 1, worst
     # H >= (1 - theta) times the matrix that the factor really belongs to.
     m = max(problem.design.shape)
-    theta = BACKWARD_ERROR * np.sqrt(m) / np.asarray(rconds)[group]
+    theta = BACKWARD_ERROR * np.sqrt(m) / rconds[group]
     with np.errstate(divide="ignore"):
         sq_bound = np.where(theta < 0.5, sq_error / (1 - np.minimum(theta, 0.5)), np.inf)
     sq_bound = np.where(problem.penalty > 0, np.minimum(sq_bound, problem.sq_bound(check.residual)), np.inf)
@@ -79,9 +85,9 @@ def solve(problem: Problem, settings: Settings) -> Answer:
         error,
         relative_bound(sq_bound, check),
         check.sq_size,
-        stalled=worst > settings.tol,
-        rcond=float(min(rconds)),
-        workspace_bytes=8 * c * c * len(penalties) + 8 * 4 * c * k,
+        stalled=worst > tol,
+        rcond=float(rconds.min()),
+        workspace_bytes=8 * c * c * len(factors) + 8 * 4 * c * k,
     )
 
 

@@ -112,26 +112,6 @@ def solve(problem: Problem, settings: Settings) -> Answer:
     """
     if problem.penalty.min() <= 0:
         raise np.linalg.LinAlgError("alpha must be positive for an eigendecomposition of the normal matrix")
-    spectrum, k = Spectrum(problem), len(problem.penalty)
-    size = problem.targets_at_once
-    if k <= size:
-        return spectrum.solve(problem, settings)
-    w = np.empty((problem.design.shape[1], k))
-    parts = []
-    for lo in range(0, k, size):
-        targets = np.arange(lo, min(lo + size, k))
-        part = spectrum.solve(problem.select(targets, problem.penalty[targets]), settings)
-        w[:, targets] = part.w
-        parts.append((part.n_iter, part.error, part.error_bound, part.sq_size, part.stalled, part.rcond, part.workspace_bytes))
-        del part
-    n_iter, error, bound, sq_size, stalled, rcond, workspace_bytes = zip(*parts, strict=True)
-    return Answer(
-        w,
-        np.concatenate(n_iter),
-        np.concatenate(error),
-        np.concatenate(bound),
-        np.concatenate(sq_size),
-        stalled=any(stalled),
-        rcond=min(rcond),
-        workspace_bytes=max(workspace_bytes),
-    )
+    spectrum = Spectrum(problem)
+    parts = (spectrum.solve(part, settings) for _, part in problem.chunks())
+    return Answer.joined(parts, (problem.design.shape[1], len(problem.penalty)))
