@@ -147,8 +147,11 @@ class Within:
     def apply(self, residual: Vector) -> Vector:
         """The other's answer, projected"""
         out = self.inner.apply(residual)
-        with single_threaded_blas():
-            out -= self.silent @ (self.silent.T @ out)
+        if self.silent.shape[1] == 1:
+            out -= self.silent * np.einsum("ij,il->l", self.silent, out)
+        else:
+            with single_threaded_blas():
+                out -= self.silent @ (self.silent.T @ out)
         return out
 
     def keep(self, targets: np.ndarray) -> Within:

@@ -55,6 +55,9 @@ def _refined(problem: Problem, factors: list[Vector], rconds: Vector, group: np.
     c, k = problem.rhs.shape
 
     def apply_inverse(v: Vector) -> Vector:
+        if len(factors) == 1:
+            with blas_for(c):
+                return np.ascontiguousarray(dpotrs(factors[0], v, lower=1)[0])
         out = np.empty_like(v)
         for i, factor in enumerate(factors):
             members = group == i
