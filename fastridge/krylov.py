@@ -217,14 +217,14 @@ def conjugate_gradient(
 
     def errors() -> tuple[Vector, Vector, Vector]:
         if problem.wide:
-            # w = A'x and x are a primal-dual pair: r'r bounds the error of w. A w = b - r - alpha x.
+            # w = A'x and x are a primal-dual pair: r'r bounds the error of w.
             sq = column_dots(residual, residual)
             sq_bound = np.where(penalty > 0, sq, np.inf)
             if sq_size is not None:
                 return sq, sq_bound, sq_size[active]
-            fit = start - residual
-            fit -= penalty * x
-            return sq, sq_bound, column_dots(fit, fit) + penalty * column_dots(x, fit)
+            sizes = np.empty(len(sq))
+            vectors.wide_sizes(start, residual, x, penalty, sizes)
+            return sq, sq_bound, sizes
         size = sq_start[active] + estimate.total if sq_size is None else sq_size[active]
         # With as many steps as there are directions CG still meets new ones, which no estimate from its past foresees.
         if TRUSTED_SHARE * (estimate.n_steps + TRUSTED_START) > len(x):

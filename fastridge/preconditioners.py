@@ -8,6 +8,7 @@ import numpy as np
 from scipy.linalg import cholesky, solve_triangular, svd
 from scipy.linalg.lapack import spotrf, spotrs
 
+from fastridge._kernels import vectors
 from fastridge.dense_lines import DenseLines
 from fastridge.lines import Array, Vector
 from fastridge.parallel import blas_for, single_threaded_blas
@@ -141,14 +142,14 @@ class Within:
     """
 
     def __init__(self, inner: Preconditioner, silent: Vector) -> None:
-        self.inner, self.silent = inner, silent
+        self.inner, self.silent, self.unit = inner, silent, np.ascontiguousarray(silent[:, 0])
         self.smallest, self.expected = inner.smallest, inner.expected
 
     def apply(self, residual: Vector) -> Vector:
         """The other's answer, projected"""
         out = self.inner.apply(residual)
         if self.silent.shape[1] == 1:
-            out -= self.silent * np.einsum("ij,il->l", self.silent, out)
+            vectors.project(out, self.unit, np.empty(out.shape[1]))
         else:
             with single_threaded_blas():
                 out -= self.silent @ (self.silent.T @ out)

@@ -153,7 +153,7 @@ class Problem:
     def normal(self, x: Vector, penalty: Vector) -> Vector:
         """M x for targets with the given penalties: (c, k) -> (c, k)"""
         out = self.product(x)
-        out += x * penalty
+        vectors.add(out, x, penalty)
         return out
 
     def for_target(self, target: int) -> Problem:

@@ -76,3 +76,37 @@ def direction(double[:, ::1] p, const double[:, ::1] z, const double[::1] delta)
         for i in range(n):
             for l in range(k):
                 p[i, l] = z[i, l] + delta[l] * p[i, l]
+
+
+def project(double[:, ::1] x, const double[::1] u, double[::1] along):
+    """along = u @ x;  x -= outer(u, along)"""
+    cdef Py_ssize_t i, l, n = x.shape[0], k = x.shape[1]
+    weighted_sums(u, x, along)
+    with nogil:
+        for i in range(n):
+            for l in range(k):
+                x[i, l] -= u[i] * along[l]
+
+
+def add(double[:, ::1] out, const double[:, ::1] x, const double[::1] scale):
+    """out += scale * x"""
+    cdef Py_ssize_t i, l, n = x.shape[0], k = x.shape[1]
+    with nogil:
+        for i in range(n):
+            for l in range(k):
+                out[i, l] += scale[l] * x[i, l]
+
+
+def wide_sizes(
+    const double[:, ::1] b, const double[:, ::1] r, const double[:, ::1] x, const double[::1] penalty, double[::1] out,
+):
+    """out = ||f||^2 + penalty x'f with f = b - r - penalty x, A w of w = A'x: ||w||_H^2"""
+    cdef Py_ssize_t i, l, n = x.shape[0], k = x.shape[1]
+    cdef double f
+    for l in range(k):
+        out[l] = 0
+    with nogil:
+        for i in range(n):
+            for l in range(k):
+                f = b[i, l] - r[i, l] - penalty[l] * x[i, l]
+                out[l] += f * (f + penalty[l] * x[i, l])
