@@ -44,6 +44,8 @@ EIGH_FLOPS = 1.5e10
 """Of one thread, of the 10 c^3 of an eigendecomposition."""
 EXPECTED_STEPS = 25
 """CG steps to 1e-6 that a well-scaled problem takes; a guess that the fall-back makes harmless."""
+WORTH_ROUNDING = 0.03
+"""Seconds that a Gram matrix costs, from which on one in float32 is thought of: it may turn out to be of no use."""
 GRAM_STEPS = 1
 """Refinements to 1e-6 with a float32 factor of the whole Gram matrix."""
 FOLDS, MIN_FOLDED = (2, 4, 8, 16, 32, 64), 5
@@ -52,8 +54,9 @@ FOLDED_ERROR = 1e-6
 """With m sums of c columns a step of CG gains a factor sqrt(m / c): so many do for this error."""
 FOLD_PASSES, CHECKS = 1.5, 1
 """What adding rows costs, and the products with which every solve ends."""
-LOOK_EVERY, PATIENCE = 10, 2.0
-"""Every so many steps the rate of CG is looked at; it is given up where that predicts so many times the steps it may take."""
+LOOK_EVERY, FAIR_SHARE, PATIENCE = 10, 0.125, 2.0
+"""Every so many steps, from that share of those it may take on, the rate of CG is looked at; it is given up where that predicts
+so many times the steps it may take."""
 SURE_STEPS = 60
 """After which such a factor has turned out to be a bad one."""
 CALL_SECONDS = 4e-5
@@ -222,15 +225,18 @@ class _Watch:
     def __call__(self, step: int, error: float) -> None:
         if self.settings.on_step is not None:
             self.settings.on_step(step, error)
-        self.errors.append(error)
+        # The least so far: of residuals, some steps are larger than those before.
+        self.errors.append(min(error, self.errors[-1]) if self.errors else error)
         n = len(self.errors)
-        before = self.errors[n // 2 - 1]
-        if n % LOOK_EVERY or n < 2 * LOOK_EVERY or not (math.isfinite(before) and self.settings.tol < error):
+        if n % LOOK_EVERY or n < max(2 * LOOK_EVERY, FAIR_SHARE * self.limit):
             return
-        rate = math.log(before / error) / (n - n // 2) if error < before else 0.0
-        expected = n + math.log(error / self.settings.tol) / rate if rate else math.inf
+        before, now = self.errors[n // 2 - 1], self.errors[-1]
+        if not (math.isfinite(before) and now > self.settings.tol):
+            return
+        rate = math.log(before / now) / (n - n // 2)
+        expected = n + math.log(now / self.settings.tol) / rate if rate else math.inf
         if expected > PATIENCE * self.limit:
-            raise _TooSlow(f"reached {error:.1e} in {n} steps and would take {expected:.0f}")
+            raise _TooSlow(f"reached {now:.1e} in {n} steps and would take {expected:.0f}")
 
 
 def path_seconds(problem: Problem, n_penalties: int, n_products: int) -> tuple[float, float]:
@@ -270,7 +276,7 @@ def _options(problem: Problem) -> list[Option]:
     if n_penalties > 1:
         decomposition = 10 * c**3 / flops * GEMM_FLOPS / EIGH_FLOPS
         options.insert(1, Option(Step("eigh"), gram + decomposition + 2 * product, 4 * square))
-    if n_penalties == 1 and not sparse and problem.design.plain:
+    if n_penalties == 1 and not sparse and problem.design.plain and gram >= WORTH_ROUNDING:
         # In float32 a Gram matrix and its factor cost half; to solve with it is to read it twice.
         one_step = product + square / BYTES_PER_SECOND
 

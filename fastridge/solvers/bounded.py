@@ -21,6 +21,8 @@ MAX_GRAM = 4096
 """Columns up to which A'A (128 MB, and as much for its factor) is formed once."""
 GRAM_RATIO = 2
 """Of columns to rows up to which that is done: past it the conjugate gradients on the n-vectors are the shorter way."""
+FACTOR_WORTH = 200
+"""Times the bytes of data that have less than one for each entry: where p^3 is more, some 25 products cost less than a factor."""
 DEFAULT_ROUNDS = 1000
 EASY_ROUNDS = 20
 """Most problems take fewer."""
@@ -126,8 +128,9 @@ class BoundedSolver:
 
 def by_gram(problem: Problem) -> bool:
     """Whether A'A is formed"""
-    n, p = problem.design.shape
-    return p <= min(MAX_GRAM, GRAM_RATIO * n)
+    (n, p), n_bytes = problem.design.shape, problem.design.lines.nbytes
+    nearly_empty = n_bytes < n * p
+    return p <= min(MAX_GRAM, GRAM_RATIO * n) and not (nearly_empty and p**3 > FACTOR_WORTH * n_bytes)
 
 
 @dataclass
@@ -212,7 +215,7 @@ def _descend(newton: _Gram | _Lines, w: Vector, tol: float, limit: int, on_step:
     kept = ~chosen & (lower < upper)
     if sq_upper < sq_bound < np.inf and (np.abs(look.g[kept]) > np.sqrt(newton.curvatures[kept] * sq_bound)).all():
         sq_bound = sq_upper
-    return _End(w, n_iter, sq_error, sq_bound, patience == 0 and error > tol, look)
+    return _End(w, n_iter, min(sq_error, sq_bound), sq_bound, patience == 0 and error > tol, look)
 
 
 def _free(g: Vector, w: Vector, lower: Vector, upper: Vector) -> tuple[Array, Array]:
