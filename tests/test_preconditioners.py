@@ -165,3 +165,18 @@ def test_conjugate_gradients_that_are_too_slow_give_way_early(monkeypatch):
     assert "would take" in reason
     # A limit that the user sets is meant so.
     assert planner.run(problem, slow, Settings(1e-6, 60))[0].n_iter[0] <= 60
+
+
+@pytest.mark.parametrize("max_iter", [1, 2])
+@pytest.mark.parametrize("alpha", [1e-2, 1.0])
+@pytest.mark.parametrize("shape", [(300, 40), (40, 300)])
+def test_an_answer_cut_short_is_the_one_that_is_described(shape, alpha, max_iter):
+    rng = np.random.default_rng(10)
+    X = rng.standard_normal((shape[0], 8)) @ rng.standard_normal((8, shape[1])) + 2e-3 * rng.standard_normal(shape)
+    y = rng.standard_normal(shape[0])
+    problem = make_problem(X, y, np.array([alpha]), None, True, 2)
+    answer = cg.solve(problem, Settings(1e-12, max_iter, 1))
+    A, w = solve_exactly(X, y, alpha)
+    error = h_norm(A, alpha, answer.w[:, 0] - w) / h_norm(A, alpha, w)
+    assert answer.n_iter[0] <= max_iter
+    assert 1e-12 < error <= answer.error_bound[0] * (1 + 1e-6)

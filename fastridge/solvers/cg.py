@@ -64,9 +64,9 @@ def _solve_together(problem: Problem, preconditioner: Preconditioner, settings: 
     if settings.fold == 1 and first is None:
         refined, check, sq_error, sq_bound, history = _refined(problem, preconditioner, settings, max_iter)
         n_iter += len(history) - 1
-        if history[-1] < 1:  # better than zero
-            x, residual, sq_size = refined, check.residual.copy(), check.sq_size
         done = bool((sq_error <= settings.tol**2 * check.sq_size).all()) or n_iter.max() >= max_iter
+        if done or history[-1] < 1:  # the answer, or a better start than zero
+            x, residual, sq_size = refined, check.residual.copy(), check.sq_size
     for _ in range(0 if done else MAX_RESTARTS + 1):
         left = max_iter - int(n_iter.max())
         run = conjugate_gradient(
@@ -116,8 +116,8 @@ def _refined(
 ) -> tuple[Vector, Check, Vector, Vector, tuple[float, ...]]:
     """Solve with a factor of M itself, rounded, and refine the answer while that makes its error much smaller
 
-    Return it, its check, estimate and bound of its squared error, and the estimates after every solve. The estimate, through the
-    factor, is inf unless it has fallen as only with a good factor it does.
+    Return it, its check, estimate and bound of its squared error, and the estimates after every solve. The first is the bound
+    unless what the factor says has fallen as only with a good factor it does.
     """
     x = factor.apply(problem.rhs)
     history: list[float] = []
