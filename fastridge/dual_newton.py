@@ -81,14 +81,14 @@ def maximise(
         free = (w > bounds.lower) & (w < bounds.upper)
         if error <= tol or n_iter >= min(max_iter, MAX_STEPS) or np.count_nonzero(free) < len(u):
             return DualPoint(w, u, n_iter)
-        step = _newton_step(problem, free / pull, residual, min(FORCING, max(error, FORCING * tol / error)))
+        step = solve(problem, free / pull, residual, min(FORCING, max(error, FORCING * tol / error)))
         if not np.isfinite(step).all():
             return DualPoint(w, u, n_iter)
         n_iter += 1
         u = u + _length(target - u, step, image, columns.rmatvec(step[:, None])[:, 0], pull, bounds) * step
 
 
-def _newton_step(problem: Problem, sq_scale: Vector, residual: Vector, share: float) -> Vector:
+def solve(problem: Problem, sq_scale: Vector, residual: Vector, share: float) -> Vector:
     """Solve (I + A diag(sq_scale) A') s = residual, by conjugate gradients up to `share` of it"""
     scaled = problem.design.with_columns_scaled(sq_scale)
     if len(residual) > MAX_FACTOR:
