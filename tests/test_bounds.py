@@ -31,7 +31,7 @@ def go(way, monkeypatch):
     if way != "gram":
         monkeypatch.setattr(bounded, "MAX_GRAM", 0)
     if way == "cg":
-        monkeypatch.setattr(bounded, "MAX_BLOCK", 0)
+        monkeypatch.setattr(bounded, "MAX_BLOCK", 2)
         monkeypatch.setattr(dual_newton, "MAX_STEPS", 0)
 
 
@@ -143,8 +143,10 @@ def test_degenerate(way, monkeypatch):
         best = lsq_linear(K, t, (lower, upper), "bvls", tol=1e-14, max_iter=500).x
         judge(solution, w, K, t, lower, upper, 1e-6, best)
         assert np.isfinite(solution.report.error_bound)
-    unbounded = ridge(X, y, 0.0, positive=True)
-    assert unbounded.report.status is Status.UNCERTIFIED
+    # Without a penalty a factor of the free columns proves the answer, unless some depend on others.
+    assert ridge(X, y, 0.0, positive=True).report.error_bound <= 1e-6
+    noisy = np.abs(twice).sum(axis=1) + np.random.default_rng(0).standard_normal(60)
+    assert ridge(np.abs(twice), noisy, 0.0, positive=True).report.status is Status.UNCERTIFIED
 
 
 def gap(X, y, alpha, w, intercept):
@@ -233,7 +235,8 @@ def test_penalties_at_the_ends_of_the_range(alpha):
         with warnings.catch_warnings():
             warnings.simplefilter("error")
             solution = ridge(X, y, alpha, bounds=bounds)
-        assert solution.report.converged
+        assert solution.report.error <= 1e-6
+        assert solution.report.error_bound <= 1e-6 or alpha == 1e-300  # next to none: no one answer, where bounds are infinite
         assert (solution.coef >= bounds[0]).all()
         assert (solution.coef <= bounds[1]).all()
         assert np.isfinite(solution.coef).all()

@@ -26,6 +26,8 @@ FACTOR_WORTH = 200
 DEFAULT_ROUNDS = 1000
 EASY_ROUNDS = 20
 """Most problems take fewer."""
+IDLE = 1e-4
+"""Share of the squared tolerance that P must fall by: after EASY_ROUNDS rounds in a row without it rounding is in the way."""
 MAX_BLOCK = 512
 """Columns between their bounds up to which they are copied and their block of A'A is factored, where that is not formed."""
 FIRST_SWEEPS, SWEEPS = 4, 2
@@ -33,6 +35,8 @@ FIRST_SWEEPS, SWEEPS = 4, 2
 coordinates, the others over those that it left free."""
 SHORTER = 0.3
 """What a clipped step that does not make P fall is multiplied by."""
+CLOSE = 4 * np.finfo(np.float64).eps
+"""What is this much, relative to a coefficient, away from a bound is put on it where a step goes that way."""
 ROOM, FORCING = 0.3, 0.05
 """Share of the tolerance, and while the free coordinates still change share of the last error, that CG aims at."""
 PATIENCE = 4
@@ -218,17 +222,19 @@ def _descend(newton: _Gram | _Lines, w: Vector, tol: float, limit: int, on_step:
     """Run rounds from w until the bound of the error is at most the tolerance, or neither bound nor estimate falls any more"""
     lower, upper = newton.lower, newton.upper
     last_chosen, full, settled, patience, error, bound = None, False, False, PATIENCE, 1.0, np.inf
-    strictness, best = 1.0, (np.inf, np.inf)
+    strictness, best, n_idle, stalled = 1.0, (np.inf, np.inf), 0, False
     for n_iter in range(1, limit + 1):
         # Once bounds turn out not to settle soon, a round that met one goes on among the coordinates still between theirs until
         # it has their minimiser: P falls from one such minimiser to the next, and there are only so many.
         face = EASY_ROUNDS < n_iter < limit and not full
+        sq_fall = 0.0
         if not face and not (settled and full):
-            newton.sweep(w, FIRST_SWEEPS if last_chosen is None else SWEEPS)
+            sq_fall = newton.sweep(w, FIRST_SWEEPS if last_chosen is None else SWEEPS)
         look = newton.look(w, exact=n_iter == limit)
         if look.error(look.sq_bound) <= tol:
             sq_error = sq_bound = look.sq_bound
-            on_step(look.error(sq_error))
+            error = bound = look.error(sq_bound)
+            on_step(error)
             break
         while True:
             inside, drawn = _free(look.g, w, lower, upper)
@@ -254,14 +260,21 @@ def _descend(newton: _Gram | _Lines, w: Vector, tol: float, limit: int, on_step:
             best = min(best[0], error), min(best[1], bound)
         else:
             patience, best = PATIENCE, (np.inf, np.inf)
-        if (bound <= tol and not face) or n_iter == limit or patience == 0:
+        stalled = patience == 0 or n_idle == EASY_ROUNDS
+        if (bound <= tol and not face) or n_iter == limit or stalled:
             break
-        full = _go(newton, look.g, w, step.s) or (face and error <= tol)
+        while (fall := _go(newton, look.g, w, step.s)).beyond:
+            # Without the coordinates that the step takes beyond the bound they are at, it leads downhill.
+            within = ((w > lower) | (step.s >= 0)) & ((w < upper) | (step.s <= 0))
+            step = newton.step(look.g, step.chosen & within, look.sq_size, aim)
+        n_idle = n_idle + 1 if sq_fall + fall.sq_fall <= IDLE * tol**2 * look.sq_size else 0
+        full = fall.full or (face and error <= tol)
         last_chosen = chosen
-    if not look.exact:
-        look = newton.look(w, exact=True)
-        sq_error, sq_bound = newton.prove(look, w, newton.step(look.g, chosen, look.sq_size, aim), tol)
-    return _End(w, n_iter, min(sq_error, sq_bound), sq_bound, look.sq_size, patience == 0)
+    if bound > tol and (face or not look.exact):
+        look = look if look.exact else newton.look(w, exact=True)
+        inside, drawn = _free(look.g, w, lower, upper)
+        sq_error, sq_bound = newton.prove(look, w, newton.step(look.g, inside | drawn, look.sq_size, ROOM * tol), tol)
+    return _End(w, n_iter, min(sq_error, sq_bound), sq_bound, look.sq_size, stalled)
 
 
 def _free(g: Vector, w: Vector, lower: Vector, upper: Vector) -> tuple[Array, Array]:
@@ -272,24 +285,42 @@ def _free(g: Vector, w: Vector, lower: Vector, upper: Vector) -> tuple[Array, Ar
     return inside, drawn
 
 
-def _go(newton: _Gram | _Lines, g: Vector, w: Vector, step: Vector) -> bool:
-    """Move w along `step`, clipped, or along as much of it as makes P fall; return whether the whole step was taken"""
-    with np.errstate(divide="ignore", invalid="ignore"):
-        room = np.where(step > 0, newton.upper - w, newton.lower - w) / step
-    # As far as that nothing is clipped, and the step is straight.
-    straight = min(1.0, room[(step != 0) & (room > 0)].min(initial=1.0))
-    share = 1.0
-    while True:
-        ahead = np.clip(w + share * step, newton.lower, newton.upper)
-        d = ahead - w
-        # On the chord from w to there, the minimiser is not much nearer.
-        if float(g @ d) >= 0.6 * newton.prepare(d) or share <= straight:
-            break
-        share = max(straight, SHORTER * share)
-    full = share == 1.0 and bool((ahead == w + step).all())
+@dataclass(frozen=True)
+class _Fall:
+    """What a step did: whether it was taken in `full`, and by how much 2 P fell, or that it would lead `beyond` bounds w is at"""
+
+    full: bool
+    sq_fall: float = 0.0
+    beyond: bool = False
+
+
+def _go(newton: _Gram | _Lines, g: Vector, w: Vector, step: Vector) -> _Fall:
+    """Move w along `step`, clipped, or along as much of it as makes P fall
+
+    w stays where P does not fall: the step takes coordinates beyond a bound they are at, or rounding is in the way.
+    """
+    with np.errstate(divide="ignore", invalid="ignore", over="ignore"):
+        bound = np.where(step > 0, newton.upper, newton.lower)
+        room = np.where(step == 0, np.inf, (bound - w) / step)
+        at_hand = (step != 0) & (np.abs(bound - w) <= CLOSE * np.abs(w))
+        w[at_hand], room[at_hand] = bound[at_hand], 0.0
+        # As far as that nothing is clipped, and the step is straight.
+        straight = room[room > 0].min(initial=1.0)
+        share = 1.0
+        while True:
+            ahead = np.where(room <= share, bound, w + share * step)
+            d = ahead - w
+            slope, curvature = float(g @ d), newton.prepare(d)
+            # On the chord from w to there, the minimiser is not much nearer.
+            if slope >= 0.6 * curvature or share <= straight:
+                break
+            share = max(straight, SHORTER * share)
+    if not slope >= 0.5 * curvature:
+        return _Fall(False, beyond=bool((room <= 0).any()))
+    full = share == 1.0 and not bool((room < 1.0).any())
     newton.move()
     w[:] = ahead
-    return full
+    return _Fall(full, 2 * slope - curvature)
 
 
 class _Newton:
@@ -318,15 +349,19 @@ class _Newton:
         """Go to where Newton steps on the dual problem lead, if it is small and they help; return that, and their number"""
         return w, 0
 
-    def gains(self, g: Vector, w: Vector, doubt: Vector) -> Vector:
-        """Max over v_j in [l_j, u_j] and e_j of size doubt_j of 2 (g_j + e_j) (v_j - w_j) - alpha d_j (v_j - w_j)^2: (p,)"""
+    def gains(self, g: Vector, w: Vector, doubt: Vector, least: float = 0.0) -> Vector:
+        """Max over v_j in [l_j, u_j] and e_j of size doubt_j of 2 (g_j + e_j) (v_j - w_j) - alpha d_j (v_j - w_j)^2: (p,)
+
+        Penalties count as this share of the squared norm of the column at `least`.
+        """
+        pull = np.maximum(self.pull, least * self.problem.design.sq_norms)
         most = np.zeros(len(g))
         low, high = self.lower - w, self.upper - w
         with np.errstate(divide="ignore", invalid="ignore", over="ignore"):
             for end in (g - doubt, g + doubt):
-                d = np.clip(np.where(end == 0, 0.0, end / self.pull), low, high)
+                d = np.clip(np.where(end == 0, 0.0, end / pull), low, high)
                 # Where neither penalty nor bound is in the way, inf.
-                most = np.maximum(most, np.where(np.isinf(d), np.inf, d * (2 * end - self.pull * d)))
+                most = np.maximum(most, np.where(np.isinf(d), np.inf, d * (2 * end - pull * d)))
         return most
 
     def inspect(self, w: Vector) -> tuple[_Look, Vector]:
@@ -367,15 +402,14 @@ class _Newton:
         """Estimate and bound of the squared error of w, once the step from there is known"""
         inside, drawn = _free(look.g, w, self.lower, self.upper)
         felt = inside | drawn | look.blurred
-        sq_error = np.inf if step.guess else step.sq_error
-        sq_bound = min(look.sq_bound, self.sq_ahead(look, w, step))
+        sq_error, sq_bound = step.sq_error, min(look.sq_bound, self.sq_ahead(look, w, step))
 
         def passes() -> bool:
             return look.error(sq_bound) <= tol
 
         if not passes():
             found = self._by_step(look, w, step, felt, tol)
-            sq_error, sq_bound = max(sq_error, found[0]), min(sq_bound, found[1])
+            sq_error, sq_bound = found[0], min(sq_bound, found[1])
         if not passes():
             # Coordinates that have next to no penalty by a factor, the others by the gap.
             loose = felt & (self.gains(look.g, w, look.doubt) > LOOSE * tol**2 * look.sq_size / len(w))
@@ -394,18 +428,25 @@ class _Newton:
 
         Those of the step on which the gradient is not `felt` must be pushed against their bounds.
         """
-        sq_error, sq_bound = 0.0, np.inf
+        sq_error, sq_bound = np.inf, np.inf
+        rounding = BACKWARD_ERROR * np.sqrt(max(self.problem.design.shape))
         for _ in range(MAX_ADDITIONS):
-            if not step.sq_upper < np.inf:
+            if step.guess:
                 break
             chosen, s = step.chosen, step.s
             image = self.image(s)
+            ahead, off_step = look.g - image, ~chosen
+            # Of next to no penalty rounding makes too much for an estimate.
+            seen = self.gains(ahead, w, np.zeros(len(w)), PROXIMAL**1.5)
+            sq_error = min(sq_error, step.sq_error + float(seen[off_step].sum()))
+            if not step.sq_upper < np.inf:
+                break
             sq_upper, left = step.sq_upper, step.left
             pull = self.pull if step.pull is None else step.pull
             if step.residual is not None:
                 g = np.where(chosen & felt, look.g, 0.0)
-                off = np.where(chosen, g - image - pull * s - step.residual, 0.0)
-                left += _norm_over(off, pull)
+                drift = np.where(chosen, g - image - pull * s - step.residual, 0.0)
+                left += _norm_over(drift, pull)
                 sq_upper = (1 + step.added) * (max(float(s @ (2 * g - image - pull * s)), 0.0) + left**2)
                 left += step.added * np.sqrt(sq_upper)
             # What an error of g moves the solution by.
@@ -413,14 +454,11 @@ class _Newton:
             moved = np.sqrt(1 + step.added) * _norm_over(doubt, pull)
             if step.least > 0:
                 moved = min(moved, _norm_over(doubt, self.curvatures * step.least))
-            blur = look.doubt + self.norms * (left + moved + BACKWARD_ERROR * float(self.norms @ np.abs(s)))
-            ahead = look.g - image
-            gains = np.where(chosen, 0.0, self.gains(ahead, w, blur))
-            seen = np.where(chosen, 0.0, self.gains(ahead, w, np.zeros(len(w))))
-            sq_error = max(sq_error, step.sq_error + float(seen.sum()))
+            blur = look.doubt + self.norms * (left + moved + rounding * float(self.norms @ np.abs(s)))
+            gains = np.where(off_step, self.gains(ahead, w, blur), 0.0)
             total = (np.sqrt(sq_upper) + moved) ** 2 + float(gains.sum())
             sq_bound = min(sq_bound, float((np.sqrt(total) + look.hidden) ** 2))
-            if look.error(sq_bound) <= tol or not gains.any():
+            if look.error(sq_bound) <= tol or not (gains > 0).any():
                 break
             wanted = chosen | (gains > 0)
             step = self.step(np.where(wanted & felt, look.g, 0.0), wanted, look.sq_size, tol)
@@ -440,16 +478,20 @@ class _Newton:
         """The block of A'A of the coordinates chosen, in F order, to be overwritten"""
         raise NotImplementedError
 
-    def sweeps(self, w: Vector, n_sweeps: int) -> None:
-        """Sweep forth and back in turn, the first time over all coordinates, then over those left between their bounds"""
-        lower, upper = self.lower, self.upper
+    def sweeps(self, w: Vector, n_sweeps: int) -> float:
+        """Sweep forth and back in turn, the first time over all coordinates, then over those left between their bounds
+
+        Return the decrease of 2 P.
+        """
+        lower, upper, sq_fall = self.lower, self.upper, 0.0
         for i in range(n_sweeps):
-            self.sweep_once(w, bool(i % 2), lower, upper)
+            sq_fall += self.sweep_once(w, bool(i % 2), lower, upper)
             if i == 0:
                 inside = (w > lower) & (w < upper)
                 lower, upper = np.where(inside, lower, w), np.where(inside, upper, w)
+        return sq_fall
 
-    def sweep_once(self, w: Vector, backward: bool, lower: Vector, upper: Vector) -> None:
+    def sweep_once(self, w: Vector, backward: bool, lower: Vector, upper: Vector) -> float:
         raise NotImplementedError
 
 
@@ -463,8 +505,8 @@ def _norm_over(v: Vector, diagonal: Vector) -> float:
 class _Block:
     """A Cholesky factor of the block of H = A'A + alpha D of the coordinates chosen, scaled to a diagonal of ones
 
-    A singular one has a little added. `gram`, their block of A'A, F order, both triangles, is overwritten; `longest` is the longer
-    side of A. Rounding of A'A and of the factor is relative to the roots of the diagonal, so that no scaling of columns spoils it.
+    A singular one has a little added. `gram`, their block of A'A, F order, both triangles, is overwritten; `longest` is the
+    longer side of A. Rounding of A'A and of the factor is relative to the roots of the diagonal: no scaling of columns spoils it.
     """
 
     def __init__(self, gram: Vector, chosen: Array, pull: Vector, longest: int) -> None:
@@ -521,11 +563,11 @@ class _Gram(_Newton):
         self.g: Vector = self.rhs - self.gram @ w - self.pull * w
         return -float(w @ (self.rhs + self.g))
 
-    def sweep(self, w: Vector, n_sweeps: int) -> None:
-        self.sweeps(w, n_sweeps)
+    def sweep(self, w: Vector, n_sweeps: int) -> float:
+        return self.sweeps(w, n_sweeps)
 
-    def sweep_once(self, w: Vector, backward: bool, lower: Vector, upper: Vector) -> None:
-        descent.sweep_gram(self.gram, self.alpha, w, self.g, backward, lower, upper, self.d)
+    def sweep_once(self, w: Vector, backward: bool, lower: Vector, upper: Vector) -> float:
+        return float(descent.sweep_gram(self.gram, self.alpha, w, self.g, backward, lower, upper, self.d))
 
     def look(self, w: Vector, exact: bool) -> _Look:
         """The gradient at w"""
@@ -605,14 +647,14 @@ class _Lines(_Newton):
             self.rest = self.rest - self.columns.matvec(w[:, None])[:, 0]
         return float(self.rest @ self.rest + self.pull @ w**2)
 
-    def sweep(self, w: Vector, n_sweeps: int) -> None:
+    def sweep(self, w: Vector, n_sweeps: int) -> float:
         scale = self.columns.lines.cross_scale
         self.tau = self.rest * (1.0 if scale is None else scale)
-        self.sweeps(w, n_sweeps)
+        return self.sweeps(w, n_sweeps)
 
-    def sweep_once(self, w: Vector, backward: bool, lower: Vector, upper: Vector) -> None:
+    def sweep_once(self, w: Vector, backward: bool, lower: Vector, upper: Vector) -> float:
         sq_norms = self.columns.sq_norms
-        self.columns.lines.sweep(sq_norms, self.no_linear, self.alpha, w, self.tau, backward, lower, upper, self.d)
+        return self.columns.lines.sweep(sq_norms, self.no_linear, self.alpha, w, self.tau, backward, lower, upper, self.d)
 
     def look(self, w: Vector, exact: bool) -> _Look:
         """The gradient at w"""
@@ -689,7 +731,7 @@ class _Lines(_Newton):
         gained, sq_left = max(float(g @ s), 0.0), float(run.sq_bound[0])
         sq_error = gained + float(run.sq_error[0])
         if added == np.inf or (pull != self.pull)[chosen & ~free].any():
-            return _Step(chosen, s, sq_error, np.inf, np.inf, guess=True)
+            return _Step(chosen, s, sq_error, np.inf, np.inf)
         residual = np.divide(run.residual[:, 0], root, out=np.zeros(len(g)), where=chosen)
         return _Step(chosen, s, sq_error, gained + sq_left, np.sqrt(sq_left), residual=residual, pull=pull, added=added)
 
