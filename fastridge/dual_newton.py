@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 
@@ -12,7 +13,7 @@ from fastridge.krylov import conjugate_gradient
 from fastridge.lines import Vector
 from fastridge.parallel import blas_for
 from fastridge.preconditioners import Jacobi
-from fastridge.problem import Bounds, Problem, relative
+from fastridge.problem import Bounds, Problem
 
 MAX_FACTOR = 1024
 """Samples up to which a step takes a Cholesky factor rather than conjugate gradients."""
@@ -34,6 +35,15 @@ class DualPoint:
     w: Vector
     u: Vector
     n_iter: int
+
+
+def relative_near(sq_error: float, sq_size: float) -> float:
+    """Error relative to ||w*||_H, given the squares of the error and of ||w||_H, which is at most the error away from it"""
+    if not sq_error > 0:
+        return 0.0 if sq_error == 0 else math.inf
+    error = math.sqrt(sq_error)
+    size = math.sqrt(sq_size) - error
+    return error / size if size > 0 else math.inf
 
 
 def maximise(
@@ -75,7 +85,7 @@ def maximise(
         w = bounds.clip(image / pull)
         fit = columns.matvec(w[:, None])[:, 0]
         residual = target - fit - u
-        error = float(relative(np.array(residual @ residual), np.array(fit @ fit + pull @ w**2)))
+        error = relative_near(float(residual @ residual), float(fit @ fit + pull @ w**2))
         if n_iter:
             on_step(error)
         free = (w > bounds.lower) & (w < bounds.upper)

@@ -25,6 +25,7 @@ LAYERS = {
     "problem": 2,
     "standard_form": 2,
     "preconditioners": 2,
+    "factor": 2,
     "krylov": 2,
     "dual_newton": 2,
     "solution": 2,

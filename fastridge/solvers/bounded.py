@@ -6,15 +6,14 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 import numpy as np
-from scipy.linalg.lapack import dpocon, dpotrf, dpotrs
 
 from fastridge import dual_newton
 from fastridge._kernels import descent
+from fastridge.factor import BACKWARD_ERROR, ScaledFactor
 from fastridge.krylov import conjugate_gradient
 from fastridge.lines import Array, Vector
-from fastridge.parallel import blas_for
 from fastridge.preconditioners import Jacobi
-from fastridge.problem import ROUNDING, Problem, relative
+from fastridge.problem import ROUNDING, Problem
 from fastridge.solution import Answer, Settings
 
 MAX_GRAM = 4096
@@ -47,10 +46,6 @@ ADDED = 0.01
 """Share of H that such penalties may come to where it is known."""
 STRICTER = 0.1
 """By which steps are more exact once the sound measure was not content."""
-BACKWARD_ERROR = 10 * np.finfo(np.float64).eps
-"""Of the Gram matrix and its factor, relative to the roots of the diagonal of H; times the square root of the longer side."""
-MAX_THETA = 0.5
-"""Of which nothing is known through the factor: the share of H that its rounding may be."""
 SMALLEST = np.finfo(np.float64).eps ** 2
 """Penalties on a step through n-vectors relative to the diagonal, where those of the problem are smaller."""
 MAX_ADDITIONS = 5
@@ -107,18 +102,18 @@ class BoundedSolver:
         start = settings.start if settings.start is not None and settings.start.shape == (p, k) else None
         w, n_iter, stalled = np.empty((p, k)), np.empty(k, dtype=np.int64), False
         history: list[float] = []
-        sq_error, sq_bound, sq_size = np.empty((3, k))
+        error, bound, sq_size = np.empty((3, k))
         for i, target in enumerate(targets):
             self.newton.begin(self.problem.select(np.array([target]), penalties[i : i + 1]))
             first = self._first(None if start is None else start[:, i])
             end = _solve_one(self.newton, first, settings, limit, history)
             w[:, i], n_iter[i], stalled = end.w, end.n_iter, stalled or end.stalled
-            sq_error[i], sq_bound[i], sq_size[i] = end.sq_error, end.sq_bound, end.sq_size
+            error[i], bound[i], sq_size[i] = end.error, end.bound, end.sq_size
         return Answer(
             w,
             n_iter,
-            relative(sq_error, sq_size),
-            relative(sq_bound, sq_size),
+            error,
+            bound,
             sq_size,
             stalled=stalled,
             workspace_bytes=self.newton.nbytes + 8 * p * (k + 12),
@@ -151,7 +146,8 @@ class _Look:
     """The negative gradient g at w, (p,); `exact`: from the data, with ||w||_H^2 and what is proven of the squared error of w
 
     `doubt`, (p,), is how far rounding may have put g off; `blurred` are coordinates at a bound that g may draw off it or not.
-    `hidden` is the H-norm error that rounding of y - A w may hide, which `sq_bound`, from the separable gap, includes.
+    `off` is how far rounding may have put y - A w off, in the 2-norm, and `hidden` the H-norm error that it may hide besides;
+    `sq_bound`, from the separable gap, includes that.
     """
 
     g: Vector
@@ -159,12 +155,13 @@ class _Look:
     exact: bool
     doubt: Vector
     blurred: Array
+    off: float = 0.0
     hidden: float = 0.0
     sq_bound: float = np.inf
 
     def error(self, sq_error: float) -> float:
         """Relative to ||w*||_H"""
-        return float(relative(np.array(sq_error), np.array(self.sq_size)))
+        return dual_newton.relative_near(sq_error, self.sq_size)
 
 
 @dataclass
@@ -194,8 +191,8 @@ class _Step:
 class _End:
     w: Vector
     n_iter: int
-    sq_error: float
-    sq_bound: float
+    error: float
+    bound: float
     sq_size: float
     stalled: bool
 
@@ -212,8 +209,9 @@ def _solve_one(newton: _Gram | _Lines, w: Vector, settings: Settings, limit: int
     w, n_steps = newton.by_dual(w, ROOM * settings.tol, limit - 1, on_step)
     if n_steps:
         look = newton.look(w, exact=True)
-        if look.error(look.sq_bound) <= settings.tol:
-            return _End(w, n_steps, look.sq_bound, look.sq_bound, look.sq_size, False)
+        bound = look.error(look.sq_bound)
+        if bound <= settings.tol:
+            return _End(w, n_steps, bound, bound, look.sq_size, False)
     end = _descend(newton, w, settings.tol, limit - n_steps, on_step)
     return replace(end, n_iter=end.n_iter + n_steps)
 
@@ -261,7 +259,7 @@ def _descend(newton: _Gram | _Lines, w: Vector, tol: float, limit: int, on_step:
         else:
             patience, best = PATIENCE, (np.inf, np.inf)
         stalled = patience == 0 or n_idle == EASY_ROUNDS
-        if (bound <= tol and not face) or n_iter == limit or stalled:
+        if bound <= tol or n_iter == limit or stalled:
             break
         while (fall := _go(newton, look.g, w, step.s)).beyond:
             # Without the coordinates that the step takes beyond the bound they are at, it leads downhill.
@@ -274,7 +272,8 @@ def _descend(newton: _Gram | _Lines, w: Vector, tol: float, limit: int, on_step:
         look = look if look.exact else newton.look(w, exact=True)
         inside, drawn = _free(look.g, w, lower, upper)
         sq_error, sq_bound = newton.prove(look, w, newton.step(look.g, inside | drawn, look.sq_size, ROOM * tol), tol)
-    return _End(w, n_iter, min(sq_error, sq_bound), sq_bound, look.sq_size, stalled)
+        error, bound = look.error(sq_error), look.error(sq_bound)
+    return _End(w, n_iter, min(error, bound), bound, look.sq_size, stalled)
 
 
 def _free(g: Vector, w: Vector, lower: Vector, upper: Vector) -> tuple[Array, Array]:
@@ -354,14 +353,13 @@ class _Newton:
 
         Penalties count as this share of the squared norm of the column at `least`.
         """
-        pull = np.maximum(self.pull, least * self.problem.design.sq_norms)
-        most = np.zeros(len(g))
-        low, high = self.lower - w, self.upper - w
-        with np.errstate(divide="ignore", invalid="ignore", over="ignore"):
-            for end in (g - doubt, g + doubt):
-                d = np.clip(np.where(end == 0, 0.0, end / pull), low, high)
-                # Where neither penalty nor bound is in the way, inf.
-                most = np.maximum(most, np.where(np.isinf(d), np.inf, d * (2 * end - pull * d)))
+        pull = np.maximum(self.pull, least * self.problem.design.sq_norms) if least else self.pull
+        ends = np.array([g - doubt, g + doubt])
+        with np.errstate(all="ignore"):
+            d = np.clip(np.where(ends == 0, 0.0, ends / pull), self.lower - w, self.upper - w)
+            # Where neither penalty nor bound is in the way, inf.
+            gains = np.where(np.isinf(d), np.inf, d * (2 * ends - pull * d))
+        most: Vector = np.maximum(gains.max(axis=0), 0.0)
         return most
 
     def inspect(self, w: Vector) -> tuple[_Look, Vector]:
@@ -370,17 +368,21 @@ class _Newton:
         fit = design.matvec(w[:, None])[:, 0]
         rest = target - fit
         g = design.rmatvec(rest[:, None])[:, 0] - self.pull * w
-        sq_size = float(fit @ fit + self.pull @ w**2)
-        hidden = ROUNDING * float(self.norms @ np.abs(w) + np.linalg.norm(target))
-        doubt = self.doubt(rest, w)
+        sq_size = float(fit @ fit + np.sum((np.sqrt(self.pull) * w) ** 2))
+        # Of y - A w, in the 2-norm: the H-norm error that it hides, or, where penalties are large, part of the doubt about g.
+        off = float(ROUNDING * (self.norms @ np.abs(w) + np.linalg.norm(target)))
+        doubt, hidden = self.doubt(rest, w), off
         inside, drawn = _free(g, w, self.lower, self.upper)
         at_bound = (self.lower < self.upper) & ~inside
-        if not (inside | drawn | (at_bound & (np.abs(g) <= doubt + hidden * self.norms) & (self.norms > 0))).any():
+        if not (inside | drawn | (at_bound & (np.abs(g) <= doubt + off * self.norms) & (self.norms > 0))).any():
             # No rounding can turn a gradient that pushes every coordinate against its bound: w is the answer.
-            return _Look(g, sq_size, True, doubt, np.zeros(len(w), dtype=bool), 0.0, 0.0), rest
-        sq_bound = float((np.sqrt(self.gains(g, w, doubt).sum()) + hidden) ** 2)
+            return _Look(g, sq_size, True, doubt, np.zeros(len(w), dtype=bool), off, 0.0, 0.0), rest
+        if _norm_over(self.norms, self.pull) < 1:
+            doubt += off * self.norms
+            hidden = 0.0
+        total = max(float(self.gains(g, w, doubt).sum()), float(np.finfo(np.float64).tiny))  # squares may underflow
         blurred = at_bound & ~drawn & (np.abs(g) <= doubt)
-        return _Look(g, sq_size, True, doubt, blurred, hidden, sq_bound), rest
+        return _Look(g, sq_size, True, doubt, blurred, off, hidden, float((np.sqrt(total) + hidden) ** 2)), rest
 
     def doubt(self, u: Vector, w: Vector) -> Vector:
         """How far rounding may put A'u - alpha D w off, coordinate by coordinate"""
@@ -502,46 +504,22 @@ def _norm_over(v: Vector, diagonal: Vector) -> float:
         return float(np.linalg.norm(v[some] / np.sqrt(diagonal[some])))
 
 
-class _Block:
-    """A Cholesky factor of the block of H = A'A + alpha D of the coordinates chosen, scaled to a diagonal of ones
-
-    A singular one has a little added. `gram`, their block of A'A, F order, both triangles, is overwritten; `longest` is the
-    longer side of A. Rounding of A'A and of the factor is relative to the roots of the diagonal: no scaling of columns spoils it.
-    """
+class _Block(ScaledFactor):
+    """A factor of the block of H = A'A + alpha D of the coordinates chosen; a singular one has a little added"""
 
     def __init__(self, gram: Vector, chosen: Array, pull: Vector, longest: int) -> None:
+        super().__init__(gram, pull[chosen], longest, PROXIMAL**1.5)
         self.chosen = chosen
-        diagonal = np.einsum("ii->i", gram)
-        diagonal += pull[chosen]
-        empty = diagonal <= 0
-        self.scale = 1.0 / np.sqrt(np.where(empty, 1.0, diagonal))
-        gram *= self.scale
-        gram *= self.scale[:, None]
-        norm, proximal = float(np.abs(gram).sum(axis=0).max()), 0.0
-        while True:
-            diagonal[:] = 1.0 + proximal
-            with blas_for(len(gram)):
-                self.factor, info = dpotrf(gram, lower=1, clean=0, overwrite_a=1)
-            if info == 0:
-                break
-            # Singular: steps of the proximal point method. The upper triangle is as it was.
-            gram[...] = np.triu(gram) + np.triu(gram, 1).T
-            proximal = max(100 * proximal, PROXIMAL**1.5)
-        rcond = dpocon(self.factor, norm, uplo="L")[0]
-        # H >= (1 - theta) times the matrix that the factor really belongs to.
-        theta = BACKWARD_ERROR * np.sqrt(longest) / rcond if rcond > 0 and proximal == 0 else np.inf
-        self.theta, self.least = theta, (1 - theta) * rcond * norm if theta < MAX_THETA else 0.0
 
     def step(self, g: Vector) -> _Step:
-        """The Newton step from the negative gradient g, (p,)"""
+        """The Newton step from the negative gradient g, (p,): with a singular block one of the proximal point method"""
         s = np.zeros(len(g))
-        with blas_for(len(self.factor)):
-            s[self.chosen] = self.scale * dpotrs(self.factor, self.scale * g[self.chosen], lower=1)[0]
+        s[self.chosen] = self.solve(g[self.chosen])
         sq_error = max(float(g @ s), 0.0)
-        if self.theta >= MAX_THETA:
+        if self.loss == np.inf:
             return _Step(self.chosen, s, sq_error, np.inf, np.inf)
-        sq_upper = sq_error / (1 - self.theta)
-        return _Step(self.chosen, s, sq_error, sq_upper, self.theta * np.sqrt(sq_upper), self.least)
+        sq_upper = sq_error / (1 - self.loss)
+        return _Step(self.chosen, s, sq_error, sq_upper, self.loss * np.sqrt(sq_upper), self.smallest)
 
 
 class _Gram(_Newton):
@@ -645,7 +623,7 @@ class _Lines(_Newton):
         self.rest: Vector = self.problem.target[:, 0]
         if w.any():
             self.rest = self.rest - self.columns.matvec(w[:, None])[:, 0]
-        return float(self.rest @ self.rest + self.pull @ w**2)
+        return float(self.rest @ self.rest + np.sum((np.sqrt(self.pull) * w) ** 2))
 
     def sweep(self, w: Vector, n_sweeps: int) -> float:
         scale = self.columns.lines.cross_scale
@@ -669,7 +647,7 @@ class _Lines(_Newton):
         off = self.rest - self.dual
         g = self.columns.rmatvec(self.dual[:, None])[:, 0] - self.pull * w
         total = float(off @ off + self.gains(g, w, self.doubt(self.dual, w)).sum())
-        return float((np.sqrt(total) + look.hidden) ** 2)
+        return float((np.sqrt(total) + look.off) ** 2)
 
     def sq_ahead(self, look: _Look, w: Vector, step: _Step) -> float:
         return np.inf if step.sq_upper < np.inf else self._sq_gap(look, w)
@@ -718,7 +696,7 @@ class _Lines(_Newton):
         free, share, added = chosen & (self.pull == 0), PROXIMAL, 0.0
         if free.any():
             reach = 1 + _norm_over(np.where(chosen & ~free, self.norms, 0.0), self.pull)
-            least = self.block_of(free).least if self.factors(free) and reach > 1 else 0.0
+            least = self.block_of(free).smallest if self.factors(free) and reach > 1 else 0.0
             share, added = (least * ADDED / reach**2, ADDED) if least * ADDED > SMALLEST * reach**2 else (PROXIMAL, np.inf)
         pull, alpha = self._positive(share), self.alpha or 1.0
         root = np.sqrt(chosen * (alpha / pull))
