@@ -18,6 +18,7 @@ import numpy as np
 from fastridge._kernels import vectors
 from fastridge.design import Design
 from fastridge.lines import Array, Vector
+from fastridge.units import Units
 
 ROUNDING = 4 * np.finfo(np.float64).eps
 """Relative error of one product with the data, as a multiple of norms: sums in lanes, a few roundings each."""
@@ -85,7 +86,8 @@ class Problem:
         R (y - mean of y).
     penalty : (k,)
         alpha of every target, >= 0.
-    x_mean, y_mean : (p,), (k,)
+    x_mean, y_mean : (2, p), (2, k)
+        In two parts, whose sums are the means.
     bounds : Bounds or None
         Of the coefficients; only the solver for bounds looks at them.
     dual : bool or None
@@ -96,6 +98,8 @@ class Problem:
         A copy of `side` that CG's products read in one pass; all else reads `design`.
     sq_fitted : (k,) float64 or None
         Share of ||w*||_H^2 that unpenalised features have, whatever the others are.
+    units : Units or None
+        What the numbers are multiplied by to be the user's; None: by one.
     """
 
     design: Design
@@ -108,6 +112,7 @@ class Problem:
     penalty_weights: Vector | None = None
     sq_fitted: Vector | None = None
     streamed: Design | None = None
+    units: Units | None = None
 
     @property
     def wide(self) -> bool:
@@ -176,8 +181,9 @@ class Problem:
             self,
             target=np.ascontiguousarray(self.target[:, targets]),
             penalty=penalty,
-            y_mean=self.y_mean[targets],
+            y_mean=self.y_mean[:, targets],
             sq_fitted=None if self.sq_fitted is None else self.sq_fitted[targets],
+            units=None if self.units is None else replace(self.units, target=self.units.target[targets]),
         )
         return new if self.wide else new.with_rhs(np.ascontiguousarray(self.rhs[:, targets]))
 
@@ -191,11 +197,64 @@ class Problem:
             targets = np.arange(lo, min(lo + size, k))
             yield targets, self.select(targets, self.penalty[targets])
 
+    def own_penalties(self, alpha: Vector) -> Vector:
+        """The problem's penalties that stand for the user's"""
+        return alpha if self.units is None else self.units.own_penalty(alpha)
+
+    def user_penalties(self, penalty: Vector) -> Vector:
+        """The user's penalties that the problem's stand for
+
+        Raises
+        ------
+        OverflowError
+            If float64 does not hold them.
+        """
+        if self.units is None:
+            return penalty
+        alpha = self.units.user_penalty(penalty)
+        if not (np.isfinite(alpha) & (alpha > 0)).all():
+            raise OverflowError("the penalties that suit these data are no float64 numbers; rescale X")
+        return alpha
+
+    def user_coefficients(self, w: Vector, alpha: Vector) -> Vector:
+        """The user's coefficients that `w`, (p, k), stand for at the user's penalties, (k,)
+
+        Raises
+        ------
+        OverflowError
+            If float64 does not hold them.
+        """
+        if self.units is None:
+            return w
+        out = self.units.user_coefficients(w, alpha)
+        if np.isinf(out).any():
+            raise OverflowError("the coefficients overflow float64: y is too large for X so small; rescale one of them")
+        return out
+
+    def own_coefficients(self, w: Vector, alpha: Vector) -> Vector:
+        """The inverse of `user_coefficients`"""
+        return w if self.units is None else self.units.own_coefficients(w, alpha)
+
     def intercept(self, w: Vector) -> Vector:
-        """B of w: (k,)"""
-        shift = np.empty(len(self.y_mean))
-        vectors.weighted_sums(self.x_mean, np.ascontiguousarray(w), shift)  # BLAS would wake threads of its own
-        return self.y_mean - shift
+        """B of the user's coefficients, (p, k): mean of y less x_mean'w, which may cancel, with all the digits w has; (k,)
+
+        Raises
+        ------
+        OverflowError
+            If float64 does not hold it.
+        """
+        units = self.units
+        w = np.ascontiguousarray(w if units is None else np.ldexp(w, -units.target - units.coefficient))
+        shift, low = np.empty((2, w.shape[1])), np.empty(w.shape[1])
+        vectors.accurate_sums(self.x_mean[0], w, shift)
+        vectors.weighted_sums(self.x_mean[1], w, low)
+        b: Vector = (self.y_mean[0] - shift[0]) + ((self.y_mean[1] - shift[1]) - low)
+        if units is not None:
+            with np.errstate(over="ignore"):
+                b = np.ldexp(b, units.target)
+            if np.isinf(b).any():
+                raise OverflowError("the intercept overflows float64; rescale y")
+        return b
 
     def streaming(self) -> Problem:
         """The same problem with a copy of the data, in the order that the products of the small side read in one pass"""

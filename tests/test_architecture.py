@@ -22,6 +22,7 @@ LAYERS = {
     "sparse_lines": 1,
     "design": 1,
     "moments": 1,
+    "units": 1,
     "problem": 2,
     "standard_form": 2,
     "preconditioners": 2,
