@@ -303,27 +303,24 @@ def _centred(X: Matrix, weights: Vector | None, fit_intercept: bool, n_threads: 
     if sparse and weights is not None:
         doubt += SUM_ERROR * np.abs(centre) * ~_is_full(X)
     sq_norms = np.maximum(sq_centred, 0.0)
-    shift, extra_bytes = mean, 0
-    far = np.zeros(p, dtype=bool)
-    if sparse:
-        far = mean**2 * total_weight > SHIFT_RATIO**2 * sq_norms
-        if far.any():
-            far &= _is_full(X)
-        if far.any():
-            data = _shifted_data(X, np.where(far, mean, 0.0))
-            lines = SparseLines(data, X.indices, X.indptr, lines.shape[1], n_threads)
-            # What is left of the mean is a scalar now. A constant column leaves nothing.
-            total, sq_total, _ = lines.sums(not along, weights, np.zeros(p))
-            lacking = np.where(far, total / total_weight, lacking)
-            sq_norms = np.where(far, np.maximum(sq_total - total_weight * lacking**2, 0.0), sq_norms)
-            doubt = np.where(far, SUM_ERROR * np.sqrt(n * sq_total / total_weight), doubt)
-            extra_bytes, shift = data.nbytes, np.where(far, lacking, mean)
-    doubt += np.where(far, 0.0, np.abs(lacking))
+    shift, lost, extra_bytes = mean, np.abs(lacking), 0
+    far = mean**2 * total_weight > SHIFT_RATIO**2 * sq_norms if sparse else None
+    if far is not None and far.any():
+        far &= _is_full(X)
+        data = _shifted_data(X, np.where(far, mean, 0.0))
+        lines = SparseLines(data, X.indices, X.indptr, lines.shape[1], n_threads)
+        # What is left of the mean is a scalar now. A constant column leaves nothing.
+        total, sq_total, _ = lines.sums(not along, weights, np.zeros(p))
+        lacking = np.where(far, total / total_weight, lacking)
+        sq_norms = np.where(far, np.maximum(sq_total - total_weight * lacking**2, 0.0), sq_norms)
+        doubt = np.where(far, SUM_ERROR * np.sqrt(n * sq_total / total_weight), doubt)
+        shift, lost, extra_bytes = np.where(far, lacking, mean), np.where(far, 0.0, lost), data.nbytes
     terms = (None, shift, weights, None) if along else (shift, np.ones(n), None, weights)
     design = Design(lines.with_terms(*terms), along, extra_bytes)
     design._sq_norms = sq_norms
-    sq_read = sq_norms + total_weight * shift**2 if sparse else sq_norms
-    design.origin = Origin(np.sqrt(total_weight) * doubt, sq_read, sq_norms + total_weight * mean**2)
+    sq_raw = sq_norms + total_weight * mean**2
+    sq_read = sq_norms if far is None else sq_norms + total_weight * shift**2
+    design.origin = Origin(np.sqrt(total_weight) * (doubt + lost), sq_read, sq_raw)
     return Centred(design, np.array([mean, lacking]), product)
 
 
@@ -352,7 +349,7 @@ def _is_full(X: Matrix) -> np.ndarray:
 def _sizes(X: Matrix) -> Vector:
     """Largest absolute value in every column, (p,) float64"""
     if not sp.issparse(X):
-        return np.maximum(X.max(axis=0), -X.min(axis=0)).astype(np.float64)
+        return np.asarray(np.maximum(X.max(axis=0), -X.min(axis=0)), dtype=np.float64)
     sizes = np.zeros(X.shape[1])
     columns = X.indices if X.format == "csr" else np.repeat(np.arange(X.shape[1]), np.diff(X.indptr))
     np.maximum.at(sizes, columns, np.abs(X.data, dtype=np.float64))

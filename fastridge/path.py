@@ -208,8 +208,15 @@ def ridge_path(
         _solve_bounded(problem, penalties, solver, settings, points, verbose)
     points.repeat()
     own = points.coefs if d is None else np.stack([form.coefficients(coef.T).T for coef in points.coefs])
-    coefs = own if original.units is None else np.stack(
-        [rounded_coefficients(original, at.T, np.full(k, alpha), box, np.float64).T for at, alpha in zip(own, given, strict=True)]
+    coefs = (
+        own
+        if original.units is None
+        else np.stack(
+            [
+                rounded_coefficients(original, at.T, np.full(k, alpha), box, np.float64).T
+                for at, alpha in zip(own, given, strict=True)
+            ]
+        )
     )
     intercepts = np.stack([original.intercept(coef.T) if fit_intercept else np.zeros(k) for coef in coefs])
     seconds = time.perf_counter() - begin

@@ -110,10 +110,10 @@ def of_targets(y: Vector, weights: Vector | None, together: bool) -> np.ndarray 
     """
     sq_norms = np.empty(y.shape[1])
     vectors.dots(y, y, sq_norms)
-    fine = (sq_norms > 2.0**-SQ_TARGET) & (sq_norms < 2.0**SQ_TARGET)
-    if fine.all():
+    low, high = 2.0**-SQ_TARGET, 2.0**SQ_TARGET
+    if low < sq_norms.min() and sq_norms.max() < high:
         return None
-    fine |= (sq_norms == 0) & ~y.any(axis=0)
+    fine = (low < sq_norms) & (sq_norms < high) | (sq_norms == 0) & ~y.any(axis=0)
     if fine.all():
         return None
     counted = y if weights is None else y[weights > 0]
