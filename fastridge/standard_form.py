@@ -164,8 +164,8 @@ class Recentred(Projected):
 
     @property
     def sq_norms(self) -> Vector:
-        """Squared norms of the columns: (c,); those of the base are about the true mean"""
-        return self.base.sq_norms
+        """Squared norms of the columns: (c,); those of data as they were given are about the true mean"""
+        return self.base.sq_norms if self.rows else super().sq_norms
 
 
 class Transformed(Design):

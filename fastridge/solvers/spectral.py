@@ -201,7 +201,8 @@ def _shared(R: Vector, scale: float, penalty: Vector, longest: int) -> _Factor:
     lift = scale**2 * penalty
     least, largest = s.min() ** 2 + lift, s.max() ** 2 + lift
     s = np.where(s > doubt, s, 0.0)[:, None]
-    inverse = 1.0 / (s**2 + lift)
+    spectrum = s**2 + lift
+    inverse = np.divide(1.0, spectrum, out=np.zeros_like(spectrum), where=spectrum > doubt**2)
     nothing = np.empty((len(vt), 0))
     every = np.arange(len(penalty))
     rcond = float((least / largest).min())
