@@ -19,6 +19,8 @@ from fastridge.solution import FitReport, Solution, Status
 
 ADVICE = {
     Status.MAX_ITER: 'raise max_iter, loosen tol, or use solver="auto"',
+    Status.ESTIMATED: 'that error is an estimate; raise alpha, loosen tol, or use solver="auto"',
+    Status.FAILED: 'without a penalty this solver has lost the digits of the answer; raise alpha, or use solver="svd"',
     Status.STALLED: "rounding errors are in the way: pass X as float64, raise alpha, rescale columns, or, without bounds, "
     'use solver="svd"',
 }

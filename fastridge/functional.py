@@ -11,15 +11,17 @@ import numpy as np
 
 from fastridge import planner, units, validation
 from fastridge.design import centred_design
+from fastridge.least_squares import plainly_failed
 from fastridge.lines import Array, Matrix, Vector
 from fastridge.parallel import resolve_threads
-from fastridge.problem import ROUNDING, Bounds, Problem, column_dots
-from fastridge.solution import FitReport, Settings, Solution, Status
+from fastridge.problem import Bounds, Problem
+from fastridge.solution import Answer, FitReport, Settings, Solution, Status, status_of
 from fastridge.standard_form import StandardForm, standard_form
 from fastridge.units import Units
 
-LOOK_STEPS = 12
-"""Of conjugate gradients, in search of a direction in which an answer at alpha = 0 is wrong."""
+EPS = float(np.finfo(np.float64).eps)
+ROOM_TO_ROUND = 0.9
+"""Share of the tolerance that is solved to where coefficients are then rounded to float32."""
 
 
 def ridge(
@@ -141,19 +143,24 @@ def solve_checked(
         print(chosen, file=sys.stderr)
     if start is not None and not problem.wide:
         start = form.scaled(problem.own_coefficients(start, penalty))
-    settings = Settings(tol, max_iter, on_step=print_step if verbose else None, start=start)
+    room = 1.0 if np.dtype(dtype) == np.float64 else ROOM_TO_ROUND
+    settings = Settings(room * tol, max_iter, on_step=print_step if verbose else None, start=start)
     answer, ran, reason = planner.run(form.problem, chosen, settings)
-    own = form.coefficients(answer.w)
-    w = rounded_coefficients(problem, own, penalty, bounds, dtype)
-    rounded = problem.own_coefficients(w.astype(np.float64), penalty)
-    lost, lost_bound = problem.rounding_loss(own, rounded, answer.sq_size)
-    error, bound = float((answer.error + lost).max()), float((answer.error_bound + lost_bound).max())
-    if penalty.min() == 0 and (bounds is None or bound == np.inf):
-        status = Status.UNCERTIFIED
-    elif error <= tol:
-        status = Status.CONVERGED
-    else:
-        status = Status.STALLED if answer.stalled or answer.error.max() <= tol else Status.MAX_ITER
+    w, lost = _rounded(problem, form, answer, penalty, bounds, dtype)
+    # Rounding took more than was left for it: go on from there to what is still within reach.
+    left = tol - float(lost.max())
+    again = ran in ("cg", "cd") and float((answer.error_bound + lost).max()) > tol >= float(answer.error_bound.max())
+    if again and left > (1 - room) * tol and max_iter is None:
+        start = answer.x if bounds is None else answer.w
+        more = planner.run(form.problem, chosen, replace(settings, tol=room * left, start=start))[0]
+        answer = replace(more, n_iter=answer.n_iter + more.n_iter, history=answer.history + more.history)
+        w, lost = _rounded(problem, form, answer, penalty, bounds, dtype)
+    bound = float((answer.error_bound + lost).max())
+    error = min(bound, max(float((answer.error + lost).max()), EPS))  # zero only where that is proven
+    provable = penalty.min() > 0 or bound < np.inf
+    status = status_of(error, bound, tol, answer.stalled or answer.error_bound.max() <= tol, provable)
+    if not provable and plainly_failed(problem, problem.own_coefficients(w.astype(np.float64), penalty), tol):
+        status = Status.FAILED
     report = FitReport(
         solver=ran,
         reason=reason,
@@ -166,10 +173,19 @@ def solve_checked(
         extra_bytes=form.problem.design.extra_bytes + problem.target.nbytes + answer.workspace_bytes,
         history=answer.history,
     )
-    intercept = problem.intercept(w.astype(np.float64)).astype(dtype) if fit_intercept else np.zeros(len(penalty), dtype)
+    intercept = problem.intercept(w.astype(np.float64)) if fit_intercept else np.zeros(len(penalty))
     if y.ndim == 1:
         return Solution(np.ascontiguousarray(w[:, 0]), intercept[0], report, answer.x)
     return Solution(np.ascontiguousarray(w.T), intercept, report, answer.x)
+
+
+def _rounded(
+    problem: Problem, form: StandardForm, answer: Answer, alpha: Vector, bounds: Bounds | None, dtype: Any
+) -> tuple[Array, Vector]:
+    """The user's coefficients, (p, k), rounded to `dtype`, and the H-norm of what that took from them, relative, (k,)"""
+    own = form.coefficients(answer.w)
+    w = rounded_coefficients(problem, own, alpha, bounds, dtype)
+    return w, problem.rounding_loss(own, problem.own_coefficients(w.astype(np.float64), alpha), answer.sq_size)
 
 
 def rounded_coefficients(problem: Problem, own: Vector, alpha: Vector, bounds: Bounds | None, dtype: Any) -> Array:
@@ -289,54 +305,6 @@ def _bounds_in_units(problem: Problem, own: Units, largest: int) -> tuple[Proble
             bounds = Bounds(np.ldexp(lower, -powers[:, 0]), np.ldexp(upper, -powers[:, 0]))
         problem = replace(problem, bounds=bounds)
     return problem, own
-
-
-def plainly_failed(problem: Problem, w: Vector, tol: float) -> bool:
-    """Whether coefficients of the problem, (p, k), are certain to be farther from all least squares solutions than `tol`
-
-    Only targets with alpha = 0 are looked at. For every v the error of w in the H-norm, H = A'A, is at least v'g / ||A v|| with
-    g = A'(y - A w), and ||w*||_H <= ||y||. As v serve the first iterates of conjugate gradients on H v = g. What rounding may
-    have added to g is taken off; the residual is computed with twice the digits unless the data are large. Where nothing is
-    found, nothing is said.
-    """
-    targets = np.flatnonzero(problem.penalty == 0)
-    if not len(targets):
-        return False
-    design, d = problem.design, problem.penalty_weights
-    goal, w = np.ascontiguousarray(problem.target[:, targets]), np.ascontiguousarray(w[:, targets])
-    if not np.isfinite(w).all():
-        return True
-    norms, size = np.sqrt(design.sq_read_norms)[:, None], np.sqrt(column_dots(goal, goal))
-    residual = goal - design.matvec(w)
-    doubt = ROUNDING * norms * (np.sqrt(column_dots(residual, residual)) + size)
-    precise = design.precise_gradient(w, goal)
-    g = design.rmatvec(residual) if precise is None else precise
-    if precise is None:
-        doubt += ROUNDING * norms * (norms * np.abs(w)).sum(axis=0)
-    inverse = np.divide(1.0, design.sq_norms[:, None], out=np.zeros_like(norms), where=design.sq_norms[:, None] > 0)
-    if d is not None and d.ndim == 1:
-        inverse[np.isinf(d)] = 0.0
-    v, rest, z = np.zeros_like(g), g.copy(), inverse * g
-    direction, slope = z, column_dots(g, z)
-    with np.errstate(divide="ignore", invalid="ignore", over="ignore"):
-        for _ in range(LOOK_STEPS):
-            image = design.normal(direction)
-            length = np.where(slope > 0, slope / column_dots(direction, image), 0.0)
-            if not (np.isfinite(length) & (length > 0)).any():
-                break
-            v = v + length * direction
-            gain = column_dots(v, g) - (doubt * np.abs(v)).sum(axis=0)
-            if (gain > tol * size * np.sqrt(column_dots(v, g))).any():
-                # H v is g on the way so far, up to rounding, which this looks through.
-                fit = design.matvec(v)
-                reach = np.sqrt(column_dots(fit, fit)) + ROUNDING * (norms * np.abs(v)).sum(axis=0)
-                if (gain > tol * size * reach).any():
-                    return True
-            rest -= length * image
-            z = inverse * rest
-            before, slope = slope, column_dots(rest, z)
-            direction = z + np.where(before > 0, slope / before, 0.0) * direction
-    return False
 
 
 def plain_form(problem: Problem) -> StandardForm:

@@ -25,6 +25,7 @@ LAYERS = {
     "units": 1,
     "problem": 2,
     "standard_form": 2,
+    "least_squares": 2,
     "preconditioners": 2,
     "krylov": 2,
     "dual_newton": 2,

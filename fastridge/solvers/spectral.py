@@ -8,9 +8,8 @@ from dataclasses import dataclass
 import numpy as np
 from scipy.linalg import qr, solve_triangular, svd
 
-from fastridge.krylov import relative_bound
 from fastridge.lines import Vector
-from fastridge.problem import Problem, column_dots, relative
+from fastridge.problem import Problem, column_dots, relative, relative_bound
 from fastridge.solution import Answer, Settings
 
 MAX_REFINEMENTS = 3
