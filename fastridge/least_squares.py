@@ -4,15 +4,11 @@ from __future__ import annotations
 
 import numpy as np
 
-from fastridge._kernels import vectors
-from fastridge.design import Design
 from fastridge.lines import Vector
 from fastridge.problem import ROUNDING, Problem, column_dots
 
 LOOK_STEPS = 12
 """Of conjugate gradients, in search of a direction in which an answer at alpha = 0 is wrong."""
-PRECISE_ENTRIES = 10_000_000
-"""Of X, up to which such an answer is looked at with twice the digits: a tenth of a second."""
 
 
 def plainly_failed(problem: Problem, w: Vector, tol: float) -> bool:
@@ -31,9 +27,12 @@ def plainly_failed(problem: Problem, w: Vector, tol: float) -> bool:
     if not np.isfinite(w).all():
         return True
     norms, size = np.sqrt(design.sq_read_norms)[:, None], np.sqrt(column_dots(goal, goal))
-    residual, doubt = _precise_residual(problem, goal, w)
-    g = design.rmatvec(residual)
-    doubt = norms * (doubt + ROUNDING * (np.sqrt(column_dots(residual, residual)) + size))
+    residual = goal - design.matvec(w)
+    doubt = ROUNDING * norms * (np.sqrt(column_dots(residual, residual)) + size)
+    precise = design.precise_gradient(w, goal)
+    g = design.rmatvec(residual) if precise is None else precise
+    if precise is None:
+        doubt += ROUNDING * norms * (norms * np.abs(w)).sum(axis=0)
     inverse = np.divide(1.0, design.sq_norms[:, None], out=np.zeros_like(norms), where=design.sq_norms[:, None] > 0)
     if d is not None and d.ndim == 1:
         inverse[np.isinf(d)] = 0.0
@@ -58,28 +57,3 @@ def plainly_failed(problem: Problem, w: Vector, tol: float) -> bool:
             before, slope = slope, column_dots(rest, z)
             direction = z + np.where(before > 0, slope / before, 0.0) * direction
     return False
-
-
-def _precise_residual(problem: Problem, goal: Vector, w: Vector) -> tuple[Vector, Vector]:
-    """Return y - A w, (n, k), and how large its error may be, (k,), besides that of y and a rounding of the result"""
-    design, lines = problem.design, problem.design.lines
-    n, p = design.shape
-    norms = np.sqrt(design.sq_read_norms)
-    shift = lines.cross_shift if design.along else lines.line_shift
-    roots = lines.line_scale if design.along else lines.cross_scale
-    if n * p > PRECISE_ENTRIES:
-        return goal - design.matvec(w), ROUNDING * norms @ np.abs(w)
-    fit, centre = np.empty_like(w, shape=goal.shape), np.zeros((2, w.shape[1]))
-    if shift is not None:
-        vectors.accurate_sums(shift, w, centre)
-    raw = Design(lines.with_terms(None, None, None, None), design.along)
-    for lo, hi, block in raw.blocks():
-        columns, sums = np.ascontiguousarray(block.T), np.empty((2, hi - lo))
-        for target in range(w.shape[1]):
-            vectors.accurate_sums(np.ascontiguousarray(w[:, target]), columns, sums)
-            fit[lo:hi, target] = (sums[0] - centre[0, target]) + (sums[1] - centre[1, target])
-    residual = goal - (fit if roots is None else fit * roots[:, None])
-    silent = problem.silent
-    if silent is not None:  # the mean is rounded; the residual has no share in it
-        residual -= silent @ (silent.T @ residual)
-    return residual, ROUNDING * np.sqrt(column_dots(fit, fit))

@@ -78,6 +78,10 @@ class Projected(Design):
             return out
         return self._project(self.base.normal(self._project(v), target))
 
+    def precise_gradient(self, v: Vector, target: Vector) -> Vector | None:
+        """Not of a projected matrix, whose projection is rounded"""
+        return None
+
     def gram(self) -> Vector:
         """The base's Gram matrix less its share in Q"""
         if self.rows:
@@ -154,10 +158,14 @@ class Recentred(Projected):
         root = np.ones(n) if root is None else root
         return cls(base, (root / np.sqrt(root @ root))[:, None], True)
 
+    def precise_gradient(self, v: Vector, target: Vector) -> Vector | None:
+        """Of the base, which takes off what is taken off here"""
+        return self.base.precise_gradient(v, target)
+
     @property
     def sq_norms(self) -> Vector:
-        """Squared norms of the columns: (c,); those of the base are about the true mean"""
-        return self.base.sq_norms
+        """Squared norms of the columns: (c,); those of data as they were given are about the true mean"""
+        return self.base.sq_norms if self.rows else super().sq_norms
 
 
 class Transformed(Design):
@@ -191,6 +199,10 @@ class Transformed(Design):
             return self.factor.T @ self.base.normal(self.factor @ v, target)
         fit = self.matvec(v)
         return self.rmatvec(fit if target is None else fit - target)
+
+    def precise_gradient(self, v: Vector, target: Vector) -> Vector | None:
+        """Not of a product of matrices, which is rounded"""
+        return None
 
     def gram(self) -> Vector:
         """T'A'A T, or A'T T'A"""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -71,6 +72,9 @@ def solve(problem: Problem, settings: Settings) -> Answer:
         if worst <= settings.tol or n_iter == MAX_REFINEMENTS or not worst < previous / 2:
             break
         x, n_iter, previous = x + step, n_iter + 1, worst
+    if not problem.wide and problem.penalty.max() == 0 and _polish(problem, x, step_of):
+        check = problem.check(x)
+        error = relative(step_of(check.residual)[1], check.sq_size)
     # | ||K v|| - ||K_hat v|| | <= theta ||K_hat v|| for the K_hat that was decomposed.
     slack, known, positive = np.minimum(theta, 0.5), theta < 0.5, problem.penalty > 0
     sq_bound = np.where(known, sq_error / (1 - slack) ** 2, np.inf)
@@ -90,6 +94,24 @@ def solve(problem: Problem, settings: Settings) -> Answer:
         rcond=min(factor.rcond for factor in factors),
         workspace_bytes=triangle.nbytes + sum(factor.nbytes for factor in factors),
     )
+
+
+def _polish(problem: Problem, x: Vector, step_of: Callable[[Vector], tuple[Vector, Vector]]) -> bool:
+    """Refine least squares answers in place by gradients with twice the digits, where those are to be had; return whether they are
+
+    Rounding of A'(y - A x) costs them the square of the condition number. What is left is about one.
+    """
+    previous = np.inf
+    while True:
+        gradient = problem.design.precise_gradient(x, problem.target)
+        if gradient is None:
+            return False
+        step, sq_error = step_of(gradient)
+        worst = float(np.sqrt(sq_error.max()))
+        if not worst < previous / 2:
+            return True
+        x += step
+        previous = worst
 
 
 @dataclass(frozen=True)
@@ -178,7 +200,8 @@ def _shared(R: Vector, scale: float, penalty: Vector, longest: int) -> _Factor:
     lift = scale**2 * penalty
     least, largest = s.min() ** 2 + lift, s.max() ** 2 + lift
     s = np.where(s > doubt, s, 0.0)[:, None]
-    inverse = 1.0 / (s**2 + lift)
+    spectrum = s**2 + lift
+    inverse = np.divide(1.0, spectrum, out=np.zeros_like(spectrum), where=spectrum > doubt**2)
     nothing = np.empty((len(vt), 0))
     every = np.arange(len(penalty))
     rcond = float((least / largest).min())
