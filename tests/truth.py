@@ -375,6 +375,7 @@ class DecimalSystem:
             w, y = _decimals(coef), self.Y[:, target]
             g = ((y - self.A @ w) * self.s) @ self.A - self.d * w
             off = abs(self.y_mean[target] - self.mean @ w - Decimal(intercept))
+            off = off if off**2 * self.s_sum > self.zeros[target] else Decimal(0)
             rounding = Decimal(np.spacing(abs(intercept))) / 2
             squares = (self.sq_norm(g), self.sq_norm((y * self.s) @ self.A))
             error, size = (sq.sqrt() if sq > self.zeros[target] else Decimal(0) for sq in squares)
