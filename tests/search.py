@@ -21,6 +21,7 @@ import time
 import warnings
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from functools import partial
 from itertools import takewhile
@@ -626,7 +627,7 @@ class Worker:
 
 
 def _work(connection: Connection, max_size: int) -> None:
-    with threadpool_limits(1):
+    with threadpool_limits(1), suppress(EOFError):  # the other end is gone
         while True:
             connection.send(verdicts(make_case(connection.recv(), max_size)))
 
