@@ -19,6 +19,7 @@ from fastridge.solution import FitReport, Solution, Status
 
 ADVICE = {
     Status.MAX_ITER: 'raise max_iter, loosen tol, or use solver="auto"',
+    Status.ESTIMATED: 'that error is an estimate; raise alpha, loosen tol, or use solver="auto"',
     Status.STALLED: "rounding errors are in the way: pass X as float64, raise alpha, rescale columns, or, without bounds, "
     'use solver="svd"',
 }

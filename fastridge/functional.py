@@ -11,11 +11,14 @@ import numpy as np
 
 from fastridge import planner, validation
 from fastridge.design import centred_design
-from fastridge.lines import Matrix, Vector
+from fastridge.lines import Array, Matrix, Vector
 from fastridge.parallel import resolve_threads
 from fastridge.problem import Bounds, Problem
-from fastridge.solution import FitReport, Settings, Solution, Status
+from fastridge.solution import Answer, FitReport, Settings, Solution, status_of
 from fastridge.standard_form import StandardForm, standard_form
+
+ROOM_TO_ROUND = 0.9
+"""Share of the tolerance that is solved to where coefficients are then rounded to float32."""
 
 
 def ridge(
@@ -137,18 +140,21 @@ def solve_checked(
         print(chosen, file=sys.stderr)
     if start is not None and not problem.wide:
         start = form.scaled(start)
-    settings = Settings(tol, max_iter, on_step=print_step if verbose else None, start=start)
+    room = 1.0 if np.dtype(dtype) == np.float64 else ROOM_TO_ROUND
+    settings = Settings(room * tol, max_iter, on_step=print_step if verbose else None, start=start)
     answer, ran, reason = planner.run(form.problem, chosen, settings)
-    exact = form.coefficients(answer.w)
-    w = exact.astype(dtype) if bounds is None else bounds.rounded(exact, dtype)
-    lost, lost_bound = problem.rounding_loss(exact, w.astype(np.float64), answer.sq_size)
-    error, bound = float((answer.error + lost).max()), float((answer.error_bound + lost_bound).max())
-    if penalty.min() == 0 and (bounds is None or bound == np.inf):
-        status = Status.UNCERTIFIED
-    elif error <= tol:
-        status = Status.CONVERGED
-    else:
-        status = Status.STALLED if answer.stalled or answer.error.max() <= tol else Status.MAX_ITER
+    w, lost = _rounded(problem, form, answer, dtype)
+    # Rounding took more than was left for it: go on from there to what is still within reach.
+    left = tol - float(lost.max())
+    again = ran in ("cg", "cd") and float((answer.error_bound + lost).max()) > tol >= float(answer.error_bound.max())
+    if again and left > (1 - room) * tol and max_iter is None:
+        start = answer.x if bounds is None else answer.w
+        more = planner.run(form.problem, chosen, replace(settings, tol=room * left, start=start))[0]
+        answer = replace(more, n_iter=answer.n_iter + more.n_iter, history=answer.history + more.history)
+        w, lost = _rounded(problem, form, answer, dtype)
+    error, bound = float((answer.error + lost).max()), float((answer.error_bound + lost).max())
+    provable = penalty.min() > 0 or bound < np.inf
+    status = status_of(error, bound, tol, answer.stalled or answer.error_bound.max() <= tol, provable)
     report = FitReport(
         solver=ran,
         reason=reason,
@@ -161,10 +167,17 @@ def solve_checked(
         extra_bytes=form.problem.design.extra_bytes + problem.target.nbytes + answer.workspace_bytes,
         history=answer.history,
     )
-    intercept = problem.intercept(w.astype(np.float64)).astype(dtype) if fit_intercept else np.zeros(len(penalty), dtype)
+    intercept = problem.intercept(w.astype(np.float64)) if fit_intercept else np.zeros(len(penalty))
     if y.ndim == 1:
         return Solution(np.ascontiguousarray(w[:, 0]), intercept[0], report, answer.x)
     return Solution(np.ascontiguousarray(w.T), intercept, report, answer.x)
+
+
+def _rounded(problem: Problem, form: StandardForm, answer: Answer, dtype: Any) -> tuple[Array, Vector]:
+    """The coefficients, (p, k), in the precision wanted, and the H-norm of what that took from them, relative, (k,)"""
+    exact = form.coefficients(answer.w)
+    w = exact.astype(dtype) if problem.bounds is None else problem.bounds.rounded(exact, dtype)
+    return w, problem.rounding_loss(exact, w.astype(np.float64), answer.sq_size)
 
 
 def make_problem(

@@ -22,6 +22,9 @@ from fastridge.lines import Array, Vector
 ROUNDING = 4 * np.finfo(np.float64).eps
 """Relative error of one product with the data, as a multiple of norms: sums in lanes, a few roundings each."""
 
+SLACK = 16 * np.finfo(np.float64).eps
+"""Of a difference of squares, relative to the squares."""
+
 CHUNK_BYTES = 1 << 27
 """Of the vectors of targets that are solved together, at most."""
 CHUNK_VECTORS = 6
@@ -39,7 +42,7 @@ class Check:
     residual : (c, k)
         b - M x on the small side: the negative gradient g = A'(y - A w) - alpha w, or r = y - A w - alpha z.
     sq_size : (k,)
-        ||w||_H^2.
+        Lower bound of ||w*||_H^2, what errors are relative to: (w'H w*)^2 / ||w||_H^2, and all of it where w is w*.
     rounding : (k,)
         How large an H-norm error of w the rounding of `residual` may hide.
     """
@@ -206,10 +209,11 @@ class Problem:
         """Copies of the data"""
         return (self.streamed or self.design).extra_bytes
 
-    def check(self, x: Vector) -> Check:
-        """Compute the residual and the size of the answer `x`, (c, k), from the data
+    def check(self, x: Vector, smallest: Vector | None = None) -> Check:
+        """Compute the residual of the answer `x`, (c, k), from the data, and the size that its error is relative to
 
-        w'H w = w'(b - g), where w is the unknown.
+        `smallest`, (k,), is a lower bound of the spectrum of M scaled to a diagonal of ones, where one is known: rounding then
+        hides less. By Cauchy and Schwarz ||w*||_H >= w'H w* / ||w||_H, and w'H w* = w'A'y.
         """
         penalty = self.penalty
         sq_target = column_dots(self.target, self.target)
@@ -217,44 +221,63 @@ class Problem:
             w = self.design.rmatvec(x)
             fit = self.design.matvec(w)
             residual = self.target - fit - penalty * x
-            sq_w = column_dots(w, w)
-            sq_size = column_dots(fit, fit) + penalty * sq_w
+            sq_own = column_dots(fit, fit) + penalty * column_dots(w, w)
+            slope = column_dots(self.target, fit)
         else:
             w = x
             residual = -self.side.normal(x, self.target) - penalty * x
-            sq_w = column_dots(x, x)
-            sq_size = np.maximum(column_dots(x, self.rhs) - column_dots(x, residual), 0.0)
+            slope = column_dots(x, self.rhs)
+            sq_own = np.maximum(slope - column_dots(x, residual), 0.0)
+        moved = np.empty(len(penalty))
+        vectors.weighted_sums(np.sqrt(self.design.sq_norms), np.abs(w), moved)
+        doubt = ROUNDING * np.sqrt(sq_target) * moved
+        with np.errstate(divide="ignore", invalid="ignore"):
+            least = np.maximum(slope - doubt, 0.0)
+            sq_size = np.where(sq_own > 0, least * (least / sq_own), 0.0)
+            sq_lost = np.minimum(1.0, self.frobenius**2 / penalty) * sq_target
+        sq_rest = 0.0 if self.wide else sq_target - 2 * slope + sq_own + SLACK * sq_target + 4 * doubt
+        sq_lost = np.where(sq_target > 0, sq_lost, 0.0)
+        rounding = ROUNDING * (moved + np.sqrt(sq_own) + np.sqrt(sq_lost)) + self._hidden(x, sq_rest, smallest)
         if self.sq_fitted is not None:
             sq_size = sq_size + self.sq_fitted
-        # An error d in A w moves w by at most ||d|| in the H-norm, an error in A'r by its norm over sqrt(alpha).
-        rounding = ROUNDING * (self.frobenius * np.sqrt(sq_w) + np.sqrt(sq_size))
-        with np.errstate(divide="ignore", invalid="ignore"):
-            hidden = penalty * column_dots(x, x) if self.wide else sq_target / penalty
-            rounding += ROUNDING * self.frobenius * np.where(sq_target > 0, np.sqrt(hidden), 0.0)
+            rounding = rounding + ROUNDING * np.sqrt(self.sq_fitted)
         return Check(w, residual, sq_size, rounding)
 
-    def rounding_loss(self, w: Vector, rounded: Vector, sq_size: Vector) -> tuple[Vector, Vector]:
-        """Estimate and bound, relative to ||w||_H, of the H-norm of what rounding took from `w`, (p, k); each (k,)
+    def _hidden(self, x: Vector, sq_fit_left: Vector | float, smallest: Vector | None) -> Vector:
+        """What rounding in the last product of a residual may hide, (k,), in the H-norm of w
 
-        ||A d|| <= sum_j |d_j| ||a_j||; for rounding errors d, which are independent, about the root of the sum of squares.
+        That product is A'r with r = y - A w, or A'z of a wide problem, in which alpha z stands for r. Its error for column j is
+        at most ||a_j|| ||r|| times the rounding. The H^-1-norm of the errors is at most their norm over sqrt(alpha); or, with
+        rows and columns of H scaled to a diagonal of ones, over the root of `smallest`.
+
+        `sq_fit_left` is y'y - 2 y'A w + ||w||_H^2 = ||r||^2 + alpha ||w||^2.
         """
-        d = np.abs(w - rounded)
+        penalty, sq_x = self.penalty, column_dots(x, x)
+        if self.wide:
+            return ROUNDING * self.frobenius * np.sqrt(penalty * sq_x)
+        rest = np.sqrt(np.maximum(sq_fit_left - penalty * sq_x, 0.0))
+        with np.errstate(divide="ignore", invalid="ignore"):
+            weight = self.frobenius / np.sqrt(penalty)
+            if smallest is not None:
+                weight = np.fmin(weight, np.sqrt(len(x) / smallest))
+            return np.where(rest > 0, ROUNDING * rest * weight, 0.0)
+
+    def rounding_loss(self, w: Vector, rounded: Vector, sq_size: Vector) -> Vector:
+        """H-norm of what rounding took from `w`, (p, k), relative to a size with the square `sq_size`; (k,)"""
+        d = w - rounded
         if not d.any():
-            return np.zeros(d.shape[1]), np.zeros(d.shape[1])
-        sq_norms = self.design.sq_norms
-        sq_penalty = self.penalty * self._sq_weighted(d)
-        sq_estimate = sq_norms @ d**2 + sq_penalty
-        bound = np.sqrt(sq_norms) @ d + np.sqrt(sq_penalty)
-        return relative(sq_estimate, sq_size), relative(bound**2, sq_size)
+            return np.zeros(d.shape[1])
+        fit = self.design.matvec(d)
+        return relative(column_dots(fit, fit) + self.penalty * self._sq_weighted(d), sq_size)
 
     def _sq_weighted(self, d: Vector) -> Vector:
-        """At most d'D d for errors of the size of d >= 0, (p, k)"""
+        """The squares d'D d of the columns of d, (p, k)"""
         weights = self.penalty_weights
         if weights is None:
             return column_dots(d, d)
         if weights.ndim == 2:
-            return np.asarray(np.einsum("jl,jl->l", d, np.abs(weights) @ d))
-        weighted = np.where(d > 0, d * np.sqrt(weights)[:, None], 0.0)
+            return np.asarray(np.einsum("jl,jl->l", d, weights @ d))
+        weighted = np.where(d != 0, d * np.sqrt(weights)[:, None], 0.0)
         return column_dots(weighted, weighted)
 
     def sq_bound(self, residual: Vector) -> Vector:
@@ -267,6 +290,17 @@ class Problem:
             return np.where(self.penalty > 0, sq, np.inf)
         with np.errstate(divide="ignore", invalid="ignore"):
             return np.where(self.penalty > 0, sq / self.penalty, np.inf)
+
+    def sq_error_bound(self, residual: Vector, sq_error: Vector, loss: Vector) -> Vector:
+        """Upper bound of ||w - w*||_H^2, (k,), from `sq_error` by a solve with a matrix M' that is near M; inf where alpha = 0
+
+        M >= (1 - loss) M', so that g'H^-1 g <= g'(H')^-1 g / (1 - loss). Of a wide problem r'r - alpha r'M^-1 r is at most
+        `loss` times r'r larger, since M^-1 >= (1 - loss) (M')^-1 as well.
+        """
+        sq_bound = self.sq_bound(residual)
+        with np.errstate(divide="ignore", invalid="ignore"):
+            better = sq_error + loss * sq_bound if self.wide else np.where(loss < 1, sq_error / (1 - loss), np.inf)
+        return np.where(self.penalty > 0, np.fmin(better, sq_bound), np.inf)
 
     def sq_error(self, residual: Vector, solved: Vector) -> Vector:
         """||w - w*||_H^2, (k,), from the residual and `solved` = M^-1 residual
@@ -281,11 +315,20 @@ class Problem:
 
 
 def relative(sq_error: Vector, sq_size: Vector) -> Vector:
-    """Error relative to ||w*||_H, given squares of the error and of ||w||_H: the latter is at most the error away from it"""
-    error = np.sqrt(np.maximum(sq_error, 0.0))
-    size = np.sqrt(sq_size) - error
+    """Error relative to ||w*||_H, given the squares of the error and of a lower bound of ||w*||_H"""
     with np.errstate(divide="ignore", invalid="ignore"):
-        return np.where(error == 0, 0.0, np.where(size > 0, error / size, np.inf))
+        return np.where(sq_error > 0, np.sqrt(sq_error / sq_size), np.where(sq_error == 0, 0.0, np.inf))
+
+
+def relative_bound(sq_bound: Vector, check: Check) -> Vector:
+    """The bound of the error relative to ||w*||_H, with what the rounding of the residual may hide added"""
+    return relative((np.sqrt(sq_bound) + check.rounding) ** 2, check.sq_size)
+
+
+def relative_near(sq_error: Vector, sq_size: Vector) -> Vector:
+    """Error relative to ||w*||_H, given the squares of the error and of ||w||_H, which is at most the error away from it"""
+    least = np.sqrt(sq_size) - np.sqrt(np.maximum(sq_error, 0.0))
+    return relative(np.maximum(sq_error, 0.0), np.maximum(least, 0.0) ** 2)
 
 
 def column_dots(x: Vector, y: Vector) -> Vector:

@@ -5,9 +5,8 @@ from __future__ import annotations
 import numpy as np
 from scipy.linalg import qr, svd
 
-from fastridge.krylov import relative_bound
 from fastridge.lines import Vector
-from fastridge.problem import Problem, relative
+from fastridge.problem import Problem, relative, relative_bound
 from fastridge.solution import Answer, Settings
 
 MAX_REFINEMENTS = 3
