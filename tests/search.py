@@ -50,7 +50,7 @@ ROUNDED = 1 + 1e-9
 INTERCEPT = " (intercept)"
 """Of failures that the coefficients alone are not."""
 ROUNDED_INTERCEPT = " (b in float64)"
-"""Of those that any b in float64 would be: far from zero, where w is small."""
+"""Of those that vanish if b may be off by what float64 arithmetic takes: b is far from zero, and w small."""
 HAS_ESTIMATED = "ESTIMATED" in Status.__members__
 """Whether "converged" means a proof: a bound of at most tol."""
 
@@ -367,9 +367,11 @@ def _make_case(seed: int, max_size: int) -> Case:
     way = str(rng.choice(["ridge", "Ridge", "ridge_path", "warm start", "RidgeClassifier"], p=[0.35, 0.3, 0.15, 0.1, 0.1]))
     y: Any = Y[:, 0] if Y.shape[1] == 1 and rng.random() < 0.9 else Y
     if way == "RidgeClassifier":
-        Y, y = _labels(rng, Y)
-        if len(np.unique(y)) == 1:
-            way, Y = "ridge", Y.astype(float)
+        labels = _labels(rng, Y)
+        if len(np.unique(labels)) > 1:
+            y, Y = labels, _coded(labels)
+        else:
+            way = "ridge"
     n_fits = int(rng.integers(2, 6)) if way == "ridge_path" else 1
     alphas = np.repeat(_alphas(rng, kind, X, n_fits), Y.shape[1], axis=1)
     if Y.shape[1] > 1 and way != "ridge_path" and rng.random() < 0.3:
@@ -460,13 +462,16 @@ def _targets(rng: Any, X: Any, k: int, extreme: bool, traits: list[str]) -> Any:
     return Y
 
 
-def _labels(rng: Any, Y: Any) -> tuple[Any, Any]:
-    """Labels, and -1 and +1 as they are coded"""
+def _labels(rng: Any, Y: Any) -> Any:
+    """Two to five classes, (n,), by the first target"""
     k = int(rng.choice([2, 2, 3, 5]))
-    y = np.minimum((np.argsort(np.argsort(Y[:, 0])) * k) // len(Y), k - 1)
-    classes = np.unique(y)
-    coded = np.where(y[:, None] == classes, 1.0, -1.0)
-    return coded[:, 1:] if len(classes) == 2 else coded, y
+    return np.argsort(np.argsort(Y[:, 0])) * k // len(Y)
+
+
+def _coded(labels: Any) -> Any:
+    """The targets of a classifier, -1 and +1: a column for each class, one for two"""
+    coded = np.where(labels[:, None] == np.unique(labels), 1.0, -1.0)
+    return coded[:, 1:] if coded.shape[1] == 2 else coded
 
 
 def _sample_weight(rng: Any, n: int, extreme: bool, traits: list[str]) -> Any:

@@ -22,6 +22,8 @@ TRUSTED = 0.02
 """Relative error of a factor, as an operator, up to which it is trusted."""
 FACTOR_EPS = 10 * np.finfo(np.float64).eps
 """That error is at most this times rows, in entries of columns of norm one."""
+B_ROUNDING = 8 * np.finfo(np.float64).eps
+"""Of the mean of |y| + sum of the mean of |x_j| times |w_j|: some roundings each."""
 LARGEST_CANCELLATION = 1e-8
 """Least ratio of a norm to that of the vector it is left of, after cancellation in floats, that is trusted."""
 FARTHEST = 1e100
@@ -47,7 +49,7 @@ class Distance:
     joint : float
         The root of the sum of the squares of that and of sqrt(sum of weights) |b - b*(w)|.
     avoidable : float
-        The same, |b - b*(w)| lessened by what rounding b to float64 may take.
+        The same, |b - b*(w)| lessened by what the arithmetic of float64 may take of b (`B_ROUNDING`).
     noise : float
         By how much these may be wrong, besides 2 % of themselves.
     """
@@ -212,6 +214,7 @@ class FloatSystem:
         self.y_exponent = _exponent(np.abs(data.Y).max(axis=0))
         self.s, X, self.Y = np.ldexp(data.s, -s_exponent), np.ldexp(data.X, -x_exponent), Pair(np.ldexp(data.Y, -self.y_exponent))
         self.s_sum, p = Pair(self.s).sum(), X.shape[1]
+        x_size, self.y_size = (self.s @ np.abs(x) / self.s_sum.hi for x in (X, self.Y.hi))
         mean, self.y_mean, constant = Pair(np.zeros(p)), Pair(np.zeros(self.Y.hi.shape[1])), np.zeros(p, dtype=bool)
         if data.fit_intercept:
             constant = (X[0] == X).all(axis=0)
@@ -231,6 +234,7 @@ class FloatSystem:
             size = np.where((root.hi > 0) & ((sizes == 0) | self.wide | (of_penalty > of_data)), of_penalty, of_data)
             self.root, self.mean, self.X = root.scaled(exponent - size), mean.scaled(-size), np.ldexp(X, -size)
             self.w_exponent = x_exponent + size
+            self.x_size = np.ldexp(x_size, -size)
             self.constants = np.where(constant, self.X[0], 0.0)
             self.X[:, constant] = 0  # exactly, whatever the rounding of the mean
             self.mean.hi[constant] = self.mean.lo[constant] = 0
@@ -313,7 +317,8 @@ class FloatSystem:
         size = self._sizes[target]
         b = np.ldexp(intercept, -self.y_exponent[target])
         off = self.y_mean[target] - (self.mean * w).sum() - (w * self.constants).sum() - Pair(b)
-        off, rounding = abs(float(off.hi)), np.spacing(abs(b)) / 2
+        rounding = self.y_size[target] + self.x_size @ np.abs(w.hi)
+        off, rounding = abs(float(off.hi)), B_ROUNDING * float(rounding)
         return _relative(error, off, rounding, float(np.sqrt(self.s_sum.hi)), size, noise)
 
 
@@ -336,6 +341,7 @@ class DecimalSystem:
             self.mean, self.y_mean = np.full(p, Decimal(0)), np.full(self.Y.shape[1], Decimal(0))
             if data.fit_intercept:
                 self.mean, self.y_mean = self.s @ X / self.s_sum, self.s @ self.Y / self.s_sum
+            self.x_size, self.y_size = (self.s @ np.abs(x) / self.s_sum for x in (X, self.Y))
             self.zeros = self.s @ self.Y**2 * Decimal(10) ** (60 - 2 * self.digits)
             self.A, self.Y = X - self.mean, self.Y - self.y_mean
             self.scaled = self.A / self.d if self.wide else self.A * self.s[:, None]
@@ -376,7 +382,7 @@ class DecimalSystem:
             g = ((y - self.A @ w) * self.s) @ self.A - self.d * w
             off = abs(self.y_mean[target] - self.mean @ w - Decimal(intercept))
             off = off if off**2 * self.s_sum > self.zeros[target] else Decimal(0)
-            rounding = Decimal(np.spacing(abs(intercept))) / 2
+            rounding = Decimal(B_ROUNDING) * (self.y_size[target] + self.x_size @ np.abs(w))
             squares = (self.sq_norm(g), self.sq_norm((y * self.s) @ self.A))
             error, size = (sq.sqrt() if sq > self.zeros[target] else Decimal(0) for sq in squares)
             return _relative(error, off, rounding, self.s_sum.sqrt(), size)
