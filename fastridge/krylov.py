@@ -364,9 +364,7 @@ def prove(
         n_iter[todo] += run.n_iter
         if not wide:
             sq_bound[todo] = (np.sqrt(run.sq_bound) + recurrence_drift(some, run)) ** 2
-            # The estimates of a few steps are poor; where the bound does, it is the better one.
-            proven = relative_bound(sq_bound, check)[todo] <= tol
-            sq_error[todo] = np.where(proven, sq_bound[todo], np.fmin(run.sq_error, sq_bound[todo]))
+            sq_error[todo] = np.fmin(run.sq_error, sq_bound[todo])
             if passed().all():
                 break
         check = problem.check(x)
@@ -377,7 +375,9 @@ def prove(
     return Answer(
         check.w if wide else x,
         n_iter,
-        relative(sq_error, check.sq_size),
+        relative(
+            np.where(provable & passed(), sq_bound, sq_error), check.sq_size
+        ),  # once a bound does, it is the better estimate
         np.where(provable, relative_bound(sq_bound, check), np.inf),
         check.sq_size,
         stalled=stalled,

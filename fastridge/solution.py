@@ -60,7 +60,8 @@ class FitReport:
     error_bound : float
         Proven upper bound, rounding errors of the check included; inf where there is none (alpha = 0).
     rcond : float
-        Reciprocal condition number of H on the small side (1-norm estimate); nan for iterative solvers.
+        Reciprocal condition number of H on the small side, for "cholesky" scaled to a diagonal of ones (1-norm estimate); nan for
+        iterative solvers.
     seconds : float
         Wall-clock time of the solve, validation excluded.
     extra_bytes : int
