@@ -293,7 +293,7 @@ class Problem:
         moved = np.empty(len(penalty))
         vectors.weighted_sums(np.sqrt(self.design.sq_read_norms), np.abs(w), moved)
         doubt = ROUNDING * np.sqrt(sq_target) * moved
-        with np.errstate(divide="ignore", invalid="ignore"):
+        with np.errstate(divide="ignore", invalid="ignore", over="ignore"):
             least = np.maximum(slope - doubt, 0.0)
             sq_size = np.where(sq_own > 0, least * (least / sq_own), 0.0)
             sq_lost = np.minimum(1.0, self.frobenius**2 / penalty) * sq_target
@@ -334,7 +334,7 @@ class Problem:
 
     def _in_inverse(self, sq: Vector, smallest: Vector | None) -> Vector:
         """At most v'H^-1 v, (k,), for any v with v_j^2 <= `sq`_j, (p,), whichever of alpha and `smallest` says less"""
-        with np.errstate(divide="ignore", invalid="ignore"):
+        with np.errstate(divide="ignore", invalid="ignore", over="ignore"):
             largest = np.where(self.penalty > 0, sq.sum() / self.penalty, np.inf)
             if smallest is not None:
                 diagonal = self.design.sq_norms[:, None] + self.penalty

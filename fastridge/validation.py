@@ -16,8 +16,10 @@ from fastridge.problem import Bounds
 
 MAX_PENALTY_MATRIX = 5000
 """Features; the eigendecomposition takes half a minute there."""
-MIN_WEIGHT, MAX_WEIGHT = 1e-200, 1e200
-"""Penalty weights d scale columns by 1 / sqrt(d); beyond, squares of scaled columns overflow or vanish."""
+MIN_WEIGHT = float(np.finfo(np.float64).tiny)
+"""Penalty weights d scale columns by 1 / sqrt(d), and 1 / d of a smaller one overflows."""
+MATRIX_RANGE = 1e-200, 1e200
+"""Of the largest entry of a penalty matrix, whose squares are summed."""
 MAX_ALPHAS = 1_000_000
 """On a path; a larger number is a mistake, and would not fit into memory."""
 MAX_COUNT = 2**31 - 1
@@ -419,12 +421,11 @@ def check_penalty_weights(penalty_weights: Any, n_features: int, bounds: Bounds 
     if np.isnan(d).any() or (d < 0).any():
         j = int(np.flatnonzero(np.isnan(d) | (d < 0))[0])
         raise ValueError(f"penalty_weights must be >= 0 (0: unpenalised, inf: fixed at 0), got {d[j]:g} for feature {j}")
-    extreme = (d > 0) & (d < MIN_WEIGHT) | np.isfinite(d) & (d > MAX_WEIGHT)
+    extreme = (d > 0) & (d < MIN_WEIGHT)
     if extreme.any():
         j = int(np.flatnonzero(extreme)[0])
         raise ValueError(
-            f"penalty_weights must be 0 (unpenalised), inf (fixed at 0) or from {MIN_WEIGHT:g} to {MAX_WEIGHT:g}, "
-            f"got {d[j]:g} for feature {j}"
+            f"penalty_weights must be 0 (unpenalised), inf (fixed at 0) or at least {MIN_WEIGHT:g}, got {d[j]:g} for feature {j}"
         )
     if bounds is not None:
         outside = np.isinf(d) & ((bounds.lower > 0) | (bounds.upper < 0))
@@ -448,8 +449,9 @@ def _check_penalty_matrix(D: Any, n_features: int) -> Vector:
     if not np.isfinite(matrix).all():
         raise ValueError("a penalty matrix must be finite; for a coefficient fixed at 0 leave the feature out")
     size = float(np.abs(matrix).max(initial=0.0))
-    if size and not MIN_WEIGHT <= size <= MAX_WEIGHT:
-        raise ValueError(f"the largest entry of a penalty matrix must be from {MIN_WEIGHT:g} to {MAX_WEIGHT:g}, got {size:g}")
+    low, high = MATRIX_RANGE
+    if size and not low <= size <= high:
+        raise ValueError(f"the largest entry of a penalty matrix must be from {low:g} to {high:g}, got {size:g}")
     if np.abs(matrix - matrix.T).max(initial=0.0) > 1e-12 * size:
         raise ValueError("a penalty matrix must be symmetric; (D + D.T) / 2 is, and penalises the same")
     matrix = (matrix + matrix.T) / 2

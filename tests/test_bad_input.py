@@ -61,12 +61,6 @@ def test_X_not_finite_under_weight_zero(fit):
         fit(X=with_entry(np.nan), sample_weight=weights)
 
 
-@both
-def test_X_too_large(fit):
-    with pytest.raises(ValueError, match=r"X is too large.* column 1 overflow"):
-        fit(X=with_entry(1e200))
-
-
 @pytest.mark.parametrize("value", [np.nan, np.inf])
 @both
 def test_y_not_finite(fit, value):
@@ -439,13 +433,18 @@ def test_bounds_that_an_infinite_penalty_weight_violates(fit, bounds, said):
     assert (result.coef_ if isinstance(result, Ridge) else result.coef)[3] == 0
 
 
-@pytest.mark.parametrize("weight", [5e-324, 1e-310, 1e-201, 1e201, 1e308])
+@pytest.mark.parametrize("weight", [5e-324, 1e-310])
 @both
 def test_penalty_weights_that_columns_cannot_be_scaled_by(fit, weight):
     with pytest.raises(
-        ValueError, match=r"penalty_weights must be 0 \(unpenalised\), inf .* or from 1e-200 to 1e\+200, got .* for feature 2"
+        ValueError, match=r"penalty_weights must be 0 \(unpenalised\), inf .* or at least 2.2\d*e-308, got .* for feature 2"
     ):
         fit(penalty_weights=[1, 0, weight, np.inf])
+
+
+@pytest.mark.parametrize("weight", [5e-324, 1e-201, 1e201, 1e308])
+@both
+def test_penalty_matrices_whose_squares_leave_float64(fit, weight):
     with pytest.raises(ValueError, match=r"largest entry of a penalty matrix must be from 1e-200 to 1e\+200, got"):
         fit(penalty_weights=weight * np.eye(4))
 
@@ -453,7 +452,7 @@ def test_penalty_weights_that_columns_cannot_be_scaled_by(fit, weight):
 @pytest.mark.filterwarnings("error")
 @pytest.mark.parametrize("solver", ["auto", "cholesky", "svd", "cg", "cd"])
 def test_penalty_weights_at_the_ends_are_taken_without_a_warning(solver):
-    """As if the first feature were not penalised, the second fixed at zero; or, by svd, the answer is not said to have converged"""
+    """As if the first feature were not penalised, the second fixed at zero; or the answer is not said to have converged"""
     solution = fastridge.ridge(X, Y, penalty_weights=[1e-200, 1e200, 1, 1], solver=solver)
     limit = fastridge.ridge(X, Y, penalty_weights=[0, np.inf, 1, 1], solver="cholesky").coef
     if solution.report.converged or solver != "svd":

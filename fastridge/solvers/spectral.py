@@ -97,7 +97,7 @@ def solve(problem: Problem, settings: Settings) -> Answer:
 
 
 def _polish(problem: Problem, x: Vector, step_of: Callable[[Vector], tuple[Vector, Vector]]) -> bool:
-    """Refine least squares answers in place by gradients with twice the digits, where those are to be had; return whether they are
+    """Refine least squares answers in place by gradients with twice the digits where there are those; return whether there are
 
     Rounding of A'(y - A x) costs them the square of the condition number. What is left is about one.
     """
