@@ -453,7 +453,7 @@ def test_penalty_weights_that_columns_cannot_be_scaled_by(fit, weight):
 @pytest.mark.filterwarnings("error")
 @pytest.mark.parametrize("solver", ["auto", "cholesky", "svd", "cg", "cd"])
 def test_penalty_weights_at_the_ends_are_taken_without_a_warning(solver):
-    """As if the first feature were not penalised, the second fixed at zero; or, by svd, the answer is not said to have converged"""
+    """As if the first feature were not penalised, the second fixed at zero; or, by svd, it has not converged"""
     solution = fastridge.ridge(X, Y, penalty_weights=[1e-200, 1e200, 1, 1], solver=solver)
     limit = fastridge.ridge(X, Y, penalty_weights=[0, np.inf, 1, 1], solver="cholesky").coef
     if solution.report.converged or solver != "svd":
