@@ -35,6 +35,7 @@ LAYERS = {
     "validation": 4,
     "functional": 4,
     "path": 4,
+    "penalty_range": 4,
     "selection": 4,
     "inference": 4,
     "scales": 4,
