@@ -6,7 +6,7 @@ import scipy.sparse as sp
 from helpers import STORAGES, Exact, make_weights, make_X, make_y
 
 import fastridge
-from fastridge import Status, path, ridge_path
+from fastridge import Status, penalty_range, ridge_path
 from fastridge.solvers import galerkin, shifted
 
 pytestmark = pytest.mark.usefixtures("one_blas_thread")
@@ -198,7 +198,7 @@ def test_the_least_alpha_from_a_few_products(monkeypatch, n, p, spread):
     monkeypatch.setattr(fastridge.design.Design, "normal", lambda *args: products.append(1) or normal(*args))
     monkeypatch.setattr(path, "_solve", lambda *args: None)
     alphas = ridge_path(X, y, 5).alphas
-    assert len(products) <= path.LANCZOS_STEPS
+    assert len(products) <= penalty_range.LANCZOS_STEPS
     assert left_out(eigenvalues(X), alphas[-1]) <= 0.05
     assert left_out(eigenvalues(X), 100 * alphas[-1]) > 0.01
 
@@ -271,7 +271,7 @@ def test_alphas_where_y_has_nothing_to_do_with_X(shape):
     A = X - X.mean(axis=0)
     y = y - y.mean() - A @ np.linalg.lstsq(A, y, rcond=None)[0] if n > p else np.full(n, 3.0)
     alphas = ridge_path(X, y, 5).alphas
-    assert alphas[0] >= 0.99 * 10**path.LEAST_DECADES * alphas[-1] > 0
+    assert alphas[0] >= 0.99 * 10**penalty_range.LEAST_DECADES * alphas[-1] > 0
     assert left_out(eigenvalues(X), alphas[-1]) <= 0.01
 
 
