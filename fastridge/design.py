@@ -404,7 +404,8 @@ def _sizes(X: Matrix) -> Vector:
         return np.asarray(np.maximum(X.max(axis=0), -X.min(axis=0)), dtype=np.float64)
     sizes = np.zeros(X.shape[1])
     columns = X.indices if X.format == "csr" else np.repeat(np.arange(X.shape[1]), np.diff(X.indptr))
-    np.maximum.at(sizes, columns, np.abs(X.data, dtype=np.float64))
+    with np.errstate(invalid="ignore"):
+        np.maximum.at(sizes, columns, np.abs(X.data, dtype=np.float64))
     return sizes
 
 
