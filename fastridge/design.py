@@ -404,7 +404,7 @@ def _sizes(X: Matrix) -> Vector:
         return np.asarray(np.maximum(X.max(axis=0), -X.min(axis=0)), dtype=np.float64)
     sizes = np.zeros(X.shape[1])
     columns = X.indices if X.format == "csr" else np.repeat(np.arange(X.shape[1]), np.diff(X.indptr))
-    with np.errstate(invalid="ignore"):
+    with np.errstate(invalid="ignore"):  # entries that are no numbers
         np.maximum.at(sizes, columns, np.abs(X.data, dtype=np.float64))
     return sizes
 

@@ -104,13 +104,13 @@ def ridge(
     >>> solution.report.error <= 1e-6
     True
     """
-    validation.check_options(solver, tol, max_iter, n_threads)
+    validation.check_options(solver, tol, max_iter, n_threads, fit_intercept=fit_intercept)
     X = validation.check_X(X)
     y = validation.check_y(y, X.shape[0])
     weights = validation.check_sample_weight(sample_weight, X.shape[0])
     penalty = validation.check_alpha(alpha, 1 if y.ndim == 1 else y.shape[1])
     box = validation.check_bounds(positive, bounds, X.shape[1], solver)
-    d = validation.check_penalty_weights(penalty_weights, X.shape[1], box is not None)
+    d = validation.check_penalty_weights(penalty_weights, X.shape[1], box)
     return solve_checked(X, y, penalty, weights, fit_intercept, solver, tol, max_iter, n_threads, verbose, np.float64, box, d)
 
 
@@ -359,13 +359,13 @@ def explain(
     >>> plan.solver
     'cholesky'
     """
-    validation.check_options(solver, 0.5, None, n_threads)
+    validation.check_options(solver, 0.5, None, n_threads, fit_intercept=fit_intercept)
     X = validation.check_X(X)
     y = np.zeros(X.shape[0]) if y is None else validation.check_y(y, X.shape[0])
     weights = validation.check_sample_weight(sample_weight, X.shape[0])
     penalty = validation.check_alpha(alpha, 1 if y.ndim == 1 else y.shape[1])
     box = validation.check_bounds(positive, bounds, X.shape[1], solver)
-    d = validation.check_penalty_weights(penalty_weights, X.shape[1], box is not None)
+    d = validation.check_penalty_weights(penalty_weights, X.shape[1], box)
     return planner.plan(plain_form(make_problem(X, y, penalty, weights, fit_intercept, n_threads, box, d)).problem, solver)
 
 

@@ -181,7 +181,7 @@ def ridge_path(
     >>> bool((path.coefs >= 0).all()), path.converged
     (True, True)
     """
-    validation.check_options(solver, tol, max_iter, n_threads)
+    validation.check_options(solver, tol, max_iter, n_threads, fit_intercept=fit_intercept)
     given = validation.check_alphas(alphas)
     X = validation.check_X(X)
     y = validation.check_y(y, X.shape[0])
@@ -189,7 +189,7 @@ def ridge_path(
     begin = time.perf_counter()
     k = 1 if y.ndim == 1 else y.shape[1]
     box = validation.check_bounds(positive, bounds, X.shape[1], solver)
-    d = validation.check_penalty_weights(penalty_weights, X.shape[1], box is not None)
+    d = validation.check_penalty_weights(penalty_weights, X.shape[1], box)
     highest = 1.0 if isinstance(given, int) else float(given.max())
     original = make_problem(X, y, np.full(k, highest), weights, fit_intercept, n_threads, box, d)
     form = plain_form(original)

@@ -334,7 +334,7 @@ class Problem:
 
     def _in_inverse(self, sq: Vector, smallest: Vector | None) -> Vector:
         """At most v'H^-1 v, (k,), for any v with v_j^2 <= `sq`_j, (p,), whichever of alpha and `smallest` says less"""
-        with np.errstate(divide="ignore", invalid="ignore"):
+        with np.errstate(divide="ignore", invalid="ignore", over="ignore"):
             largest = np.where(self.penalty > 0, sq.sum() / self.penalty, np.inf)
             if smallest is not None:
                 diagonal = self.design.sq_norms[:, None] + self.penalty
