@@ -14,7 +14,7 @@ from fastridge import planner, validation
 from fastridge.functional import make_problem, plain_form, print_step, rounded_coefficients
 from fastridge.lines import Array, Vector
 from fastridge.penalty_range import useful_penalties
-from fastridge.problem import Problem
+from fastridge.problem import Bounds, Problem
 from fastridge.solution import Answer, FitReport, Settings, status_of
 from fastridge.solvers import bounded, eigen, galerkin, shifted
 
@@ -209,22 +209,30 @@ def ridge_path(
         _solve_bounded(problem, penalties, solver, settings, points, verbose)
     points.repeat()
     own = points.coefs if d is None else np.stack([form.coefficients(coef.T).T for coef in points.coefs])
-    coefs = (
-        own
-        if original.units is None
-        else np.stack(
-            [
-                rounded_coefficients(original, at.T, np.full(k, alpha), box, np.float64).T
-                for at, alpha in zip(own, given, strict=True)
-            ]
-        )
-    )
+    coefs = own if original.units is None else _in_user_units(original, box, own, given, penalties, points)
     intercepts = np.stack([original.intercept(coef.T) if fit_intercept else np.zeros(k) for coef in coefs])
     seconds = time.perf_counter() - begin
     reports = tuple(points.report(i, tol, seconds) for i in range(len(penalties)))
     if y.ndim == 1:
         return RidgePath(given, coefs[:, 0], intercepts[:, 0], reports)
     return RidgePath(given, coefs, intercepts, reports)
+
+
+def _in_user_units(
+    problem: Problem, bounds: Bounds | None, own: Vector, alphas: Vector, penalties: Vector, points: _Points
+) -> Vector:
+    """Coefficients (n_alphas, k, p) of the problem in the user's units; what is lost where float64 ends counts as an error"""
+    coefs = np.empty_like(own)
+    one = np.ones(own.shape[1])
+    for i, w in enumerate(own):
+        at, alpha = replace(problem, penalty=penalties[i] * one), alphas[i] * one
+        coefs[i] = rounded_coefficients(problem, w.T, alpha, bounds, np.float64).T
+        lost = at.rounding_loss(w.T, problem.own_coefficients(coefs[i].T, alpha), one)
+        if lost.any():
+            lost /= at.rounding_loss(w.T, np.zeros_like(w.T), one)
+            points.error[i] += lost
+            points.bound[i] += lost
+    return coefs
 
 
 class _Points:
