@@ -6,7 +6,7 @@ import scipy.sparse as sp
 from helpers import STORAGES, Exact, make_weights, make_X, make_y
 
 import fastridge
-from fastridge import Status, penalty_range, ridge_path
+from fastridge import Status, path, penalty_range, ridge_path
 from fastridge.solvers import galerkin, shifted
 
 pytestmark = pytest.mark.usefixtures("one_blas_thread")
