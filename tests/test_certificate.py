@@ -144,7 +144,7 @@ LARGE = {"interactions": 2, "nested": 2, "ratings": 8, "rare levels": 2, "unscal
 
 @pytest.mark.parametrize("kind", LARGE)
 def test_more_than_a_thousand_unknowns_by_default(kind):
-    """Where an earlier version stopped by an estimate: false by up to 240 times tol on the first four of these, at the smaller alpha"""
+    """An earlier version stopped by an estimate here: false by 14 to 240 times tol on the first four, alpha 1e-6"""
     rng = np.random.default_rng(LARGE[kind])
     X = KINDS[kind](rng, 1300)
     X = X.astype(np.float32) if kind in ("splines", "pairs") else X
