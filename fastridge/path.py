@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from fastridge import planner, validation
-from fastridge.functional import make_problem, plain_form, print_step
+from fastridge.functional import make_problem, plain_form, print_step, rounded_coefficients
 from fastridge.lines import Array, Vector
 from fastridge.problem import Problem, column_dots
 from fastridge.solution import Answer, FitReport, Settings, status_of
@@ -181,7 +181,7 @@ def ridge_path(
     >>> bool((path.coefs >= 0).all()), path.converged
     (True, True)
     """
-    validation.check_options(solver, tol, max_iter, n_threads)
+    validation.check_options(solver, tol, max_iter, n_threads, fit_intercept=fit_intercept)
     given = validation.check_alphas(alphas)
     X = validation.check_X(X)
     y = validation.check_y(y, X.shape[0])
@@ -189,11 +189,16 @@ def ridge_path(
     begin = time.perf_counter()
     k = 1 if y.ndim == 1 else y.shape[1]
     box = validation.check_bounds(positive, bounds, X.shape[1], solver)
-    d = validation.check_penalty_weights(penalty_weights, X.shape[1], box is not None)
-    original = make_problem(X, y, np.ones(k), weights, fit_intercept, n_threads, box, d)
+    d = validation.check_penalty_weights(penalty_weights, X.shape[1], box)
+    highest = 1.0 if isinstance(given, int) else float(given.max())
+    original = make_problem(X, y, np.full(k, highest), weights, fit_intercept, n_threads, box, d)
     form = plain_form(original)
     problem = form.problem
-    penalties = given if not isinstance(given, int) else _useful_alphas(plain_form(replace(original, bounds=None)).problem, given)
+    if isinstance(given, int):
+        penalties = _useful_alphas(plain_form(replace(original, bounds=None)).problem, given)
+        given = original.user_penalties(penalties)
+    else:
+        penalties = original.own_penalties(given)
     problem = replace(problem, penalty=np.full(k, penalties.min()))
     settings = Settings(tol, max_iter, on_step=print_step if verbose else None)
     points = _Points(problem, penalties)
@@ -202,13 +207,23 @@ def ridge_path(
     else:
         _solve_bounded(problem, penalties, solver, settings, points, verbose)
     points.repeat()
-    coefs = points.coefs if d is None else np.stack([form.coefficients(coef.T).T for coef in points.coefs])
+    own = points.coefs if d is None else np.stack([form.coefficients(coef.T).T for coef in points.coefs])
+    coefs = (
+        own
+        if original.units is None
+        else np.stack(
+            [
+                rounded_coefficients(original, at.T, np.full(k, alpha), box, np.float64).T
+                for at, alpha in zip(own, given, strict=True)
+            ]
+        )
+    )
     intercepts = np.stack([original.intercept(coef.T) if fit_intercept else np.zeros(k) for coef in coefs])
     seconds = time.perf_counter() - begin
     reports = tuple(points.report(i, tol, seconds) for i in range(len(penalties)))
     if y.ndim == 1:
-        return RidgePath(penalties, coefs[:, 0], intercepts[:, 0], reports)
-    return RidgePath(penalties, coefs, intercepts, reports)
+        return RidgePath(given, coefs[:, 0], intercepts[:, 0], reports)
+    return RidgePath(given, coefs, intercepts, reports)
 
 
 class _Points:

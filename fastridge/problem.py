@@ -18,10 +18,13 @@ import numpy as np
 from fastridge._kernels import vectors
 from fastridge.design import Design
 from fastridge.lines import Array, Vector
+from fastridge.units import Units
 
 ROUNDING = 4 * np.finfo(np.float64).eps
 """Relative error of one product with the data, as a multiple of norms: sums in lanes, a few roundings each."""
 
+UNKNOWN = 1e100
+"""A relative error of which nothing is known."""
 SLACK = 16 * np.finfo(np.float64).eps
 """Of a difference of squares, relative to the squares."""
 
@@ -88,7 +91,8 @@ class Problem:
         R (y - mean of y).
     penalty : (k,)
         alpha of every target, >= 0.
-    x_mean, y_mean : (p,), (k,)
+    x_mean, y_mean : (2, p), (2, k)
+        In two parts, whose sums are the means.
     bounds : Bounds or None
         Of the coefficients; only the solver for bounds looks at them.
     dual : bool or None
@@ -99,6 +103,8 @@ class Problem:
         A copy of `side` that CG's products read in one pass; all else reads `design`.
     sq_fitted : (k,) float64 or None
         Share of ||w*||_H^2 that unpenalised features have, whatever the others are.
+    units : Units or None
+        What the numbers are multiplied by to be the user's; None: by one.
     """
 
     design: Design
@@ -111,6 +117,7 @@ class Problem:
     penalty_weights: Vector | None = None
     sq_fitted: Vector | None = None
     streamed: Design | None = None
+    units: Units | None = None
 
     @property
     def wide(self) -> bool:
@@ -146,8 +153,8 @@ class Problem:
 
     @cached_property
     def frobenius(self) -> float:
-        """Frobenius norm of A"""
-        return self.design.frobenius
+        """Frobenius norm of A as it is read, to which the rounding of products is relative"""
+        return float(np.sqrt(self.design.sq_read_norms.sum()))
 
     def product(self, x: Vector) -> Vector:
         """B'B x: (c, k) -> (c, k)"""
@@ -179,8 +186,9 @@ class Problem:
             self,
             target=np.ascontiguousarray(self.target[:, targets]),
             penalty=penalty,
-            y_mean=self.y_mean[targets],
+            y_mean=self.y_mean[:, targets],
             sq_fitted=None if self.sq_fitted is None else self.sq_fitted[targets],
+            units=None if self.units is None else replace(self.units, target=self.units.target[targets]),
         )
         return new if self.wide else new.with_rhs(np.ascontiguousarray(self.rhs[:, targets]))
 
@@ -194,11 +202,64 @@ class Problem:
             targets = np.arange(lo, min(lo + size, k))
             yield targets, self.select(targets, self.penalty[targets])
 
+    def own_penalties(self, alpha: Vector) -> Vector:
+        """The problem's penalties that stand for the user's"""
+        return alpha if self.units is None else self.units.own_penalty(alpha)
+
+    def user_penalties(self, penalty: Vector) -> Vector:
+        """The user's penalties that the problem's stand for
+
+        Raises
+        ------
+        OverflowError
+            If float64 does not hold them.
+        """
+        if self.units is None:
+            return penalty
+        alpha = self.units.user_penalty(penalty)
+        if not (np.isfinite(alpha) & (alpha > 0)).all():
+            raise OverflowError("the penalties that suit these data are no float64 numbers; rescale X")
+        return alpha
+
+    def user_coefficients(self, w: Vector, alpha: Vector) -> Vector:
+        """The user's coefficients that `w`, (p, k), stand for at the user's penalties, (k,)
+
+        Raises
+        ------
+        OverflowError
+            If float64 does not hold them.
+        """
+        if self.units is None:
+            return w
+        out = self.units.user_coefficients(w, alpha)
+        if np.isinf(out).any():
+            raise OverflowError("the coefficients overflow float64: y is too large for X so small; rescale one of them")
+        return out
+
+    def own_coefficients(self, w: Vector, alpha: Vector) -> Vector:
+        """The inverse of `user_coefficients`"""
+        return w if self.units is None else self.units.own_coefficients(w, alpha)
+
     def intercept(self, w: Vector) -> Vector:
-        """B of w: (k,)"""
-        shift = np.empty(len(self.y_mean))
-        vectors.weighted_sums(self.x_mean, np.ascontiguousarray(w), shift)  # BLAS would wake threads of its own
-        return self.y_mean - shift
+        """B of the user's coefficients, (p, k): mean of y less x_mean'w, which may cancel, with all the digits w has; (k,)
+
+        Raises
+        ------
+        OverflowError
+            If float64 does not hold it.
+        """
+        units = self.units
+        w = np.ascontiguousarray(w if units is None else np.ldexp(w, -units.target - units.coefficient))
+        shift, low = np.empty((2, w.shape[1])), np.empty(w.shape[1])
+        vectors.accurate_sums(self.x_mean[0], w, shift)
+        vectors.weighted_sums(self.x_mean[1], w, low)
+        b: Vector = (self.y_mean[0] - shift[0]) + ((self.y_mean[1] - shift[1]) - low)
+        if units is not None:
+            with np.errstate(over="ignore"):
+                b = np.ldexp(b, units.target)
+            if np.isinf(b).any():
+                raise OverflowError("the intercept overflows float64; rescale y")
+        return b
 
     def streaming(self) -> Problem:
         """The same problem with a copy of the data, in the order that the products of the small side read in one pass"""
@@ -218,6 +279,7 @@ class Problem:
         penalty = self.penalty
         sq_target = column_dots(self.target, self.target)
         if self.wide:
+            smallest = None  # M is not H
             w = self.design.rmatvec(x)
             fit = self.design.matvec(w)
             residual = self.target - fit - penalty * x
@@ -229,15 +291,16 @@ class Problem:
             slope = column_dots(x, self.rhs)
             sq_own = np.maximum(slope - column_dots(x, residual), 0.0)
         moved = np.empty(len(penalty))
-        vectors.weighted_sums(np.sqrt(self.design.sq_norms), np.abs(w), moved)
+        vectors.weighted_sums(np.sqrt(self.design.sq_read_norms), np.abs(w), moved)
         doubt = ROUNDING * np.sqrt(sq_target) * moved
-        with np.errstate(divide="ignore", invalid="ignore"):
+        with np.errstate(divide="ignore", invalid="ignore", over="ignore"):
             least = np.maximum(slope - doubt, 0.0)
             sq_size = np.where(sq_own > 0, least * (least / sq_own), 0.0)
             sq_lost = np.minimum(1.0, self.frobenius**2 / penalty) * sq_target
         sq_rest = 0.0 if self.wide else sq_target - 2 * slope + sq_own + SLACK * sq_target + 4 * doubt
         sq_lost = np.where(sq_target > 0, sq_lost, 0.0)
         rounding = ROUNDING * (moved + np.sqrt(sq_own) + np.sqrt(sq_lost)) + self._hidden(x, sq_rest, smallest)
+        rounding = rounding + self.off_centre(smallest) * np.sqrt(sq_own)
         if self.sq_fitted is not None:
             sq_size = sq_size + self.sq_fitted
             rounding = rounding + ROUNDING * np.sqrt(self.sq_fitted)
@@ -257,10 +320,27 @@ class Problem:
             return ROUNDING * self.frobenius * np.sqrt(penalty * sq_x)
         rest = np.sqrt(np.maximum(sq_fit_left - penalty * sq_x, 0.0))
         with np.errstate(divide="ignore", invalid="ignore"):
-            weight = self.frobenius / np.sqrt(penalty)
-            if smallest is not None:
-                weight = np.fmin(weight, np.sqrt(len(x) / smallest))
+            weight = np.sqrt(self._in_inverse(self.design.sq_read_norms, smallest))
             return np.where(rest > 0, ROUNDING * rest * weight, 0.0)
+
+    def off_centre(self, smallest: Vector | None = None) -> Vector | float:
+        """How far the rounding of column means moves the answer, relative in the H-norm, (k,): H is off by e e' at most"""
+        off = self.design.mean_error
+        if off is None:
+            return 0.0
+        theta = self._in_inverse(off**2, smallest)
+        # Where it cannot be told, a finite number, so that an answer of zero has no error.
+        return np.where(theta < 0.5, theta / (1 - np.minimum(theta, 0.5)), UNKNOWN)
+
+    def _in_inverse(self, sq: Vector, smallest: Vector | None) -> Vector:
+        """At most v'H^-1 v, (k,), for any v with v_j^2 <= `sq`_j, (p,), whichever of alpha and `smallest` says less"""
+        with np.errstate(divide="ignore", invalid="ignore", over="ignore"):
+            largest = np.where(self.penalty > 0, sq.sum() / self.penalty, np.inf)
+            if smallest is not None:
+                diagonal = self.design.sq_norms[:, None] + self.penalty
+                shares = np.divide(sq[:, None], diagonal, out=np.zeros_like(diagonal), where=sq[:, None] > 0).sum(axis=0)
+                largest = np.fmin(largest, shares / smallest)
+        return largest
 
     def rounding_loss(self, w: Vector, rounded: Vector, sq_size: Vector) -> Vector:
         """H-norm of what rounding took from `w`, (p, k), relative to a size with the square `sq_size`; (k,)"""

@@ -24,6 +24,8 @@ class Status(StrEnum):
     """Rounding errors keep the answer from tol: a smaller one is not to be had with this solver in float64."""
     UNCERTIFIED = "uncertified"
     """alpha = 0: the answer is the best this solver gives, but no bound on its error exists."""
+    FAILED = "failed"
+    """alpha = 0, and the answer is certain to be farther from every least squares solution than tol."""
 
 
 def status_of(error: float, error_bound: float, tol: float, stalled: bool, provable: bool) -> Status:

@@ -116,7 +116,7 @@ class Space:
         out += self.b[:, None]
         return np.ascontiguousarray(out)
 
-    def check(self, penalties: Vector) -> Check:
+    def check(self, penalties: Vector, off_centre: Vector | float) -> Check:
         """Check the answers: as `Problem.check`, but for the rounding of many products in place of one"""
         weights = self.weights(penalties)
         x = np.ascontiguousarray(self.directions @ weights)
@@ -131,6 +131,7 @@ class Space:
         seen = np.sqrt(np.trace(self._projected[: self.m, : self.m]))
         rounding = ROUNDING * (np.sqrt(sq_target) + size * (seen + penalties / max(frobenius, np.finfo(np.float64).tiny)))
         rounding = ROUNDING * (frobenius * size + np.sqrt(sq_own)) + rounding * frobenius / np.sqrt(penalties)
+        rounding += off_centre * np.sqrt(sq_own)
         return Check(x, residual, sq_size, rounding)
 
 
@@ -188,7 +189,7 @@ def solve(problem: Problem, penalties: Vector, settings: Settings) -> Answer:
         return Answer(np.zeros((c, k)), n_iter, np.zeros(k), np.zeros(k), np.zeros(k), x=np.zeros((c, k)))
 
     def answers(part: slice, here: Problem) -> tuple[Vector, Check]:
-        check = space.check(penalties[part])
+        check = space.check(penalties[part], here.off_centre())
         return check.w, check
 
     workspace = 16 * c * space.m + 8 * c * 3 * TRAINING
