@@ -71,5 +71,9 @@ setup(
             "freethreading_compatible": True,
         },
     ),
-    options={"bdist_wheel": {"py_limited_api": "cp311"} if STABLE_ABI else {}, "build_ext": {"parallel": PARALLEL}},
+    options={
+        "bdist_wheel": {"py_limited_api": "cp311"} if STABLE_ABI else {},
+        "build": {"build_base": "build/stable_abi"} if STABLE_ABI else {},  # apart from what another build left
+        "build_ext": {"parallel": PARALLEL},
+    },
 )
