@@ -46,6 +46,7 @@ LAYERS = {
     "io": 6,
     "plots": 6,
     "__init__": 7,
+    "__main__": 7,
 }
 """Of modules and subpackages; those not written yet included."""
 
