@@ -12,6 +12,7 @@ from typing import Any, Self
 
 import numpy as np
 import scipy.sparse as sp
+from scipy.linalg import LinAlgWarning
 from sklearn.base import BaseEstimator, MultiOutputMixin, RegressorMixin
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.utils.validation import check_is_fitted, validate_data
@@ -163,6 +164,13 @@ class RidgeBase(_Called, BaseEstimator):  # type: ignore[misc]
             del self._small_side
         if self.warm_start and solution._small_side is not None and len(solution._small_side) != self.n_features_in_:
             self._small_side = solution._small_side  # of a wide problem: from the coefficients it could not be had
+        if report.solver != self.solver == "cholesky":
+            warnings.warn(
+                "the columns of X depend on one another, and without a penalty their normal matrix has no Cholesky factor: "
+                f'{report.solver} gave the answer of minimum norm; raise alpha, or use solver="svd"',
+                LinAlgWarning,
+                stacklevel=3,  # who called fit
+            )
         _warn_unless_converged(report, self.tol)
         return self
 
@@ -199,7 +207,8 @@ class Ridge(MultiOutputMixin, RegressorMixin, RidgeBase):  # type: ignore[misc]
         Accept w when ``||w - w*||_H <= tol ||w*||_H``, H = A'A + alpha I with A the centred, weighted X. Unlike the size of a
         gradient this does not depend on how columns are scaled; squared it is the share of the achievable decrease still missing.
     solver : {"auto", "cholesky", "svd", "cg", "cd"}, default "auto"
-        "auto" takes the one that is estimated to be fastest (see `fastridge.explain`). The others run as asked, or raise.
+        "auto" takes the one that is estimated to be fastest (see `fastridge.explain`). The others run as asked, or raise; but where
+        alpha = 0 and columns depend on one another, "cholesky" gives way to "svd" with a warning.
     positive : bool, default False
         Whether coef_ >= 0 is asked for; as bounds=(0, inf).
     bounds : (lower, upper) or None
@@ -241,7 +250,9 @@ class Ridge(MultiOutputMixin, RegressorMixin, RidgeBase):  # type: ignore[misc]
     Warns
     -----
     sklearn.exceptions.ConvergenceWarning
-        If tol was not reached: the message says what was.
+        If tol was not reached, or not proven to be: the message says what was.
+    scipy.linalg.LinAlgWarning
+        If solver="cholesky" gave way to "svd".
 
     References
     ----------

@@ -13,6 +13,7 @@ import scipy.sparse as sp
 import sklearn
 import sklearn.linear_model
 from helpers import STORAGES, Exact, make_weights, make_X, make_y
+from scipy.linalg import LinAlgWarning
 from sklearn.base import clone
 from sklearn.datasets import load_diabetes
 from sklearn.exceptions import ConvergenceWarning, NotFittedError
@@ -327,6 +328,15 @@ def test_report(solver):
         assert 0.1 < report.rcond * np.linalg.cond(H, 2 if report.solver == "svd" else 1) < 10
     with pytest.raises(dataclasses.FrozenInstanceError):
         report.error = 0.0
+
+
+def test_cholesky_gives_way_with_a_warning_where_columns_depend_on_one_another():
+    X = make_X(30, 4, seed=101)
+    X, y = np.column_stack([X, X[:, 0]]), make_y(X, 102)
+    with pytest.warns(LinAlgWarning, match="svd gave the answer of minimum norm"):
+        model = Ridge(0.0, solver="cholesky").fit(X, y)
+    assert model.solver_ == "svd"
+    np.testing.assert_allclose(model.coef_[0], model.coef_[4], rtol=1e-8)
 
 
 def test_cg_counts_every_step():
