@@ -207,8 +207,8 @@ class Ridge(MultiOutputMixin, RegressorMixin, RidgeBase):  # type: ignore[misc]
         Accept w when ``||w - w*||_H <= tol ||w*||_H``, H = A'A + alpha I with A the centred, weighted X. Unlike the size of a
         gradient this does not depend on how columns are scaled; squared it is the share of the achievable decrease still missing.
     solver : {"auto", "cholesky", "svd", "cg", "cd"}, default "auto"
-        "auto" takes the one that is estimated to be fastest (see `fastridge.explain`). The others run as asked, or raise; but where
-        alpha = 0 and columns depend on one another, "cholesky" gives way to "svd" with a warning.
+        "auto" takes the one that is estimated to be fastest (see `fastridge.explain`). The others run as asked, or raise. But
+        where alpha = 0 and columns depend on one another, "cholesky" gives way to "svd", with a warning.
     positive : bool, default False
         Whether coef_ >= 0 is asked for; as bounds=(0, inf).
     bounds : (lower, upper) or None
