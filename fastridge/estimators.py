@@ -292,6 +292,8 @@ class Ridge(MultiOutputMixin, RegressorMixin, RidgeBase):  # type: ignore[misc]
             If an argument or parameter is not what it should be; nothing fitted before is lost.
         numpy.linalg.LinAlgError
             If solver="cholesky" meets a matrix that is not positive definite.
+        OverflowError
+            If float64 (float32 for float32 data) does not hold the coefficients.
         """
         solution = self._solve(X, y, sample_weight)
         coef = solution.coef

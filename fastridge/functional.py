@@ -87,6 +87,8 @@ def ridge(
         If an argument is not what it should be; before any work.
     numpy.linalg.LinAlgError
         If solver="cholesky" meets a matrix that is not positive definite.
+    OverflowError
+        If float64 does not hold the coefficients or the intercept.
 
     References
     ----------

@@ -158,6 +158,8 @@ def ridge_path(
         If an argument is not what it should be; before any work.
     numpy.linalg.LinAlgError
         If solver="cholesky" meets a matrix that is not positive definite.
+    OverflowError
+        If float64 does not hold the coefficients, an intercept, or the penalties that suit the data.
 
     References
     ----------
