@@ -11,10 +11,10 @@ import numpy as np
 
 from fastridge import archive, normal_equations, validation
 from fastridge.lines import Vector
-from fastridge.normal_equations import Answers, NormalEquations
+from fastridge.normal_equations import NormalEquations
 from fastridge.parallel import resolve_threads
 from fastridge.path import RidgePath
-from fastridge.solution import FitReport, Solution, Status
+from fastridge.solution import Solution
 from fastridge.sums import DOUBT, Sums, check_memory, sum_block
 
 KIND, VERSION = "fastridge.Moments", 1
@@ -118,7 +118,7 @@ class Moments:
             As in `ridge`; the first block says how many features and targets there are.
         y : (n_samples,) or (n_samples, n_targets)
         sample_weight : float, (n_samples,) or None
-            >= 0, not all zero.
+            >= 0. Rows of a block in which all are zero are counted, and that is all.
 
         Returns
         -------
@@ -136,7 +136,7 @@ class Moments:
         names = _names(X)
         X = validation.check_X(X)
         y = validation.check_y(y, X.shape[0])
-        weights = validation.check_sample_weight(sample_weight, X.shape[0])
+        weights = _check_weights(sample_weight, X.shape[0])
         target = y.reshape(len(y), -1)
         shape, one_target = (X.shape[1], target.shape[1]), y.ndim == 1
         sums = self._sums
@@ -213,7 +213,8 @@ class Moments:
         """Solve the ridge regression on all rows, at one penalty or at several
 
         One Cholesky factor a penalty, or one eigendecomposition for many. The residual is computed from the sums, because no row
-        can be read again, and what their rounding may do to the answer, entry by entry, is part of `error_bound`.
+        can be read again, and what their rounding may do to the answer, entry by entry, is part of `error_bound`. That takes two
+        more arrays of the size of the Gram matrix, six for many penalties.
 
         Parameters
         ----------
@@ -234,7 +235,7 @@ class Moments:
         Raises
         ------
         ValueError, TypeError
-            If an argument is not what it should be, there are no rows, or rows were taken away and left a column with fewer
+            If an argument is not what it should be, no row has a weight, or rows were taken away and left a column with fewer
             digits than tol needs at the smallest alpha.
 
         References
@@ -242,7 +243,7 @@ class Moments:
         The solver, `normal_equations`, and the account of rounding, `sums`, name theirs.
         """
         begin = time.perf_counter()
-        sums = self._known()
+        sums = self._weighted()
         validation.check_options("auto", tol, None, None)
         one = np.ndim(alphas) == 0
         given = validation.check_alpha(alphas, 1) if one else validation.check_alphas(alphas)
@@ -259,7 +260,7 @@ class Moments:
             coefs[:, :, active] = answers.coefs
         intercepts = sums.mean[p:] - coefs @ sums.mean[:p] if fit_intercept else np.zeros(coefs.shape[:2])
         seconds = time.perf_counter() - begin
-        reports = tuple(_report(answers, i, float(penalties[i]), tol, seconds) for i in range(len(penalties)))
+        reports = tuple(answers.report(i, float(penalty), tol, seconds) for i, penalty in enumerate(penalties))
         if self._one_target:
             coefs, intercepts = coefs[:, 0], intercepts[:, 0]
         return Solution(coefs[0], intercepts[0], reports[0]) if one else RidgePath(penalties, coefs, intercepts, reports)
@@ -275,9 +276,9 @@ class Moments:
         Raises
         ------
         ValueError
-            If a shape is wrong, or there are no rows.
+            If a shape is wrong, or there are no rows with weight.
         """
-        sums = self._known()
+        sums = self._weighted()
         p, k = sums.shape
         w = np.asarray(coef, dtype=np.float64)
         b = np.asarray(intercept, dtype=np.float64)
@@ -333,7 +334,7 @@ class Moments:
             new._one_target = bool(header["one_target"])
             new.feature_names = None if names is None else tuple(map(str, names))
             new._sums = Sums.restored(p, k, **arrays)
-        except (KeyError, TypeError, ValueError) as error:
+        except (KeyError, TypeError, ValueError, OverflowError, MemoryError) as error:
             raise ValueError(f"{os.fspath(path)!r} is damaged: {error}") from error
         return new
 
@@ -374,12 +375,12 @@ class Moments:
     @property
     def x_mean(self) -> Vector:
         """Weighted means of the features"""
-        return self._known().mean[: self.n_features].copy()
+        return self._weighted().mean[: self.n_features].copy()
 
     @property
     def y_mean(self) -> float | Vector:
         """Weighted mean of each target"""
-        return self._of_targets(self._known().mean[self.n_features :])
+        return self._of_targets(self._weighted().mean[self.n_features :])
 
     @property
     def sq_y(self) -> float | Vector:
@@ -410,6 +411,11 @@ class Moments:
         if self._sums is None:
             raise ValueError("these moments are of no rows yet: call update first")
         return self._sums
+
+    def _weighted(self) -> Sums:
+        if not self._known().weight:
+            raise ValueError("all rows of these moments have weight 0: they have neither means nor a fit")
+        return self._known()
 
     def _column(self, j: int) -> str:
         p = self.n_features
@@ -451,26 +457,12 @@ def _counted(count: int, word: str) -> str:
     return f"{count:,} {word}{'' if count == 1 else 's'}"
 
 
-def _report(answers: Answers, i: int, penalty: float, tol: float, seconds: float) -> FitReport:
-    error, bound = float(answers.error[i].max()), float(answers.error_bound[i].max())
-    if bound <= tol:
-        status = Status.CONVERGED
-    elif penalty == 0 and bound == np.inf:
-        status = Status.UNCERTIFIED
-    else:
-        status = Status.ESTIMATED if error <= tol else Status.STALLED
-    many = answers.solver[i] == "eigh"
-    return FitReport(
-        solver=answers.solver[i],
-        reason="an eigendecomposition of the summed Gram matrix" if many else "a Cholesky factor of the summed Gram matrix",
-        status=status,
-        n_iter=answers.n_iter[i],
-        error=error,
-        error_bound=bound,
-        rcond=float(answers.rcond[i]),
-        seconds=seconds,
-        extra_bytes=answers.extra_bytes,
-    )
+def _check_weights(sample_weight: Any, n_samples: int) -> Vector | None:
+    """As in a fit, but that all of them may be zero: other blocks have others"""
+    if sample_weight is None or np.any(sample_weight):
+        return validation.check_sample_weight(sample_weight, n_samples)
+    validation.check_sample_weight(np.ones(np.shape(sample_weight)), n_samples)
+    return np.zeros(n_samples)
 
 
 def _names(X: Any) -> tuple[str, ...] | None:

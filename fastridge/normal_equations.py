@@ -16,7 +16,8 @@ from scipy.linalg.lapack import dpotrf, dpotri, dpotrs
 
 from fastridge.lines import Vector
 from fastridge.parallel import blas_for
-from fastridge.sums import Sums
+from fastridge.solution import FitReport, Status
+from fastridge.sums import UNDERFLOW, Sums
 
 BACKWARD_ERROR = 10 * np.finfo(np.float64).eps
 """Of factors, inverses and products with H, entry by entry relative to sqrt(H_ii H_jj); times the square root of p."""
@@ -28,7 +29,7 @@ COLUMN_BLOCK = 64
 """Columns of a matrix whose absolute values are taken together."""
 CHUNK_BYTES, CHUNK_VECTORS = 1 << 27, 6
 """Of the vectors of penalties that are solved together, at most; and vectors that each of them takes meanwhile."""
-TYPICAL = 1e-3
+TYPICAL = 3e-3
 """Share of the doubt that errors reach: roundings do not all add up, as the doubt has to assume."""
 
 
@@ -153,7 +154,7 @@ class Inverse:
         at most 1 / sqrt(1 - theta) of what it is in that of ours; and H grows with the penalty.
         """
         check = _Check(self.equations, w, penalty, self.doubt)
-        own = np.sqrt(np.maximum(_dots(check.residual, _symmetric_product(self._lower, check.residual)), 0.0))
+        own = _root(_dots(check.residual, _symmetric_product(self._lower, check.residual)), check.residual)
         if self._theta >= 0.5:
             return check.judged(own, np.full_like(own, np.inf), 1.0)
         return check.judged(own, np.sqrt(self._theta) * check.spread + check.rounding, np.sqrt(1 - self._theta))
@@ -213,13 +214,36 @@ class Answers:
         self.coefs[i], self.n_iter[i], self.solver[i] = w.T, n_iter, solver
         self.error[i], self.error_bound[i] = judged
 
+    def report(self, i: int, penalty: float, tol: float, seconds: float) -> FitReport:
+        """On penalty i"""
+        error, bound = float(self.error[i].max()), float(self.error_bound[i].max())
+        if bound <= tol:
+            status = Status.CONVERGED
+        elif penalty == 0 and bound == np.inf:
+            status = Status.UNCERTIFIED
+        else:
+            status = Status.ESTIMATED if error <= tol else Status.STALLED
+        how = "a Cholesky factor" if self.solver[i] == "cholesky" else "an eigendecomposition"
+        return FitReport(
+            solver=self.solver[i],
+            reason=f"{how} of the summed Gram matrix",
+            status=status,
+            n_iter=self.n_iter[i],
+            error=error,
+            error_bound=bound,
+            rcond=float(self.rcond[i]),
+            seconds=seconds,
+            extra_bytes=self.extra_bytes,
+        )
+
 
 def solve(equations: NormalEquations, penalties: Vector, tol: float) -> Answers:
     """Minimise the ridge objective at every penalty >= 0, (m,), for every target
 
     An answer is refined against G and c until that gains nothing. One inverse, at the smallest penalty, proves the answers at
-    larger ones; those that it proves to less than `tol` get a factor and an inverse of their own. Where H is singular in float64,
-    the answer is the one of minimum norm.
+    larger ones; those that it proves to less than `tol` get a factor and an inverse of their own. Many penalties share one
+    eigendecomposition, above the smallest whose answer is proven. Where H is singular in float64, the answer is the one of
+    minimum norm.
 
     Raises
     ------
@@ -228,6 +252,10 @@ def solve(equations: NormalEquations, penalties: Vector, tol: float) -> Answers:
     """
     p, k = equations.cross.shape
     answers = Answers(len(penalties), k, p)
+    if p == 0:  # nothing to solve for
+        answers.error[...] = answers.error_bound[...] = 0.0
+        answers.solver = ["cholesky"] * len(penalties)
+        return answers
     left = np.argsort(penalties, kind="stable").tolist()
     reference: Inverse | None = None
     held, decomposed = 2, False
@@ -247,7 +275,8 @@ def solve(equations: NormalEquations, penalties: Vector, tol: float) -> Answers:
             judged, answers.rcond[i] = factor.judge(w, penalty), factor.rcond
             reference = factor if equations.diagonal else None
         answers.keep(i, w, n_iter, judged, "cholesky")
-        if reference is not None and not decomposed and len(left) >= SPECTRUM_FROM and penalties[i] > 0:
+        proves = reference is not None and judged[1].max() <= tol
+        if reference is not None and proves and not decomposed and len(left) >= SPECTRUM_FROM and penalties[i] > 0:
             spectrum, decomposed, held = Spectrum(equations, float(penalties[i])), True, 6
             left = _by_spectrum(equations, spectrum, reference, penalties, left, tol, answers)
             del spectrum
@@ -307,7 +336,7 @@ def _least_norm(equations: NormalEquations, penalty: Vector) -> tuple[Vector, np
     v, inverse = v[:, kept], 1.0 / s[kept][:, None]
     w = v @ (inverse * (v.T @ equations.cross))
     check = _Check(equations, w, penalty, doubt)
-    own = np.sqrt((inverse * (v.T @ check.residual) ** 2).sum(axis=0))
+    own = _root((inverse * (v.T @ check.residual) ** 2).sum(axis=0), check.residual)
     return w, np.zeros(len(penalty), dtype=np.int64), check.judged(own, np.full_like(own, np.inf), 1.0)
 
 
@@ -333,7 +362,8 @@ class _Check:
             # H is at least alpha D, whatever G may be.
             sq_least = np.maximum(sq_least, sq_penalty)
             worst = np.abs(self.residual) + doubt[:, None] * self.spread
-            self.direct = np.sqrt((worst**2 / d[:, None]).sum(axis=0) / penalty) + self.rounding
+            sq_worst = ((worst / np.sqrt(d)[:, None]) ** 2).sum(axis=0)
+            self.direct = _root(sq_worst, worst) / np.sqrt(penalty) + self.rounding
         self.least = np.sqrt(sq_least)
 
     def judged(self, own: Vector, doubtful: Vector, shrink: float) -> tuple[Vector, Vector]:
@@ -373,6 +403,12 @@ def _dots(x: Vector, y: Vector) -> Vector:
     """Of the columns of x and y, (p, m): (m,)"""
     dots: Vector = np.einsum("jl,jl->l", x, y)
     return dots
+
+
+def _root(sq: Vector, terms: Vector) -> Vector:
+    """Root of sums (m,) of squares of the columns of `terms`, (p, m), and of what underflow may have taken"""
+    root: Vector = np.sqrt(np.maximum(sq, 0.0) + len(terms) * UNDERFLOW * terms.any(axis=0))
+    return root
 
 
 def _relative(error: Vector, size: Vector) -> Vector:

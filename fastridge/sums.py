@@ -119,6 +119,8 @@ class Sums:
 
     def digits_lost(self) -> float:
         """Decimal digits that removal (or sums of sparse columns about zero) has cost the worst of the columns that vary"""
+        if not self.weight:
+            return 0.0
         usual = 2 * self.high("doubt") / self.high("weight_seen")
         sq, doubt = self.sq_columns, self.doubt()
         known = sq > doubt
@@ -199,8 +201,8 @@ class Sums:
         more._both("cross")[1] += weight * np.multiply.outer(delta[:p], delta[p:]).ravel()
         more._both("sq_y")[1] += weight * delta[p:] ** 2
         # The account of errors grows by either.
-        seen = float(self.high("doubt")[0])
-        part = float(other.high("doubt")[0]) / (seen + float(other.high("doubt")[0]))
+        seen, new = float(self.high("doubt")[0]), float(other.high("doubt")[0])
+        part = new / (seen + new) if new else 0.0
         moved = other.high("doubt_mean") - self.high("doubt_mean")
         more.high("doubt_mean")[...] = part * moved
         more.high("doubt_sq")[...] += seen * part * moved**2
@@ -231,7 +233,7 @@ def sum_block(X: Matrix, y: Vector, weights: Vector | None, n_threads: int) -> S
     X : (n, p) array with contiguous rows or columns, or csr_array or csc_array without repeated entries; float32 or float64
     y : (n, k) float64
     weights : (n,) float64 or None
-        Not all zero.
+        All zero: rows are counted, and that is all.
 
     Raises
     ------
@@ -240,21 +242,25 @@ def sum_block(X: Matrix, y: Vector, weights: Vector | None, n_threads: int) -> S
     """
     (n, p), k = X.shape, y.shape[1]
     total = float(n) if weights is None else float(weights.sum())
+    sums = Sums(p, k, of_one_block=True)
+    sums.high("count")[0] = n
+    if not total:
+        sums.gram = np.zeros((p, p), order="F")
+        return sums
     design, x_centre, _ = centred_design(X, weights, True, n_threads)
     # Constant targets have their mean exactly.
     y_centre = np.where((y == y[0]).all(axis=0), y[0], np.average(y, axis=0, weights=weights))
     root = np.ones((n, 1)) if weights is None else np.sqrt(weights)[:, None]
     target = (y - y_centre) * root
-    sums = Sums(p, k, of_one_block=True)
     sums.gram = design.gram()
     # Centres are rounded means. What the rounding has left is part of the mean, and comes off the products.
     x_left, y_left = design.rmatvec(root)[:, 0], root[:, 0] @ target
     dsyr(-1.0 / total, x_left, lower=1, a=sums.gram, overwrite_a=1)
-    cross = design.rmatvec(target) - np.multiply.outer(x_left, y_left / total)
-    sq_y = np.einsum("il,il->l", target, target) - y_left * (y_left / total)
+    with np.errstate(over="ignore", invalid="ignore"):
+        cross = design.rmatvec(target) - np.multiply.outer(x_left, y_left / total)
+        sq_y = np.einsum("il,il->l", target, target) - y_left * (y_left / total)
     if not np.isfinite(sq_y).all():
         raise ValueError("y is too large: its squares overflow float64; rescale it")
-    sums.high("count")[0] = n
     sums.high("weight")[0] = sums.high("weight_seen")[0] = total
     sums._both("mean")[...] = np.concatenate([x_centre, y_centre]), np.concatenate([x_left, y_left]) / total
     sums.high("cross")[...], sums.high("sq_y")[...] = cross.ravel(), sq_y
