@@ -16,8 +16,6 @@ class Status(StrEnum):
 
     CONVERGED = "converged"
     """The H-norm error is at most tol, by the solver's own measurement."""
-    ESTIMATED = "estimated"
-    """The estimate is at most tol, the proven bound is not."""
     MAX_ITER = "max_iter"
     """The iteration limit came first; `error` says how far it got."""
     STALLED = "stalled"
