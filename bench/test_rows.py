@@ -85,6 +85,7 @@ def test_row(case, contender, benchmark, known_tols, fastest, request):
             "reached": reached,
             "claimed_error": answer.claimed_error,
             "claimed_bound": answer.claimed_bound,
+            "proof_steps": answer.proof_steps,
             "solver": answer.solver,
             "preconditioner": answer.preconditioner,
             "reason": answer.reason,

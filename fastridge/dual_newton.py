@@ -12,7 +12,7 @@ from fastridge.krylov import conjugate_gradient
 from fastridge.lines import Vector
 from fastridge.parallel import blas_for
 from fastridge.preconditioners import Jacobi
-from fastridge.problem import Bounds, Problem, relative
+from fastridge.problem import Bounds, Problem, relative_near
 
 MAX_FACTOR = 1024
 """Samples up to which a step takes a Cholesky factor rather than conjugate gradients."""
@@ -75,7 +75,7 @@ def maximise(
         w = bounds.clip(image / pull)
         fit = columns.matvec(w[:, None])[:, 0]
         residual = target - fit - u
-        error = float(relative(np.array(residual @ residual), np.array(fit @ fit + pull @ w**2)))
+        error = float(relative_near(np.array(residual @ residual), np.array(fit @ fit + pull @ w**2)))
         if n_iter:
             on_step(error)
         free = (w > bounds.lower) & (w < bounds.upper)

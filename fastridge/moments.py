@@ -244,12 +244,12 @@ class Moments:
         """
         begin = time.perf_counter()
         sums = self._weighted()
-        validation.check_options("auto", tol, None, None)
+        validation.check_options("auto", tol, None, None, fit_intercept=fit_intercept)
         one = np.ndim(alphas) == 0
         given = validation.check_alpha(alphas, 1) if one else validation.check_alphas(alphas)
         penalties = np.asarray(given, dtype=np.float64)
         p, k = sums.shape
-        d = validation.check_penalty_weights(penalty_weights, p, False)
+        d = validation.check_penalty_weights(penalty_weights, p, None)
         equations, active = NormalEquations.of(sums, np.ones(p) if d is None else d, fit_intercept)
         if sums.removed:
             self._check_digits(equations, active, float(penalties.min()), tol)
@@ -258,7 +258,7 @@ class Moments:
         if not active.all():
             coefs = np.zeros((len(penalties), k, p))
             coefs[:, :, active] = answers.coefs
-        intercepts = sums.mean[p:] - coefs @ sums.mean[:p] if fit_intercept else np.zeros(coefs.shape[:2])
+        intercepts = np.stack([sums.intercept(at.T) if fit_intercept else np.zeros(k) for at in coefs])
         seconds = time.perf_counter() - begin
         reports = tuple(answers.report(i, float(penalty), tol, seconds) for i, penalty in enumerate(penalties))
         if self._one_target:

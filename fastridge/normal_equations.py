@@ -16,7 +16,7 @@ from scipy.linalg.lapack import dpotrf, dpotri, dpotrs
 
 from fastridge.lines import Vector
 from fastridge.parallel import blas_for
-from fastridge.solution import FitReport, Status
+from fastridge.solution import FitReport, status_of
 from fastridge.sums import UNDERFLOW, Sums
 
 BACKWARD_ERROR = 10 * np.finfo(np.float64).eps
@@ -217,12 +217,7 @@ class Answers:
     def report(self, i: int, penalty: float, tol: float, seconds: float) -> FitReport:
         """On penalty i"""
         error, bound = float(self.error[i].max()), float(self.error_bound[i].max())
-        if bound <= tol:
-            status = Status.CONVERGED
-        elif penalty == 0 and bound == np.inf:
-            status = Status.UNCERTIFIED
-        else:
-            status = Status.ESTIMATED if error <= tol else Status.STALLED
+        status = status_of(error, bound, tol, stalled=True, provable=penalty > 0 or bound < np.inf)
         how = "a Cholesky factor" if self.solver[i] == "cholesky" else "an eigendecomposition"
         return FitReport(
             solver=self.solver[i],

@@ -11,10 +11,10 @@ from typing import Any
 import numpy as np
 
 from fastridge import planner, validation
-from fastridge.functional import make_problem, plain_form, print_step
+from fastridge.functional import make_problem, plain_form, print_step, rounded_coefficients
 from fastridge.lines import Array, Vector
 from fastridge.problem import Problem, column_dots
-from fastridge.solution import Answer, FitReport, Settings, Status
+from fastridge.solution import Answer, FitReport, Settings, status_of
 from fastridge.solvers import bounded, eigen, galerkin, shifted
 
 LARGEST_SHARE = 1e-3
@@ -181,7 +181,7 @@ def ridge_path(
     >>> bool((path.coefs >= 0).all()), path.converged
     (True, True)
     """
-    validation.check_options(solver, tol, max_iter, n_threads)
+    validation.check_options(solver, tol, max_iter, n_threads, fit_intercept=fit_intercept)
     given = validation.check_alphas(alphas)
     X = validation.check_X(X)
     y = validation.check_y(y, X.shape[0])
@@ -189,11 +189,16 @@ def ridge_path(
     begin = time.perf_counter()
     k = 1 if y.ndim == 1 else y.shape[1]
     box = validation.check_bounds(positive, bounds, X.shape[1], solver)
-    d = validation.check_penalty_weights(penalty_weights, X.shape[1], box is not None)
-    original = make_problem(X, y, np.ones(k), weights, fit_intercept, n_threads, box, d)
+    d = validation.check_penalty_weights(penalty_weights, X.shape[1], box)
+    highest = 1.0 if isinstance(given, int) else float(given.max())
+    original = make_problem(X, y, np.full(k, highest), weights, fit_intercept, n_threads, box, d)
     form = plain_form(original)
     problem = form.problem
-    penalties = given if not isinstance(given, int) else _useful_alphas(plain_form(replace(original, bounds=None)).problem, given)
+    if isinstance(given, int):
+        penalties = _useful_alphas(plain_form(replace(original, bounds=None)).problem, given)
+        given = original.user_penalties(penalties)
+    else:
+        penalties = original.own_penalties(given)
     problem = replace(problem, penalty=np.full(k, penalties.min()))
     settings = Settings(tol, max_iter, on_step=print_step if verbose else None)
     points = _Points(problem, penalties)
@@ -202,13 +207,23 @@ def ridge_path(
     else:
         _solve_bounded(problem, penalties, solver, settings, points, verbose)
     points.repeat()
-    coefs = points.coefs if d is None else np.stack([form.coefficients(coef.T).T for coef in points.coefs])
+    own = points.coefs if d is None else np.stack([form.coefficients(coef.T).T for coef in points.coefs])
+    coefs = (
+        own
+        if original.units is None
+        else np.stack(
+            [
+                rounded_coefficients(original, at.T, np.full(k, alpha), box, np.float64).T
+                for at, alpha in zip(own, given, strict=True)
+            ]
+        )
+    )
     intercepts = np.stack([original.intercept(coef.T) if fit_intercept else np.zeros(k) for coef in coefs])
     seconds = time.perf_counter() - begin
     reports = tuple(points.report(i, tol, seconds) for i in range(len(penalties)))
     if y.ndim == 1:
-        return RidgePath(penalties, coefs[:, 0], intercepts[:, 0], reports)
-    return RidgePath(penalties, coefs, intercepts, reports)
+        return RidgePath(given, coefs[:, 0], intercepts[:, 0], reports)
+    return RidgePath(given, coefs, intercepts, reports)
 
 
 class _Points:
@@ -235,6 +250,11 @@ class _Points:
         self.rcond[rows], self.solver[rows], self.reason[rows] = answer.rcond, solver, reason
         self.workspace_bytes = max(self.workspace_bytes, answer.workspace_bytes)
 
+    def left(self, rows: np.ndarray, target: int, tol: float) -> np.ndarray:
+        """Those of the penalties `rows` at which the target is not proven to be solved; of alpha = 0 by the estimate"""
+        judged = np.where(self.penalties[rows] > 0, self.bound[rows, target], self.error[rows, target])
+        return np.asarray(rows[~(judged <= tol)])
+
     def repeat(self) -> None:
         """Give penalties that come again what the first of them got"""
         every = _first_of_each(self.penalties)
@@ -248,12 +268,8 @@ class _Points:
         """The report on penalty i"""
         error = float(self.error[i].max())
         bound = float(self.bound[i].max())
-        if self.penalties[i] == 0 and (self.unbounded or bound == np.inf):
-            status = Status.UNCERTIFIED
-        elif error <= tol:
-            status = Status.CONVERGED
-        else:
-            status = Status.STALLED if self.stalled[i].any() else Status.MAX_ITER
+        provable = self.penalties[i] > 0 or not self.unbounded
+        status = status_of(error, bound, tol, bool(self.stalled[i].any()), provable)
         return FitReport(
             solver=self.solver[i],
             reason=self.reason[i],
@@ -303,7 +319,7 @@ def _solve(problem: Problem, penalties: Vector, solver: str, settings: Settings,
         problem = _by_krylov(problem, penalties, positive, settings, points, "asked for", starts)
     # What is left: all of it, where neither is meant; penalties of zero; those that missed tol.
     for target in range(k):
-        left = every[~(points.error[every, target] <= settings.tol)]
+        left = points.left(every, target, settings.tol)
         at_once = max(1, min(problem.targets_at_once, _FACTORS_AT_ONCE // (8 * len(problem.rhs) ** 2 + 1)))
         for lo in range(0, len(left), at_once if solver == "cholesky" else problem.targets_at_once):
             rows = left[lo : lo + (at_once if solver == "cholesky" else problem.targets_at_once)]
@@ -371,7 +387,7 @@ def _by_krylov(
         answer = solve(problem.for_target(target), penalties[rows], settings)
         targets = np.full(len(rows), target)
         points.keep(rows, targets, answer, "cg", f"{reason}: {name}")
-        if (answer.error > settings.tol).any():
+        if len(points.left(rows, target, settings.tol)):
             assert answer.x is not None
             starts[target] = np.zeros((len(problem.rhs), len(penalties)))
             starts[target][:, rows] = answer.x
@@ -394,16 +410,10 @@ def _one_by_one(
     first = None if start is None else np.ascontiguousarray(start[:, rows])
     if settings.max_iter is not None and points.n_iter[rows, target].max() >= settings.max_iter:
         return
-    if start is not None and solver == "auto":
-        # From where the shared space got to CG has less to do than a new start of anything else.
-        answer = planner.SOLVERS["cg"](here, replace(settings, start=first))
-        points.keep(rows, targets, answer, "cg", f"{points.reason[rows[0]]}, finished by CG")
-        left = answer.error > settings.tol
-        if not left.any() or len(problem.rhs) > planner.MAX_DIRECT:
-            return
-        rows, targets = rows[left], targets[left]
-        here = problem.select(targets, penalties[rows])
+    if start is not None and len(problem.rhs) > planner.MAX_DIRECT:
+        return  # CG has gone as far as it can
     chosen = planner.plan(here, solver)
-    answer, ran, reason = planner.run(here, chosen, replace(settings, start=first if solver == "cg" else None))
-    if answer.error.max() <= points.error[rows, target].max():
+    answer, ran, reason = planner.run(here, chosen, replace(settings, start=first))
+    before = points.bound[rows, target].max(), points.error[rows, target].max()
+    if (answer.error_bound.max(), answer.error.max()) <= before:
         points.keep(rows, targets, answer, ran, reason)

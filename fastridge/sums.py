@@ -25,8 +25,8 @@ import numpy as np
 import scipy.sparse as sp
 from scipy.linalg.blas import dsymm, dsyr
 
-from fastridge._kernels import moments
-from fastridge.design import SHIFT_RATIO, Design, centred_design
+from fastridge._kernels import moments, vectors
+from fastridge.design import centred_design
 from fastridge.lines import Array, Matrix, Vector
 from fastridge.parallel import blas_for
 
@@ -162,19 +162,33 @@ class Sums:
         new.low_diagonal = None if self.low_diagonal is None else self.low_diagonal.copy()
         return new
 
+    def _offset(self, w: Vector) -> Vector:
+        """Mean of y less mean of x'w, (p, k), in two parts (2, k)"""
+        p, mean = self.shape[0], self._both("mean")
+        shift = np.empty((2, w.shape[1]))
+        vectors.accurate_sums(np.ascontiguousarray(mean[0, :p]), w, shift)
+        shift[1] += mean[1, :p] @ w
+        return _sum(mean[:, p:], -shift)
+
+    def intercept(self, w: Vector) -> Vector:
+        """Of coefficients (p, k): mean of y less mean of x'w, which may cancel, with all digits; (k,)"""
+        return np.asarray(self._offset(np.ascontiguousarray(w))[0])
+
     def sq_residual(self, w: Vector, intercept: Vector) -> tuple[Vector, Vector]:
         """Sum of w (y - x'w - b)^2 for coefficients (p, k) and b (k,), and how far it may be off; (k,) each"""
-        p, sq_y, mean = self.shape[0], self.high("sq_y"), self.mean
-        off = mean[p:] - mean[:p] @ w - intercept
+        p = self.shape[0]
+        shift = self._offset(w)
+        off = (shift[0] - intercept) + shift[1]
         with blas_for(p):
             fit = dsymm(1.0, self.gram, w, lower=1)
-        sq = sq_y + np.einsum("jl,jl->l", w, fit - 2 * self.cross) + self.weight * off**2
-        # The product with G rounds, and so do the means and their difference.
+        sq = self.high("sq_y") + np.einsum("jl,jl->l", w, fit - 2 * self.cross) + self.weight * off**2
         doubt = self.doubt()
-        doubt[:p] += DOUBT * np.sqrt(p) * np.maximum(self.gram.diagonal(), 0.0)
+        doubt[:p] += DOUBT * np.sqrt(p) * np.maximum(self.gram.diagonal(), 0.0)  # the product with G rounds as well
         root = np.sqrt(doubt)
-        off_doubt = DOUBT * (np.abs(mean[p:]) + np.abs(mean[:p]) @ np.abs(w) + np.abs(intercept))
-        sq_doubt = (root[:p] @ np.abs(w) + root[p:]) ** 2 + self.weight * off_doubt * (2 * np.abs(off) + off_doubt)
+        spread = root[:p] @ np.abs(w) + root[p:]
+        # Sums, and so means, are off by the roots of E and of that of a column of ones.
+        off_doubt = spread * np.sqrt(2 * self.high("doubt")) / self.weight + DOUBT * np.abs(off)
+        sq_doubt = spread**2 + self.weight * off_doubt * (2 * np.abs(off) + off_doubt)
         return np.maximum(sq, 0.0), sq_doubt
 
     def add(self, other: Sums, sign: int = 1) -> None:
@@ -247,40 +261,38 @@ def sum_block(X: Matrix, y: Vector, weights: Vector | None, n_threads: int) -> S
     if not total:
         sums.gram = np.zeros((p, p), order="F")
         return sums
-    design, x_centre, _ = centred_design(X, weights, True, n_threads)
+    with np.errstate(invalid="ignore"):  # NaN is named by what raises
+        centred = centred_design(X, weights, True, n_threads)
+    design, power = centred.design, centred.power
     # Constant targets have their mean exactly.
     y_centre = np.where((y == y[0]).all(axis=0), y[0], np.average(y, axis=0, weights=weights))
     root = np.ones((n, 1)) if weights is None else np.sqrt(weights)[:, None]
     target = (y - y_centre) * root
-    sums.gram = design.gram()
-    # Centres are rounded means. What the rounding has left is part of the mean, and comes off the products.
+    gram = design.gram()
+    # Centres are rounded means. What the rounding has left comes off the products, and is part of the mean.
     x_left, y_left = design.rmatvec(root)[:, 0], root[:, 0] @ target
-    dsyr(-1.0 / total, x_left, lower=1, a=sums.gram, overwrite_a=1)
-    with np.errstate(over="ignore", invalid="ignore"):
+    dsyr(-1.0 / total, x_left, lower=1, a=gram, overwrite_a=1)
+    x_mean = centred.mean if sp.issparse(X) else np.stack([centred.mean[0], x_left / total])
+    with np.errstate(over="ignore", invalid="ignore", under="ignore"):
         cross = design.rmatvec(target) - np.multiply.outer(x_left, y_left / total)
         sq_y = np.einsum("il,il->l", target, target) - y_left * (y_left / total)
-    if not np.isfinite(sq_y).all():
-        raise ValueError("y is too large: its squares overflow float64; rescale it")
+        sq_read = design.sq_read_norms
+        if power:  # of data whose squares leave float64
+            gram, sq_read = np.ldexp(gram, -2 * power, out=gram), np.ldexp(sq_read, -2 * power)
+            x_mean, cross = np.ldexp(x_mean, -power), np.ldexp(cross, -power)
+    for name, sq in (("X", sq_read), ("y", sq_y)):
+        if not np.isfinite(sq).all():
+            raise ValueError(f"{name} is too large: the squares of column {int(np.argmin(np.isfinite(sq)))} overflow; rescale it")
+    sums.gram = gram
     sums.high("weight")[0] = sums.high("weight_seen")[0] = total
-    sums._both("mean")[...] = np.concatenate([x_centre, y_centre]), np.concatenate([x_left, y_left]) / total
+    sums._both("mean")[...] = np.concatenate([x_mean, np.stack([y_centre, y_left / total])], axis=1)
     sums.high("cross")[...], sums.high("sq_y")[...] = cross.ravel(), sq_y
     error = DOUBT * np.sqrt(n)
-    sq_x = sums.gram.diagonal() + _sq_taken_off(X, x_centre, design, total)
     underflow = n * UNDERFLOW * np.concatenate([np.ones(p), target.any(axis=0)])
     sums.high("doubt")[0] = error * total
     sums.high("doubt_mean")[...] = sums.mean
-    sums.high("doubt_sq")[...] = error * np.concatenate([sq_x, sq_y]) + underflow
+    sums.high("doubt_sq")[...] = error * np.concatenate([sq_read, sq_y]) + underflow
     return sums
-
-
-def _sq_taken_off(X: Matrix, mean: Vector, design: Design, total: float) -> Vector | float:
-    """Of sparse columns that are summed about zero, W mean^2, which came off the sum of their squares: (p,); else 0"""
-    if not sp.issparse(X):
-        return 0.0
-    stored = np.diff(X.indptr) if X.format == "csc" else np.bincount(X.indices, minlength=X.shape[1])
-    # The operator shifts full columns beyond the ratio, and so none loses more.
-    most = np.where(stored == X.shape[0], SHIFT_RATIO**2 * design.sq_norms, np.inf)
-    return np.minimum(total * mean**2, most)
 
 
 def _sum(a: Vector, b: Vector) -> Vector:

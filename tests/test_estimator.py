@@ -1,6 +1,7 @@
 """Ridge as a scikit-learn estimator: its checks, a drop-in for its Ridge, frames, what is reported and warned, known data."""
 
 import dataclasses
+import inspect
 import pickle
 from itertools import product
 
@@ -21,24 +22,17 @@ from sklearn.preprocessing import StandardScaler
 from sklearn.utils.estimator_checks import parametrize_with_checks
 
 import fastridge
-from fastridge import FitReport, Ridge, Status
+from fastridge import FitReport, Ridge, RidgeClassifier, Status
+from fastridge.estimators import RidgeBase
 
 SOLVERS = ("cholesky", "svd", "cg", "cd", "auto")
 
 pytestmark = pytest.mark.usefixtures("one_blas_thread")
 
 
-def expected_failures(estimator):
-    """As for scikit-learn's own Ridge: n_iter_ is None where a direct solver ran"""
-    if estimator.solver in ("cg", "cd"):
-        return {}
-    return {"check_non_transformer_estimators_n_iter": "n_iter_ of a direct solver is None, as in scikit-learn's Ridge"}
-
-
 @parametrize_with_checks(
     # Some checks compare two fits to 1e-7.
-    [Ridge(), Ridge(solver="cholesky"), Ridge(solver="svd"), Ridge(solver="cg", tol=1e-9), Ridge(solver="cd", tol=1e-9)],
-    expected_failed_checks=expected_failures,
+    [Ridge(), Ridge(solver="cholesky"), Ridge(solver="svd"), Ridge(solver="cg", tol=1e-9), Ridge(solver="cd", tol=1e-9)]
 )
 def test_scikit_learn_checks(estimator, check):
     check(estimator)
@@ -109,6 +103,55 @@ def test_parameters_are_those_of_scikit_learn_and_n_threads():
     assert not set(theirs) - set(ours)
     for name in ("alpha", "fit_intercept", "copy_X", "max_iter", "solver", "positive", "random_state"):
         assert ours[name] == theirs[name]
+
+
+@pytest.mark.parametrize("make", [Ridge, RidgeClassifier])
+@pytest.mark.parametrize(
+    ("unknown", "said"),
+    [
+        ("alphas", r"ridge_path\(X, y, alphas\)"),
+        ("cv", "GridSearchCV"),
+        ("normalize", "StandardScaler"),
+        ("lambda_", "called alpha here"),
+        ("l1_ratio", "no L1 penalty here; scikit-learn's ElasticNet"),
+        ("n_jobs", "called n_threads here"),
+        ("C", "alpha_from_C"),
+        ("sample_weight", "fit takes sample_weight"),
+        ("fit_intercpt", r"did you mean fit_intercept\?"),
+        ("penalty_weight", r"did you mean penalty_weights\?"),
+        ("zzz", "it has alpha, fit_intercept, .*, verbose"),
+    ],
+)
+def test_an_unknown_parameter_names_the_class_and_what_was_meant(make, unknown, said):
+    with pytest.raises(TypeError, match=f"^{make.__name__} has no parameter '{unknown}': .*{said}"):
+        make(**{unknown: 1})
+
+
+def test_class_weight_names_the_classifier():
+    with pytest.raises(TypeError, match="Ridge has no parameter 'class_weight': RidgeClassifier has it"):
+        Ridge(class_weight="balanced")
+    with pytest.raises(TypeError, match=r"^Ridge: too many positional arguments; all parameters but the first are given by name"):
+        Ridge(1.0, True)
+
+
+def test_the_signature_is_that_of_the_parameters():
+    assert list(inspect.signature(Ridge).parameters) == list(inspect.signature(RidgeBase.__init__).parameters)[1:]
+    assert sorted(inspect.signature(RidgeClassifier).parameters) == sorted(RidgeClassifier().get_params())
+
+
+class Wider(Ridge):
+    """A class of a user, with a parameter of its own"""
+
+    def __init__(self, alpha=1.0, *, width=3):
+        super().__init__(alpha)
+        self.width = width
+
+
+def test_a_subclass_has_parameters_of_its_own():
+    assert clone(Wider(2.0, width=5)).get_params() == {"alpha": 2.0, "width": 5}
+    assert pickle.loads(pickle.dumps(Wider(width=7))).width == 7
+    with pytest.raises(TypeError, match="Wider has no parameter 'solver': it has alpha, width"):
+        Wider(solver="cg")
 
 
 def test_clone_and_pickle():
@@ -276,7 +319,8 @@ def test_report(solver):
         assert report.history
         assert report.history[-1] <= 1e-6
     else:
-        assert model.n_iter_ is None
+        np.testing.assert_array_equal(model.n_iter_, report.n_iter + 1)  # solves, and refinements among them
+        assert (model.n_iter_ >= 1).all()
         assert report.history == ()
         assert 0.1 < report.rcond * np.linalg.cond(H, 2 if report.solver == "svd" else 1) < 10
     with pytest.raises(dataclasses.FrozenInstanceError):

@@ -1,6 +1,8 @@
 """Each compiled loop against the NumPy line in its docstring: both precisions, both index types, ranges of lines, empty ones."""
 
 import inspect
+import os
+import subprocess
 import sys
 from importlib import import_module
 from itertools import product
@@ -9,6 +11,7 @@ import numpy as np
 import pytest
 import scipy.sparse as sp
 
+from fastridge import _kernels
 from fastridge._kernels import dense_base, descent, moments, sparse, vectors
 
 DTYPES = (np.float32, np.float64)
@@ -536,3 +539,40 @@ def test_every_kernel_is_tested_here():
 
 def _functions(module):
     return {name for name in dir(module) if not name.startswith("_") and callable(getattr(module, name))}
+
+
+@pytest.mark.parametrize("module", LEVELS, ids=level_name)
+def test_the_environment_names_the_simd_level(module):
+    name = level_name(module)
+    script = "from fastridge import _kernels; print(_kernels.dense.__name__)"
+    environment = {**os.environ, "FASTRIDGE_SIMD": name.removeprefix("dense_")}
+    done = subprocess.run([sys.executable, "-c", script], env=environment, capture_output=True, text=True, check=True)
+    assert done.stdout.split() == [f"fastridge._kernels.{name}"]
+
+
+def test_without_a_name_the_widest_level_is_taken():
+    assert _kernels._choose_dense(dense_base.simd_level()) is LEVELS[-1]
+    assert _kernels._choose_dense(1) is dense_base
+
+
+@pytest.mark.parametrize(
+    ("level", "wanted", "message"),
+    [
+        (4, "avx2", "FASTRIDGE_SIMD must be one of v4, v3, base, got 'avx2'"),
+        (3, "v4", "FASTRIDGE_SIMD=v4, but this processor does not have x86-64-v4"),
+        (1, "v3", "FASTRIDGE_SIMD=v3, but this processor does not have x86-64-v3"),
+    ],
+)
+def test_a_simd_level_that_is_not_to_be_had(level, wanted, message):
+    with pytest.raises(ImportError, match=message):
+        _kernels._choose_dense(level, wanted)
+
+
+def test_a_simd_level_that_was_not_built(monkeypatch):
+    def missing(name):
+        raise ImportError(name)
+
+    monkeypatch.setattr(_kernels, "import_module", missing)
+    assert _kernels._choose_dense(4) is dense_base
+    with pytest.raises(ImportError, match="FASTRIDGE_SIMD=v3, but the kernels for it were not built"):
+        _kernels._choose_dense(4, "v3")

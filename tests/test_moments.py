@@ -435,6 +435,24 @@ def test_a_constant_target_and_constant_columns():
     assert nothing.intercept == pytest.approx(y.mean())
 
 
+def test_data_whose_squares_leave_float64():
+    X, y = data(60, 4)
+    truth = Truth(X, y)
+    for power in (-500, 500):  # squares are just within
+        moments = sums_of(np.ldexp(X, power), y, cut=np.array_split(np.arange(60), 3))
+        np.testing.assert_array_equal(
+            np.ldexp(moments.gram, -2 * power), sums_of(X, y, cut=np.array_split(np.arange(60), 3)).gram
+        )
+        assert (
+            np.abs(np.ldexp(moments.cross, -power) - truth.gram[:4, 4]).max() <= ROUNDING * truth.sizes[:4].max() * truth.sizes[4]
+        )
+    tiny = sums_of(np.ldexp(X, -600), y)
+    assert not tiny.gram.any()
+    assert tiny.solve(1e-300).report.error_bound > 1e-6
+    with pytest.raises(ValueError, match="X is too large: the squares of column 0 overflow"):
+        sums_of(np.ldexp(X, 600), y)
+
+
 def test_numbers_whose_squares_underflow_prove_nothing():
     X, y = data(60, 4)
     for scale in (1e-155, 1e-170, 1e-300):
@@ -518,7 +536,7 @@ def test_errors_name_what_is_wrong_and_change_nothing():
         ((sp.csr_array(with_nan), y), "NaN or infinity, first in column 1"),
         ((too_large, y), "too large: the squares of column 2 overflow"),
         ((X, np.where(np.arange(30) == 3, np.inf, y)), "y contains NaN or infinity"),
-        ((X, y * 1e200), "y is too large: its squares overflow"),
+        ((X, y * 1e200), "y is too large: the squares of column 0 overflow"),
         ((X, y, -np.ones(30)), "sample_weight must be finite and not negative"),
         ((X, y, np.zeros(29)), r"sample_weight must be a number or of shape \(30,\), got shape \(29,\)"),
         ((X, y[:-1]), "X has 30 samples, y has 29"),
@@ -583,7 +601,7 @@ def test_blocks_without_weight():
     assert moments.n_samples == 67
     assert moments.sum_weights == 30
     assert Truth(X, y).error(moments) <= ROUNDING
-    assert moments.digits_lost == 0
+    assert moments.digits_lost <= 1e-9
 
 
 def test_names_of_features():

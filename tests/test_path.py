@@ -133,7 +133,7 @@ def test_what_a_space_misses_is_finished_by_cg(monkeypatch):
     monkeypatch.setattr(galerkin, "MAX_BASIS", 12)
     found = ridge_path(X, y, alphas)
     check(found, X, y, alphas, number=np.float64)
-    assert any("finished by CG" in report.reason for report in found.reports)
+    assert max(int(report.n_iter[0]) for report in found.reports) > 12  # the space has no more directions
 
 
 def test_a_space_that_misses_says_so():

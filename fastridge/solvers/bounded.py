@@ -14,7 +14,7 @@ from fastridge.krylov import conjugate_gradient
 from fastridge.lines import Array, Vector
 from fastridge.parallel import blas_for
 from fastridge.preconditioners import Jacobi
-from fastridge.problem import ROUNDING, Problem, relative
+from fastridge.problem import ROUNDING, Problem, relative_near
 from fastridge.solution import Answer, Settings
 
 MAX_GRAM = 4096
@@ -104,8 +104,8 @@ class BoundedSolver:
         return Answer(
             w,
             n_iter,
-            relative(sq_error, sq_size),
-            relative((np.sqrt(sq_bound) + rounding) ** 2, sq_size),
+            relative_near(sq_error, sq_size),
+            relative_near((np.sqrt(sq_bound) + rounding) ** 2, sq_size),
             sq_size,
             stalled=stalled,
             workspace_bytes=self.newton.nbytes + 8 * p * (k + 12),
@@ -166,7 +166,7 @@ def _solve_one(newton: _Gram | _Lines, w: Vector, settings: Settings, limit: int
     w, n_steps = newton.by_dual(w, ROOM * settings.tol, limit - 1, on_step)
     if n_steps:
         look = newton.look(w, exact=True)
-        if relative(np.array(look.sq_gap), np.array(look.sq_size)) <= settings.tol:
+        if relative_near(np.array(look.sq_gap), np.array(look.sq_size)) <= settings.tol:
             return _End(w, n_steps, look.sq_gap, look.sq_gap, False, look)
     end = _descend(newton, w, settings.tol, limit - n_steps, on_step)
     return replace(end, n_iter=end.n_iter + n_steps)
@@ -192,15 +192,15 @@ def _descend(newton: _Gram | _Lines, w: Vector, tol: float, limit: int, on_step:
             aim = aim if settled else max(aim, FORCING * min(error, 1.0))
             step, sq_error, sq_upper = newton.step(look, w, chosen, aim)
             sq_error = min(sq_error, look.sq_gap)
-            error = float(relative(np.array(sq_error), np.array(look.sq_size)))
+            error = float(relative_near(np.array(sq_error), np.array(look.sq_size)))
             if look.exact or face or error > tol:
                 break
             look = newton.look(w, exact=True)
-        if error <= tol and not face and relative(np.array(look.sq_gap), np.array(look.sq_size)) > tol:
+        if error <= tol and not face and relative_near(np.array(look.sq_gap), np.array(look.sq_size)) > tol:
             # Another set of bounds may be that of w*: the sound measure lets every coordinate move.
             sq_full, sq_upper_full = newton.measure(look, w, inside | drawn, tol)
             sq_error, sq_upper_full = min(max(sq_error, sq_full), look.sq_gap), min(sq_upper_full, look.sq_gap)
-            error = float(relative(np.array(sq_error), np.array(look.sq_size)))
+            error = float(relative_near(np.array(sq_error), np.array(look.sq_size)))
             strictness = strictness if error <= tol else STRICTER * strictness
         on_step(error)
         patience = PATIENCE if not (settled and full) or error < 0.5 * best else patience - 1

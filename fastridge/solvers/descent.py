@@ -7,9 +7,9 @@ from scipy.linalg import cho_factor, cho_solve
 
 from fastridge._kernels import descent
 from fastridge.design import Design
-from fastridge.krylov import First, measure, relative_bound
+from fastridge.krylov import First, measure
 from fastridge.lines import Vector
-from fastridge.problem import ROUNDING, Check, Problem, relative
+from fastridge.problem import ROUNDING, Check, Problem, relative, relative_bound
 from fastridge.solution import Answer, Settings
 
 MAX_GRAM = 2048
