@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 from fastridge._version import __version__
 from fastridge.functional import explain, ridge
+from fastridge.moments import Moments, Score
 from fastridge.path import RidgePath, ridge_path
 from fastridge.planner import Plan
 from fastridge.scales import (
@@ -31,10 +32,12 @@ if TYPE_CHECKING:
 
 __all__ = [
     "FitReport",
+    "Moments",
     "Plan",
     "Ridge",
     "RidgeClassifier",
     "RidgePath",
+    "Score",
     "Solution",
     "Status",
     "__version__",
