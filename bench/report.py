@@ -29,6 +29,10 @@ the proof costs. A direct solve takes none.
 """
 
 
+class NotARun(ValueError):
+    """Say that a file is not one that `run` saved, or holds no row that was asked for."""
+
+
 @dataclass(frozen=True)
 class Row:
     """Hold one contender on one case: `info` as the test stored it, and its timings."""
@@ -45,10 +49,11 @@ class Row:
 
 @dataclass(frozen=True)
 class Run:
-    """Hold the rows of one run, by case, and the limits measured in the same process."""
+    """Hold the rows of one run, by case, the limits measured in the same process, and the cases whose data were not there."""
 
     cases: dict[str, list[Row]]
     machine: dict
+    absent: list[str]
 
     def ours(self, case: str) -> Row | None:
         """Return the row of fastridge at its defaults."""
@@ -69,15 +74,22 @@ def _fastest(rows) -> Row | None:
 
 def load(path, *, cases: str = "*") -> Run:
     """Read a file saved by `python -m bench run`; keep the cases that match one of the comma-separated patterns."""
-    stored = json.loads(Path(path).read_text())
     kept = {}
-    for benchmark in stored["benchmarks"]:
-        info, stats = benchmark["extra_info"], benchmark["stats"]
-        spread = stats["iqr"] / stats["median"] if stats["rounds"] > 1 else None
-        if any(fnmatch(info["case"], pattern) for pattern in cases.split(",")):
-            # A peer without paths fits a sample of the penalties.
-            kept.setdefault(info["case"], []).append(Row(info, stats["median"] * info["times"], spread))
-    return Run(kept, stored["machine_info"]["limits"])
+    try:
+        stored = json.loads(Path(path).read_text())
+        machine = stored["machine_info"]["limits"]
+        for benchmark in stored["benchmarks"]:
+            info, stats = benchmark["extra_info"], benchmark["stats"]
+            spread = stats["iqr"] / stats["median"] if stats["rounds"] > 1 else None
+            if any(fnmatch(info["case"], pattern) for pattern in cases.split(",")):
+                # A peer without paths fits a sample of the penalties.
+                kept.setdefault(info["case"], []).append(Row(info, stats["median"] * info["times"], spread))
+    except (ValueError, KeyError, TypeError):
+        raise NotARun(f"{path} is not a file that `python -m bench run` saved") from None
+    if not kept:
+        there = sorted({benchmark["extra_info"]["case"] for benchmark in stored["benchmarks"]})
+        raise NotARun(f"{path} holds no case that matches {cases!r}; it has: {', '.join(there) or 'none'}")
+    return Run(kept, machine, stored.get("absent", []))
 
 
 def text(run: Run) -> str:
@@ -89,6 +101,7 @@ def text(run: Run) -> str:
         "the columns mean stands at the end.",
         "## fastridge at its defaults beside the best of the others",
         summary(run),
+        *([f"Not run, since their data were not there: {', '.join(run.absent)}."] if run.absent else []),
         "## What `auto` chose",
         planner(run),
         "## Every row",

@@ -7,7 +7,7 @@
 """
 
 from importlib import import_module
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from fastridge._version import __version__
 from fastridge.functional import explain, ridge
@@ -53,11 +53,12 @@ __all__ = [
 
 _LAZY = {"Ridge": "fastridge.estimators", "RidgeClassifier": "fastridge.classifier"}  # these load scikit-learn
 
+if not TYPE_CHECKING:  # a type checker that saw it would take every name for one of ours
 
-def __getattr__(name: str) -> Any:
-    if name in _LAZY:
-        return getattr(import_module(_LAZY[name]), name)
-    raise AttributeError(f"module 'fastridge' has no attribute {name!r}")
+    def __getattr__(name):
+        if name in _LAZY:
+            return getattr(import_module(_LAZY[name]), name)
+        raise AttributeError(f"module 'fastridge' has no attribute {name!r}")
 
 
 def __dir__() -> list[str]:

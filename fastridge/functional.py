@@ -247,8 +247,11 @@ def make_problem(
     wanted = target[:, 0] if target.shape[1] == 1 and X.shape[0] >= X.shape[1] else None
     centred = centred_design(X, weights, fit_intercept, resolve_threads(n_threads), wanted)
     problem = Problem(centred.design, target, penalty, centred.mean, y_mean, bounds, penalty_weights=penalty_weights)
-    problem = problem if centred.image is None else problem.with_rhs(centred.image[:, None])
-    return _in_units(problem, sigma, omega, centred.power)
+    problem = _in_units(problem, sigma, omega, centred.power)
+    if centred.image is None:
+        return problem
+    moved = 0 if problem.units is None else int(problem.units.target[0]) - (0 if sigma is None else int(sigma[0]))
+    return problem.with_rhs(np.ldexp(centred.image[:, None], -moved) if moved else centred.image[:, None])
 
 
 def _mean(y: Vector, weights: Vector | None) -> Vector:
@@ -296,10 +299,8 @@ def _bounds_in_units(problem: Problem, own: Units, largest: int) -> tuple[Proble
     if more:
         own = replace(own, target=own.target + more)
         powers = powers + more
-        rhs = problem.__dict__.get("rhs")
         with np.errstate(under="ignore"):
             problem = replace(problem, target=np.ldexp(problem.target, -more), y_mean=np.ldexp(problem.y_mean, -more))
-            problem = problem if rhs is None else problem.with_rhs(np.ldexp(rhs, -more))
     if powers.any():
         with np.errstate(over="ignore", under="ignore"):
             bounds = Bounds(np.ldexp(lower, -powers[:, 0]), np.ldexp(upper, -powers[:, 0]))

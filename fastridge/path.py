@@ -13,14 +13,11 @@ import numpy as np
 from fastridge import planner, validation
 from fastridge.functional import make_problem, plain_form, print_step, rounded_coefficients
 from fastridge.lines import Array, Vector
-from fastridge.problem import Problem, column_dots
+from fastridge.penalty_range import useful_penalties
+from fastridge.problem import Bounds, Problem
 from fastridge.solution import Answer, FitReport, Settings, status_of
 from fastridge.solvers import bounded, eigen, galerkin, shifted
 
-LARGEST_SHARE = 1e-3
-"""Of ||y||^2 that the fit at the largest penalty chosen here explains, at most."""
-DECADES = 6
-"""From the largest penalty chosen here to the smallest."""
 KRYLOV_STEPS = 100
 """Products that a path takes on one Krylov space, as the planner's EXPECTED_STEPS: a guess."""
 
@@ -136,9 +133,11 @@ def ridge_path(
         As in `ridge`.
     alphas : int or (n_alphas,) array, default 100
         Penalties >= 0 in any order, repeats included; 0 is least squares, of which no error is certified. Or how many:
-        they are then spaced evenly in log alpha over six decades down from ``1000 ||A'y||^2 / ||y||^2`` (A, y: centred,
-        weighted; of several targets the largest), where the fit explains at most a thousandth of ``||y||^2``. They are the same
-        with and without bounds.
+        they are then spaced evenly in log alpha, with and without bounds the same. The largest is ``1000 ||A'y||^2 / ||y||^2``
+        (A, y: centred, weighted; of several targets the largest): the fit explains at most a thousandth of ``||y||^2``. At the
+        smallest all but a thousandth of the degrees of freedom, ``sum s / (s + alpha)`` over the eigenvalues s of A'A, are
+        there, or rounding errors begin; where both n and p exceed 500, all but a hundredth, as estimated from ten products. They
+        span three decades or more.
     tol : float, default 1e-6
         As in `ridge`, at every alpha.
     solver : {"auto", "cholesky", "svd", "cg", "cd"}, default "auto"
@@ -194,30 +193,23 @@ def ridge_path(
     original = make_problem(X, y, np.full(k, highest), weights, fit_intercept, n_threads, box, d)
     form = plain_form(original)
     problem = form.problem
+    gram = None
     if isinstance(given, int):
-        penalties = _useful_alphas(plain_form(replace(original, bounds=None)).problem, given)
+        plain = problem if box is None else plain_form(replace(original, bounds=None)).problem
+        penalties, gram = useful_penalties(plain, given)
         given = original.user_penalties(penalties)
     else:
         penalties = original.own_penalties(given)
     problem = replace(problem, penalty=np.full(k, penalties.min()))
     settings = Settings(tol, max_iter, on_step=print_step if verbose else None)
-    points = _Points(problem, penalties)
+    points = _Points(problem, penalties, gram)
     if box is None:
         _solve(problem, penalties, solver, settings, points, verbose)
     else:
         _solve_bounded(problem, penalties, solver, settings, points, verbose)
     points.repeat()
     own = points.coefs if d is None else np.stack([form.coefficients(coef.T).T for coef in points.coefs])
-    coefs = (
-        own
-        if original.units is None
-        else np.stack(
-            [
-                rounded_coefficients(original, at.T, np.full(k, alpha), box, np.float64).T
-                for at, alpha in zip(own, given, strict=True)
-            ]
-        )
-    )
+    coefs = own if original.units is None else _in_user_units(original, box, own, given, penalties, points)
     intercepts = np.stack([original.intercept(coef.T) if fit_intercept else np.zeros(k) for coef in coefs])
     seconds = time.perf_counter() - begin
     reports = tuple(points.report(i, tol, seconds) for i in range(len(penalties)))
@@ -226,10 +218,28 @@ def ridge_path(
     return RidgePath(given, coefs, intercepts, reports)
 
 
+def _in_user_units(
+    problem: Problem, bounds: Bounds | None, own: Vector, alphas: Vector, penalties: Vector, points: _Points
+) -> Vector:
+    """Coefficients (n_alphas, k, p) of the problem in the user's units; what is lost where float64 ends counts as an error"""
+    coefs = np.empty_like(own)
+    one = np.ones(own.shape[1])
+    for i, w in enumerate(own):
+        at, alpha = replace(problem, penalty=penalties[i] * one), alphas[i] * one
+        coefs[i] = rounded_coefficients(problem, w.T, alpha, bounds, np.float64).T
+        lost = at.rounding_loss(w.T, problem.own_coefficients(coefs[i].T, alpha), one)
+        if lost.any():
+            lost /= at.rounding_loss(w.T, np.zeros_like(w.T), one)
+            points.error[i] += lost
+            points.bound[i] += lost
+    return coefs
+
+
 class _Points:
     """What is known at every (alpha, target)"""
 
-    def __init__(self, problem: Problem, penalties: Vector) -> None:
+    def __init__(self, problem: Problem, penalties: Vector, gram: Vector | None) -> None:
+        self.gram = gram  # for whoever needs it first
         shape = (len(penalties), len(problem.penalty))
         self.penalties, self.unbounded = penalties, problem.bounds is None
         self.coefs = np.zeros((*shape, problem.design.shape[1]))
@@ -288,19 +298,6 @@ def _first_of_each(penalties: Vector) -> np.ndarray:
     return np.unique(penalties, return_index=True)[1]
 
 
-def _useful_alphas(problem: Problem, n_alphas: int) -> Vector:
-    """From the largest down: ||w||_H^2 = y'A H^-1 A'y <= ||A'y||^2 / alpha, a share of ||y||^2"""
-    sq_target = column_dots(problem.target, problem.target)
-    image = problem.design.rmatvec(problem.target)
-    with np.errstate(divide="ignore", invalid="ignore"):
-        quotients = np.where(sq_target > 0, column_dots(image, image) / sq_target, 0.0)
-    # Without a y to explain, the mean eigenvalue; without an X, anything.
-    scale = float(quotients.max()) or problem.frobenius**2 / min(problem.design.shape) or 1.0
-    largest = scale / LARGEST_SHARE
-    spaced: Vector = largest * np.logspace(0, -DECADES, n_alphas)
-    return spaced
-
-
 def _solve(problem: Problem, penalties: Vector, solver: str, settings: Settings, points: _Points, verbose: bool) -> None:
     """Solve at every penalty for every target"""
     k = len(problem.penalty)
@@ -357,7 +354,7 @@ def _prefer_eigen(problem: Problem, n_penalties: int) -> tuple[bool, str]:
 
 def _by_eigen(problem: Problem, penalties: Vector, rows: np.ndarray, settings: Settings, points: _Points, reason: str) -> None:
     k = len(problem.penalty)
-    spectrum = eigen.Spectrum(problem)
+    spectrum, points.gram = eigen.Spectrum(problem, points.gram), None
     pairs = [np.repeat(rows, k), np.tile(np.arange(k), len(rows))]
     size = problem.targets_at_once
     for lo in range(0, len(pairs[0]), size):

@@ -363,11 +363,13 @@ class Problem:
     def sq_bound(self, residual: Vector) -> Vector:
         """Upper bound of ||w - w*||_H^2 from the residual (c, k) alone: the duality gap, (k,); inf where alpha = 0
 
-        ||g||^2 / alpha for the gradient, ||r||^2 for the residual of a wide problem (w = A'z and z are a primal-dual pair).
+        ||g||^2 / alpha for the gradient, ||r||^2 for the residual of a wide problem (w = A'z and z are a primal-dual pair); and
+        less where alpha outweighs A, since what is meant is r'A A'(A A' + alpha I)^-1 r.
         """
         sq = column_dots(residual, residual)
         if self.wide:
-            return np.where(self.penalty > 0, sq, np.inf)
+            most = self.frobenius**2
+            return np.where(self.penalty > 0, sq * (most / (most + self.penalty)) if most else 0.0, np.inf)
         with np.errstate(divide="ignore", invalid="ignore"):
             return np.where(self.penalty > 0, sq / self.penalty, np.inf)
 

@@ -35,6 +35,7 @@ LAYERS = {
     "validation": 4,
     "functional": 4,
     "path": 4,
+    "penalty_range": 4,
     "selection": 4,
     "inference": 4,
     "scales": 4,
@@ -45,6 +46,7 @@ LAYERS = {
     "io": 6,
     "plots": 6,
     "__init__": 7,
+    "__main__": 7,
 }
 """Of modules and subpackages; those not written yet included."""
 

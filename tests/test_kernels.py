@@ -4,6 +4,7 @@ import inspect
 import os
 import subprocess
 import sys
+from fractions import Fraction
 from importlib import import_module
 from itertools import product
 
@@ -388,6 +389,22 @@ def test_vectors(n, k):
     p_new = p.copy()
     vectors.direction(p_new, fixed(x.copy()), gamma)
     check(p_new, x + gamma * p)
+
+
+@pytest.mark.parametrize("k", [1, 3])
+def test_sums_with_twice_the_digits(k):
+    rng = np.random.default_rng(31)
+    b, x, out = rng.standard_normal(41), rng.standard_normal((41, k)), np.empty((2, k))
+    # What the first forty rows add up to is taken off by the last: all the digits of float64 cancel.
+    b[-1], x[-1] = -1.0, b[:-1] @ x[:-1]
+    vectors.accurate_sums(b, x, out)
+    for target in range(k):
+        exact = sum((Fraction(v) * Fraction(w) for v, w in zip(b.tolist(), x[:, target].tolist(), strict=True)), Fraction(0))
+        eps = np.finfo(float).eps
+        assert abs(Fraction(out[0, target]) + Fraction(out[1, target]) - exact) <= (41 * eps) ** 2 * float(
+            np.abs(b) @ np.abs(x[:, target])
+        )
+        assert exact != 0
 
 
 def swept(B, linear, penalty, z, residual, backward):

@@ -8,7 +8,15 @@ from importlib import import_module
 from types import ModuleType
 from typing import TYPE_CHECKING
 
-from fastridge._kernels import blas, dense_base, descent, moments, sparse, vectors
+try:
+    from fastridge._kernels import blas, dense_base, descent, moments, sparse, vectors
+except ImportError as error:
+    if error.name != __name__:  # it is there, and does not load
+        raise
+    raise ImportError(
+        f"fastridge's compiled kernels are not built for this Python in {__path__[0]}. In a checkout, build them with "
+        "`python -m pip install -e .`; to use a fastridge installed elsewhere, start Python outside the checkout."
+    ) from None
 
 SIMD_LEVELS = {"v4": 4, "v3": 3, "base": 1}
 """Names of the dense modules, the widest vectors first, and the level of x86-64 that each needs."""

@@ -30,8 +30,9 @@ class Spectrum:
         At the peak of its making.
     """
 
-    def __init__(self, problem: Problem) -> None:
-        gram = problem.side.gram()
+    def __init__(self, problem: Problem, gram: Vector | None = None) -> None:
+        """`gram`: B'B where it is known, lower triangle; it is overwritten"""
+        gram = problem.side.gram() if gram is None else gram
         c = len(gram)
         with blas_for(c):
             s, self.v = eigh(gram, lower=True, overwrite_a=True, check_finite=False, driver="evd")

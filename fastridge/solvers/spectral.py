@@ -9,7 +9,7 @@ import numpy as np
 from scipy.linalg import qr, solve_triangular, svd
 
 from fastridge.lines import Vector
-from fastridge.problem import Problem, column_dots, relative, relative_bound
+from fastridge.problem import Problem, relative, relative_bound
 from fastridge.solution import Answer, Settings
 
 MAX_REFINEMENTS = 3
@@ -19,6 +19,8 @@ BACKWARD_ERROR = 10 * EPS
 root of the longer side."""
 ROUNDING_ALONE = 16 * EPS
 """Of the norm of a column before means and projections were taken off it, below which what is left of it is rounding."""
+UNKNOWN = 0.5
+"""Relative error of the decomposition from which on it says nothing of the answer."""
 EVEN = 4
 """Power of two by which the sizes of columns may differ where one decomposition serves all penalties."""
 
@@ -43,9 +45,9 @@ def solve(problem: Problem, settings: Settings) -> Answer:
     c, k = problem.rhs.shape
     triangle = _triangle(problem)
     factors = _factors(problem, triangle[:, :c])
-    theta = np.empty(k)
+    theta, smallest = np.empty((2, k))
     for factor in factors:
-        theta[factor.targets] = factor.theta
+        theta[factor.targets], smallest[factor.targets] = factor.theta, factor.smallest
 
     def step_of(residual: Vector) -> tuple[Vector, Vector]:
         """M^-1 residual, and its squared error"""
@@ -65,7 +67,7 @@ def solve(problem: Problem, settings: Settings) -> Answer:
             x[:, factor.targets] = factor.solve(triangle[:, c + factor.targets])
     n_iter, previous = 0, np.inf
     while True:
-        check = problem.check(x)
+        check = problem.check(x, smallest)
         step, sq_error = step_of(check.residual)
         error = relative(sq_error, check.sq_size)
         worst = float(error.max())
@@ -73,16 +75,13 @@ def solve(problem: Problem, settings: Settings) -> Answer:
             break
         x, n_iter, previous = x + step, n_iter + 1, worst
     if not problem.wide and problem.penalty.max() == 0 and _polish(problem, x, step_of):
-        check = problem.check(x)
+        check = problem.check(x, smallest)
         error = relative(step_of(check.residual)[1], check.sq_size)
-    # | ||K v|| - ||K_hat v|| | <= theta ||K_hat v|| for the K_hat that was decomposed.
-    slack, known, positive = np.minimum(theta, 0.5), theta < 0.5, problem.penalty > 0
-    sq_bound = np.where(known, sq_error / (1 - slack) ** 2, np.inf)
-    if problem.wide:  # r'A A'M^-1 r = r'r - alpha r'M^-1 r
-        sq_bound = np.where(known, sq_error + 2 * slack * column_dots(check.residual, check.residual), np.inf)
-    sq_bound = np.where(positive, np.minimum(sq_bound, problem.sq_bound(check.residual)), np.inf)
-    # Where the decomposition does not know H, the error that it sees is no estimate.
-    error = np.where(positive & ~known, relative(sq_bound, check.sq_size), error)
+    # ||K v|| >= (1 - theta) ||K_hat v|| for the K_hat that was decomposed.
+    sq_bound = problem.sq_error_bound(check.residual, sq_error, 1 - (1 - np.minimum(theta, 1.0)) ** 2)
+    # Where that does not know H, the error that it sees is no estimate.
+    positive = problem.penalty > 0
+    error = np.where(positive & (theta > UNKNOWN), relative(sq_bound, check.sq_size), error)
     bound = relative_bound(sq_bound, check)
     return Answer(
         check.w,
@@ -97,7 +96,7 @@ def solve(problem: Problem, settings: Settings) -> Answer:
 
 
 def _polish(problem: Problem, x: Vector, step_of: Callable[[Vector], tuple[Vector, Vector]]) -> bool:
-    """Refine least squares answers in place by gradients with twice the digits where there are those; return whether there are
+    """Refine least squares answers in place by gradients with twice the digits; return whether those are to be had
 
     Rounding of A'(y - A x) costs them the square of the condition number. What is left is about one.
     """
@@ -128,8 +127,10 @@ class _Factor:
         Of a target in the basis of U, and of a gradient in that of V: S^-1 and S^-2.
     theta : (k,)
         Relative error of ||K v||, at most.
+    smallest : (k,)
+        Lower bound of the spectrum of M scaled to a diagonal of ones; 0 where there is none.
     rcond : float
-        Of M with a diagonal of about ones.
+        Of K'K.
     silent, undone : (c, q)
         An orthonormal basis of the unknowns that R C does not determine, and the same computed to be right in units of C: the
         answer is to have nothing there. Empty where alpha > 0.
@@ -141,6 +142,7 @@ class _Factor:
     gains: Vector
     inverse: Vector
     theta: Vector
+    smallest: Vector
     rcond: float
     silent: Vector
     undone: Vector
@@ -202,10 +204,11 @@ def _shared(R: Vector, scale: float, penalty: Vector, longest: int) -> _Factor:
     s = np.where(s > doubt, s, 0.0)[:, None]
     spectrum = s**2 + lift
     inverse = np.divide(1.0, spectrum, out=np.zeros_like(spectrum), where=spectrum > doubt**2)
-    nothing = np.empty((len(vt), 0))
-    every = np.arange(len(penalty))
+    nothing, every, theta = np.empty((len(vt), 0)), np.arange(len(penalty)), doubt / np.sqrt(least)
+    # The columns of K are no longer than the root of 1 + lift.
+    smallest = (1 - np.minimum(theta, 1.0)) ** 2 * least / (1 + lift)
     rcond = float((least / largest).min())
-    return _Factor(every, scale * vt.T, u, s * inverse, inverse, doubt / np.sqrt(least), rcond, nothing, nothing)
+    return _Factor(every, scale * vt.T, u, s * inverse, inverse, theta, smallest, rcond, nothing, nothing)
 
 
 def _own(K: Vector, n_rows: int, scale: Vector, targets: np.ndarray, alpha: float, longest: int) -> _Factor:
@@ -214,10 +217,12 @@ def _own(K: Vector, n_rows: int, scale: Vector, targets: np.ndarray, alpha: floa
     doubt = BACKWARD_ERROR * np.sqrt(longest) * float(np.linalg.norm(s))
     known = s > (doubt if alpha > 0 else longest * EPS * s.max())
     theta = np.full(len(targets), doubt / s.min() if known.all() else np.inf)
+    smallest = ((1 - np.minimum(theta, 1.0)) * s.min()) ** 2  # the columns of K are no longer than one
     rcond = float((s.min() / s.max()) ** 2) if s.max() > 0 else 0.0
     inverse = np.repeat(1.0 / s[known, None], len(targets), axis=1)
     basis = scale[:, None] * vt[known].T
-    return _Factor(targets, basis, u[:n_rows, known], inverse, inverse**2, theta, rcond, *_silent(vt[~known].T, scale))
+    silent = _silent(vt[~known].T, scale)
+    return _Factor(targets, basis, u[:n_rows, known], inverse, inverse**2, theta, smallest, rcond, *silent)
 
 
 def _silent(null: Vector, scale: Vector) -> tuple[Vector, Vector]:
