@@ -9,7 +9,8 @@ A line is printed for every failure, with the seed that `--only` repeats, and a 
 - error_bound: the true error is at most that, always;
 - error 0: the answer is exact.
 
-A crash, an exception (but LinAlgError where solver="cholesky" was asked for) and a warning (but ConvergenceWarning) are failures.
+A crash, an exception (but LinAlgError where solver="cholesky" was asked for, and the refusal of coefficients that float32 does not
+hold) and a warning (but ConvergenceWarning) are failures.
 """
 
 from __future__ import annotations
@@ -595,7 +596,8 @@ def verdicts(case: Case) -> list[Verdict]:
             warnings.simplefilter("ignore", ConvergenceWarning)
             answers = list(fits(case))
     except Exception as error:
-        if isinstance(error, np.linalg.LinAlgError) and case.setting.options["solver"] == "cholesky":
+        singular = isinstance(error, np.linalg.LinAlgError) and case.setting.options["solver"] == "cholesky"
+        if singular or (isinstance(error, OverflowError) and "float32" in str(error)):
             return [Verdict(case.setting, "refused")]
         what = "warned" if isinstance(error, Warning) else "raised"
         return [Verdict(case.setting, f"{type(error).__name__}: {error}", failures=(f"{what} {type(error).__name__}",))]
