@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 
@@ -12,7 +13,7 @@ from fastridge.krylov import conjugate_gradient
 from fastridge.lines import Vector
 from fastridge.parallel import blas_for
 from fastridge.preconditioners import Jacobi
-from fastridge.problem import Bounds, Problem, relative_near
+from fastridge.problem import Bounds, Problem
 
 MAX_FACTOR = 1024
 """Samples up to which a step takes a Cholesky factor rather than conjugate gradients."""
@@ -34,6 +35,15 @@ class DualPoint:
     w: Vector
     u: Vector
     n_iter: int
+
+
+def relative_near(sq_error: float, sq_size: float) -> float:
+    """Error relative to ||w*||_H, given the squares of the error and of ||w||_H, which is at most the error away from it"""
+    if not sq_error > 0:
+        return 0.0 if sq_error == 0 else math.inf
+    error = math.sqrt(sq_error)
+    size = math.sqrt(sq_size) - error
+    return error / size if size > 0 else math.inf
 
 
 def maximise(
@@ -75,20 +85,20 @@ def maximise(
         w = bounds.clip(image / pull)
         fit = columns.matvec(w[:, None])[:, 0]
         residual = target - fit - u
-        error = float(relative_near(np.array(residual @ residual), np.array(fit @ fit + pull @ w**2)))
+        error = relative_near(float(residual @ residual), float(fit @ fit + pull @ w**2))
         if n_iter:
             on_step(error)
         free = (w > bounds.lower) & (w < bounds.upper)
         if error <= tol or n_iter >= min(max_iter, MAX_STEPS) or np.count_nonzero(free) < len(u):
             return DualPoint(w, u, n_iter)
-        step = _newton_step(problem, free / pull, residual, min(FORCING, max(error, FORCING * tol / error)))
+        step = solve(problem, free / pull, residual, min(FORCING, max(error, FORCING * tol / error)))
         if not np.isfinite(step).all():
             return DualPoint(w, u, n_iter)
         n_iter += 1
         u = u + _length(target - u, step, image, columns.rmatvec(step[:, None])[:, 0], pull, bounds) * step
 
 
-def _newton_step(problem: Problem, sq_scale: Vector, residual: Vector, share: float) -> Vector:
+def solve(problem: Problem, sq_scale: Vector, residual: Vector, share: float) -> Vector:
     """Solve (I + A diag(sq_scale) A') s = residual, by conjugate gradients up to `share` of it"""
     scaled = problem.design.with_columns_scaled(sq_scale)
     if len(residual) > MAX_FACTOR:

@@ -10,6 +10,7 @@ from scipy.linalg.lapack import spocon, spotrf, spotrs
 
 from fastridge._kernels import vectors
 from fastridge.dense_lines import DenseLines
+from fastridge.factor import norm1
 from fastridge.lines import Array, Vector
 from fastridge.parallel import blas_for, single_threaded_blas
 from fastridge.problem import Problem
@@ -24,8 +25,6 @@ OUTLYING = 4.0
 """Times the mean of the others, from where on an eigenvalue stands out."""
 BACKWARD_ERROR32 = 10 * float(np.finfo(np.float32).eps)
 """Of a Gram matrix formed in float32 and its factor, relative to its norm; times the square root of the rows summed."""
-NORM_BLOCK = 64
-"""Columns whose absolute values are summed together."""
 LEAST_LEFT = 1e-2
 """Of the mean of a diagonal, at which its small entries are cut off: they may be rounding."""
 
@@ -243,17 +242,6 @@ def preconditioner_of(problem: Problem, fold: int) -> Preconditioner:
 def within_data(chosen: Preconditioner, problem: Problem) -> Preconditioner:
     """`chosen`, kept off the directions of a wide problem that hold no data"""
     return Within(chosen, problem.silent) if problem.wide and problem.silent is not None else chosen
-
-
-def norm1(lower: Array) -> float:
-    """1-norm of the symmetric matrix whose lower triangle is given"""
-    sums = np.zeros(lower.shape[0])
-    for lo in range(0, len(sums), NORM_BLOCK):
-        hi = lo + NORM_BLOCK
-        part = np.abs(np.tril(lower[lo:, lo:hi]))
-        sums[lo:] += part.sum(axis=1)
-        sums[lo:hi] += part.sum(axis=0) - part.diagonal()
-    return float(sums.max(initial=0.0))
 
 
 def _equilibration(problem: Problem) -> Vector:

@@ -407,12 +407,6 @@ def relative_bound(sq_bound: Vector, check: Check) -> Vector:
     return relative((np.sqrt(sq_bound) + check.rounding) ** 2, check.sq_size)
 
 
-def relative_near(sq_error: Vector, sq_size: Vector) -> Vector:
-    """Error relative to ||w*||_H, given the squares of the error and of ||w||_H, which is at most the error away from it"""
-    least = np.sqrt(sq_size) - np.sqrt(np.maximum(sq_error, 0.0))
-    return relative(np.maximum(sq_error, 0.0), np.maximum(least, 0.0) ** 2)
-
-
 def column_dots(x: Vector, y: Vector) -> Vector:
     """(x * y).sum(axis=0) for C-contiguous (length, k) arrays"""
     out = np.empty(x.shape[1])

@@ -29,6 +29,7 @@ LAYERS = {
     "standard_form": 2,
     "least_squares": 2,
     "preconditioners": 2,
+    "factor": 2,
     "krylov": 2,
     "dual_newton": 2,
     "solution": 2,

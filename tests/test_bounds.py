@@ -31,7 +31,7 @@ def go(way, monkeypatch):
     if way != "gram":
         monkeypatch.setattr(bounded, "MAX_GRAM", 0)
     if way == "cg":
-        monkeypatch.setattr(bounded, "MAX_BLOCK", 0)
+        monkeypatch.setattr(bounded, "MAX_BLOCK", 2)
         monkeypatch.setattr(dual_newton, "MAX_STEPS", 0)
 
 
@@ -143,8 +143,10 @@ def test_degenerate(way, monkeypatch):
         best = lsq_linear(K, t, (lower, upper), "bvls", tol=1e-14, max_iter=500).x
         judge(solution, w, K, t, lower, upper, 1e-6, best)
         assert np.isfinite(solution.report.error_bound)
-    unbounded = ridge(X, y, 0.0, positive=True)
-    assert unbounded.report.status is Status.UNCERTIFIED
+    # Without a penalty a factor of the free columns proves the answer, unless some depend on others.
+    assert ridge(X, y, 0.0, positive=True).report.error_bound <= 1e-6
+    noisy = np.abs(twice).sum(axis=1) + np.random.default_rng(0).standard_normal(60)
+    assert ridge(np.abs(twice), noisy, 0.0, positive=True).report.status is Status.UNCERTIFIED
 
 
 def gap(X, y, alpha, w, intercept):
@@ -226,14 +228,16 @@ def test_the_dual_gives_way_where_few_coefficients_are_free(monkeypatch):
     assert len(solution.report.history) == solution.report.n_iter[0]
 
 
-@pytest.mark.parametrize("alpha", [1e-300, 1e-12, 1e12, 1e300])
+@pytest.mark.parametrize("alpha", [1e-300, 1e-12, 1e12, 1e200, 1e300])
 def test_penalties_at_the_ends_of_the_range(alpha):
     X, y = case("wide", "float64")[:2]
     for bounds in ((0, np.inf), (-0.1, 0.1), (-np.inf, -1e-3)):
         with warnings.catch_warnings():
             warnings.simplefilter("error")
             solution = ridge(X, y, alpha, bounds=bounds)
-        assert solution.report.converged
+        assert solution.report.error <= 1e-6
+        # At the ends there is no one answer, or squares underflow.
+        assert solution.report.error_bound <= 1e-6 or alpha in (1e-300, 1e300)
         assert (solution.coef >= bounds[0]).all()
         assert (solution.coef <= bounds[1]).all()
         assert np.isfinite(solution.coef).all()

@@ -139,7 +139,11 @@ def test_alpha_zero():
     found = ridge_path(X, y, [0.0, 1.0], bounds=(-0.2, 0.3))
     check(found, X, y, (-0.2, 0.3))
     assert np.isfinite(found.reports[0].error_bound)
-    assert ridge_path(X, X.sum(axis=1), [0.0, 1.0], positive=True).reports[0].status is Status.UNCERTIFIED
+    twice = np.hstack([X, X])
+    assert (
+        ridge_path(np.abs(twice), np.abs(twice).sum(axis=1) + y, [0.0, 1.0], positive=True).reports[0].status
+        is Status.UNCERTIFIED
+    )
 
 
 def test_too_few_rounds_are_reported():

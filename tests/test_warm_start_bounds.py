@@ -50,17 +50,22 @@ def rounds(model, X, y):
     return clone(model).set_params(warm_start=False).fit(X, y).n_iter_.sum()
 
 
+def fewer(model, X, y):
+    """Whether the last fit took fewer rounds than one that begins anew, or the two that a new answer and its proof take"""
+    return model.n_iter_.sum() < rounds(model, X, y) or (model.n_iter_ <= 2).all()
+
+
 @pytest.mark.parametrize("bounds", BOUNDS)
 @pytest.mark.parametrize("n_targets", [1, 3])
 def test_fewer_rounds_for_a_nearby_alpha_or_y(n_targets, bounds, shape):
     X, y = data(shape, n_targets)
     model = Ridge(0.1, bounds=BOUNDS[bounds], warm_start=True).fit(X, y)
     model.set_params(alpha=0.1003).fit(X, y)
-    assert model.n_iter_.sum() < rounds(model, X, y)
+    assert fewer(model, X, y)
     check(model, X, y)
     y = y + 1e-4 * np.random.default_rng(221).standard_normal(y.shape)
     model.fit(X, y)
-    assert model.n_iter_.sum() < rounds(model, X, y)
+    assert fewer(model, X, y)
     check(model, X, y)
 
 
@@ -68,10 +73,10 @@ def test_fewer_rounds_after_some_rows_more_or_less(shape):
     X, y = data(shape)
     model = Ridge(0.1, bounds=(0, np.inf), warm_start=True).fit(X[:-1], y[:-1])
     model.fit(X, y)
-    assert model.n_iter_.sum() < rounds(model, X, y)
+    assert fewer(model, X, y)
     check(model, X, y)
     model.fit(X[1:], y[1:])
-    assert model.n_iter_.sum() < rounds(model, X[1:], y[1:])
+    assert fewer(model, X[1:], y[1:])
 
 
 def test_penalty_weights(shape):
@@ -79,7 +84,7 @@ def test_penalty_weights(shape):
     d = np.random.default_rng(222).uniform(0.5, 2, X.shape[1])
     model = Ridge(0.1, bounds=(0, np.inf), penalty_weights=d, warm_start=True).fit(X, y)
     model.set_params(alpha=0.1003).fit(X, y)
-    assert model.n_iter_.sum() < rounds(model, X, y)
+    assert fewer(model, X, y)
     check(model, X, y, d)
 
 

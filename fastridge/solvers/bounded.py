@@ -6,15 +6,14 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 import numpy as np
-from scipy.linalg.lapack import dpocon, dpotrf, dpotrs
 
 from fastridge import dual_newton
 from fastridge._kernels import descent
+from fastridge.factor import BACKWARD_ERROR, ScaledFactor
 from fastridge.krylov import conjugate_gradient
 from fastridge.lines import Array, Vector
-from fastridge.parallel import blas_for
 from fastridge.preconditioners import Jacobi
-from fastridge.problem import ROUNDING, Problem, relative_near
+from fastridge.problem import ROUNDING, Problem
 from fastridge.solution import Answer, Settings
 
 MAX_GRAM = 4096
@@ -26,6 +25,8 @@ FACTOR_WORTH = 200
 DEFAULT_ROUNDS = 1000
 EASY_ROUNDS = 20
 """Most problems take fewer."""
+IDLE = 1e-4
+"""Share of the squared tolerance that P must fall by: after EASY_ROUNDS rounds in a row without it rounding is in the way."""
 MAX_BLOCK = 512
 """Columns between their bounds up to which they are copied and their block of A'A is factored, where that is not formed."""
 FIRST_SWEEPS, SWEEPS = 4, 2
@@ -33,16 +34,24 @@ FIRST_SWEEPS, SWEEPS = 4, 2
 coordinates, the others over those that it left free."""
 SHORTER = 0.3
 """What a clipped step that does not make P fall is multiplied by."""
+CLOSE = 4 * np.finfo(np.float64).eps
+"""What is this much, relative to a coefficient, away from a bound is put on it where a step goes that way."""
 ROOM, FORCING = 0.3, 0.05
 """Share of the tolerance, and while the free coordinates still change share of the last error, that CG aims at."""
 PATIENCE = 4
 """Rounds with the same free coordinates in which the error does not halve, after which rounding is in the way."""
 PROXIMAL = 1e-8
 """Of a coordinate without a penalty, or of a block that is singular: a penalty on the step, relative to the diagonal."""
+ADDED = 0.01
+"""Share of H that such penalties may come to where it is known."""
 STRICTER = 0.1
 """By which steps are more exact once the sound measure was not content."""
-BACKWARD_ERROR = 10 * np.finfo(np.float64).eps
-"""Of the Gram matrix and its factor, relative to the norm of H; times the square root of the longer side."""
+SMALLEST = np.finfo(np.float64).eps ** 2
+"""Penalties on a step through n-vectors relative to the diagonal, where those of the problem are smaller."""
+MAX_ADDITIONS = 5
+"""Times that coordinates are added to those that a proof solves for."""
+LOOSE = 0.1
+"""Share of the tolerance that the gaps of all coordinates may take, each its part, before one is looked at otherwise."""
 
 
 def solve(problem: Problem, settings: Settings) -> Answer:
@@ -93,19 +102,18 @@ class BoundedSolver:
         start = settings.start if settings.start is not None and settings.start.shape == (p, k) else None
         w, n_iter, stalled = np.empty((p, k)), np.empty(k, dtype=np.int64), False
         history: list[float] = []
-        sq_error, sq_bound, sq_size, rounding = np.empty((4, k))
+        error, bound, sq_size = np.empty((3, k))
         for i, target in enumerate(targets):
             self.newton.begin(self.problem.select(np.array([target]), penalties[i : i + 1]))
             first = self._first(None if start is None else start[:, i])
             end = _solve_one(self.newton, first, settings, limit, history)
             w[:, i], n_iter[i], stalled = end.w, end.n_iter, stalled or end.stalled
-            sq_error[i], sq_bound[i] = end.sq_error, end.sq_bound
-            sq_size[i], rounding[i] = end.look.sq_size, end.look.rounding
+            error[i], bound[i], sq_size[i] = end.error, end.bound, end.sq_size
         return Answer(
             w,
             n_iter,
-            relative_near(sq_error, sq_size),
-            relative_near((np.sqrt(sq_bound) + rounding) ** 2, sq_size),
+            error,
+            bound,
             sq_size,
             stalled=stalled,
             workspace_bytes=self.newton.nbytes + 8 * p * (k + 12),
@@ -135,23 +143,58 @@ def by_gram(problem: Problem) -> bool:
 
 @dataclass
 class _Look:
-    """The negative gradient g at w, (p,); `exact`: from the data, with ||w||_H^2, the gap and what rounding may hide"""
+    """The negative gradient g at w, (p,); `exact`: from the data, with ||w||_H^2 and what is proven of the squared error of w
+
+    `doubt`, (p,), is how far rounding may have put g off; `blurred` are coordinates at a bound that g may draw off it or not.
+    `off` is how far rounding may have put y - A w off, in the 2-norm, and `hidden` the H-norm error that it may hide besides;
+    `sq_bound`, from the separable gap, includes that.
+    """
 
     g: Vector
     sq_size: float
     exact: bool
-    sq_gap: float = np.inf
-    rounding: float = 0.0
+    doubt: Vector
+    blurred: Array
+    off: float = 0.0
+    hidden: float = 0.0
+    sq_bound: float = np.inf
+
+    def error(self, sq_error: float) -> float:
+        """Relative to ||w*||_H"""
+        return dual_newton.relative_near(sq_error, self.sq_size)
+
+
+@dataclass
+class _Step:
+    """A solution s, (p,), of H_QQ s = g, roughly, zero off the coordinates Q, (p,) bool, and what is known about it
+
+    `sq_error` is about g'H_QQ^-1 g, `sq_upper` an upper bound, `left` one of the H-norm error of s; inf where there is none.
+    `least` is a lower bound of the spectrum of H_QQ scaled to a diagonal of ones, or 0. A `guess` knows nothing of H_QQ itself.
+
+    Where `residual` is given, (p,), the bounds hold if that is g - H_QQ s, with the penalties `pull`, (p,), in which zeros are
+    replaced, so that H_QQ grows by the share `added` at most.
+    """
+
+    chosen: Array
+    s: Vector
+    sq_error: float = 0.0
+    sq_upper: float = 0.0
+    left: float = 0.0
+    least: float = 0.0
+    guess: bool = False
+    residual: Vector | None = None
+    pull: Vector | None = None
+    added: float = 0.0
 
 
 @dataclass
 class _End:
     w: Vector
     n_iter: int
-    sq_error: float
-    sq_bound: float
+    error: float
+    bound: float
+    sq_size: float
     stalled: bool
-    look: _Look
 
 
 def _solve_one(newton: _Gram | _Lines, w: Vector, settings: Settings, limit: int, history: list[float]) -> _End:
@@ -166,56 +209,71 @@ def _solve_one(newton: _Gram | _Lines, w: Vector, settings: Settings, limit: int
     w, n_steps = newton.by_dual(w, ROOM * settings.tol, limit - 1, on_step)
     if n_steps:
         look = newton.look(w, exact=True)
-        if relative_near(np.array(look.sq_gap), np.array(look.sq_size)) <= settings.tol:
-            return _End(w, n_steps, look.sq_gap, look.sq_gap, False, look)
+        bound = look.error(look.sq_bound)
+        if bound <= settings.tol:
+            return _End(w, n_steps, bound, bound, look.sq_size, False)
     end = _descend(newton, w, settings.tol, limit - n_steps, on_step)
     return replace(end, n_iter=end.n_iter + n_steps)
 
 
 def _descend(newton: _Gram | _Lines, w: Vector, tol: float, limit: int, on_step: Callable[[float], None]) -> _End:
-    """Run rounds from w until the error is at most the tolerance, by data at hand and then by the data themselves"""
+    """Run rounds from w until the bound of the error is at most the tolerance, or neither bound nor estimate falls any more"""
     lower, upper = newton.lower, newton.upper
-    last_chosen, full, settled, best, patience, error = None, False, False, np.inf, PATIENCE, 1.0
-    strictness, sq_upper_full = 1.0, np.inf
+    last_chosen, full, settled, patience, error, bound = None, False, False, PATIENCE, 1.0, np.inf
+    strictness, best, n_idle, stalled = 1.0, (np.inf, np.inf), 0, False
     for n_iter in range(1, limit + 1):
         # Once bounds turn out not to settle soon, a round that met one goes on among the coordinates still between theirs until
         # it has their minimiser: P falls from one such minimiser to the next, and there are only so many.
         face = EASY_ROUNDS < n_iter < limit and not full
+        sq_fall = 0.0
         if not face and not (settled and full):
-            newton.sweep(w, FIRST_SWEEPS if last_chosen is None else SWEEPS)
+            sq_fall = newton.sweep(w, FIRST_SWEEPS if last_chosen is None else SWEEPS)
         look = newton.look(w, exact=n_iter == limit)
+        if look.error(look.sq_bound) <= tol:
+            sq_error = sq_bound = look.sq_bound
+            error = bound = look.error(sq_bound)
+            on_step(error)
+            break
         while True:
             inside, drawn = _free(look.g, w, lower, upper)
             chosen = inside if face else inside | drawn
             settled = last_chosen is not None and bool((chosen == last_chosen).all())
             aim = ROOM * tol * strictness
             aim = aim if settled else max(aim, FORCING * min(error, 1.0))
-            step, sq_error, sq_upper = newton.step(look, w, chosen, aim)
-            sq_error = min(sq_error, look.sq_gap)
-            error = float(relative_near(np.array(sq_error), np.array(look.sq_size)))
+            step = newton.step(look.g, chosen, look.sq_size, aim)
+            sq_error = min(step.sq_error, look.sq_bound)
+            error = look.error(sq_error)
             if look.exact or face or error > tol:
                 break
             look = newton.look(w, exact=True)
-        if error <= tol and not face and relative_near(np.array(look.sq_gap), np.array(look.sq_size)) > tol:
-            # Another set of bounds may be that of w*: the sound measure lets every coordinate move.
-            sq_full, sq_upper_full = newton.measure(look, w, inside | drawn, tol)
-            sq_error, sq_upper_full = min(max(sq_error, sq_full), look.sq_gap), min(sq_upper_full, look.sq_gap)
-            error = float(relative_near(np.array(sq_error), np.array(look.sq_size)))
-            strictness = strictness if error <= tol else STRICTER * strictness
+        sq_bound = look.sq_bound
+        if not face and look.exact and (error <= tol or n_iter == limit) and look.error(sq_bound) > tol:
+            sq_error, sq_bound = newton.prove(look, w, step, tol)
+            error = look.error(sq_error)
+            strictness *= STRICTER
+        bound = look.error(sq_bound)
         on_step(error)
-        patience = PATIENCE if not (settled and full) or error < 0.5 * best else patience - 1
-        best = min(best, error) if settled and full else np.inf
-        if (error <= tol and not face) or n_iter == limit or patience == 0:
+        if settled and full:
+            patience = PATIENCE if error < 0.5 * best[0] or bound < 0.5 * best[1] else patience - 1
+            best = min(best[0], error), min(best[1], bound)
+        else:
+            patience, best = PATIENCE, (np.inf, np.inf)
+        stalled = patience == 0 or n_idle == EASY_ROUNDS
+        if bound <= tol or n_iter == limit or stalled:
             break
-        full = _go(newton, look, w, step) or (face and error <= tol)
+        while (fall := _go(newton, look.g, w, step.s)).beyond:
+            # Without the coordinates that the step takes beyond the bound they are at, it leads downhill.
+            within = ((w > lower) | (step.s >= 0)) & ((w < upper) | (step.s <= 0))
+            step = newton.step(look.g, step.chosen & within, look.sq_size, aim)
+        n_idle = n_idle + 1 if sq_fall + fall.sq_fall <= IDLE * tol**2 * look.sq_size else 0
+        full = fall.full or (face and error <= tol)
         last_chosen = chosen
-    if not look.exact:
-        look = newton.look(w, exact=True)
-    sq_bound = min(look.sq_gap, sq_upper_full if error <= tol and not face else np.inf)
-    kept = ~chosen & (lower < upper)
-    if sq_upper < sq_bound < np.inf and (np.abs(look.g[kept]) > np.sqrt(newton.curvatures[kept] * sq_bound)).all():
-        sq_bound = sq_upper
-    return _End(w, n_iter, min(sq_error, sq_bound), sq_bound, patience == 0 and error > tol, look)
+    if bound > tol and (face or not look.exact):
+        look = look if look.exact else newton.look(w, exact=True)
+        inside, drawn = _free(look.g, w, lower, upper)
+        sq_error, sq_bound = newton.prove(look, w, newton.step(look.g, inside | drawn, look.sq_size, ROOM * tol), tol)
+        error, bound = look.error(sq_error), look.error(sq_bound)
+    return _End(w, n_iter, min(error, bound), bound, look.sq_size, stalled)
 
 
 def _free(g: Vector, w: Vector, lower: Vector, upper: Vector) -> tuple[Array, Array]:
@@ -226,130 +284,242 @@ def _free(g: Vector, w: Vector, lower: Vector, upper: Vector) -> tuple[Array, Ar
     return inside, drawn
 
 
-def _go(newton: _Gram | _Lines, look: _Look, w: Vector, step: Vector) -> bool:
-    """Move w along `step`, clipped, or along as much of it as makes P fall; return whether the whole step was taken"""
-    with np.errstate(divide="ignore", invalid="ignore"):
-        room = np.where(step > 0, newton.upper - w, newton.lower - w) / step
-    # As far as that nothing is clipped, and the step is straight.
-    straight = min(1.0, room[(step != 0) & (room > 0)].min(initial=1.0))
-    share = 1.0
-    while True:
-        ahead = np.clip(w + share * step, newton.lower, newton.upper)
-        d = ahead - w
-        # On the chord from w to there, the minimiser is not much nearer.
-        if float(look.g @ d) >= 0.6 * newton.prepare(d) or share <= straight:
-            break
-        share = max(straight, SHORTER * share)
-    full = share == 1.0 and bool((ahead == w + step).all())
+@dataclass(frozen=True)
+class _Fall:
+    """What a step did: whether it was taken in `full`, and by how much 2 P fell, or that it would lead `beyond` bounds w is at"""
+
+    full: bool
+    sq_fall: float = 0.0
+    beyond: bool = False
+
+
+def _go(newton: _Gram | _Lines, g: Vector, w: Vector, step: Vector) -> _Fall:
+    """Move w along `step`, clipped, or along as much of it as makes P fall
+
+    w stays where P does not fall: the step takes coordinates beyond a bound they are at, or rounding is in the way.
+    """
+    with np.errstate(divide="ignore", invalid="ignore", over="ignore"):
+        bound = np.where(step > 0, newton.upper, newton.lower)
+        room = np.where(step == 0, np.inf, (bound - w) / step)
+        at_hand = (step != 0) & (np.abs(bound - w) <= CLOSE * np.abs(w))
+        w[at_hand], room[at_hand] = bound[at_hand], 0.0
+        # As far as that nothing is clipped, and the step is straight.
+        straight = room[room > 0].min(initial=1.0)
+        share = 1.0
+        while True:
+            ahead = np.where(room <= share, bound, w + share * step)
+            d = ahead - w
+            slope, curvature = float(g @ d), newton.prepare(d)
+            # On the chord from w to there, the minimiser is not much nearer.
+            if slope >= 0.6 * curvature or share <= straight:
+                break
+            share = max(straight, SHORTER * share)
+    if not slope >= 0.5 * curvature:
+        return _Fall(False, beyond=bool((room <= 0).any()))
+    full = share == 1.0 and not bool((room < 1.0).any())
     newton.move()
     w[:] = ahead
-    return full
+    return _Fall(full, 2 * slope - curvature)
 
 
 class _Newton:
-    """What both ways to take a step share: the problem of one target, its bounds, its gradient and gap from the data"""
+    """What both ways to take a step share: the problem of one target, its bounds, and what is proven of an answer
+
+    Any n-vector u proves ||w - w*||_H^2 <= ||y - A w - u||^2 + sum_j gain_j(A'u - alpha D w), a gain being the most that moving
+    w_j within its bounds may bring: the duality gap. With u = y - A w that is the separable gap. For u = y - A (w + s), where s
+    solves H_QQ s = g on some coordinates Q, the terms of those come to g'H_QQ^-1 g, which a factor of H_QQ knows where division
+    by alpha would make much of rounding.
+    """
 
     def __init__(self, problem: Problem, d: Vector) -> None:
         assert problem.bounds is not None
         self.d, self.bounds = d, problem.bounds
         self.lower, self.upper = problem.bounds.lower, problem.bounds.upper
+        self.norms: Vector = np.sqrt(problem.design.sq_norms)
 
     def begin(self, problem: Problem) -> None:
         """Turn to another target or penalty"""
         self.problem, self.alpha = problem, float(problem.penalty[0])
         self.pull = self.alpha * self.d
         self.curvatures: Vector = problem.design.sq_norms + self.pull
+        self.blocks: list[_Block] = []
 
     def by_dual(self, w: Vector, tol: float, max_iter: int, on_step: Callable[[float], None]) -> tuple[Vector, int]:
         """Go to where Newton steps on the dual problem lead, if it is small and they help; return that, and their number"""
         return w, 0
 
-    def sq_gap(self, g: Vector, w: Vector) -> float:
-        """Twice the sum over j of max over v in [l_j, u_j] of g_j (v - w_j) - alpha d_j / 2 (v - w_j)^2"""
-        with np.errstate(divide="ignore", invalid="ignore", over="ignore"):
-            d = np.clip(np.where(g == 0, w, w + g / self.pull), self.lower, self.upper) - w
+    def gains(self, g: Vector, w: Vector, doubt: Vector, least: float = 0.0) -> Vector:
+        """Max over v_j in [l_j, u_j] and e_j of size doubt_j of 2 (g_j + e_j) (v_j - w_j) - alpha d_j (v_j - w_j)^2: (p,)
+
+        Penalties count as this share of the squared norm of the column at `least`.
+        """
+        pull = np.maximum(self.pull, least * self.problem.design.sq_norms) if least else self.pull
+        ends = np.array([g - doubt, g + doubt])
+        with np.errstate(all="ignore"):
+            d = np.clip(np.where(ends == 0, 0.0, ends / pull), self.lower - w, self.upper - w)
             # Where neither penalty nor bound is in the way, inf.
-            gains = np.where(np.isinf(d), np.inf, d * (2 * g - self.pull * d))
-        return float(np.maximum(gains, 0.0).sum())
+            gains = np.where(np.isinf(d), np.inf, d * (2 * ends - pull * d))
+        most: Vector = np.maximum(gains.max(axis=0), 0.0)
+        return most
 
     def inspect(self, w: Vector) -> tuple[_Look, Vector]:
         """Return what the data say about w, and y - A w"""
-        design = self.problem.design
+        design, target = self.problem.design, self.problem.target[:, 0]
         fit = design.matvec(w[:, None])[:, 0]
-        rest = self.problem.target[:, 0] - fit
+        rest = target - fit
         g = design.rmatvec(rest[:, None])[:, 0] - self.pull * w
-        sq_size = float(fit @ fit + self.pull @ w**2)
-        # At a bound, with a gradient that rounding cannot turn, a coordinate adds nothing to the gap.
-        size, frobenius = float(np.linalg.norm(rest)), self.problem.frobenius
-        moved = frobenius * float(np.linalg.norm(w))
-        doubt = ROUNDING * (np.sqrt(design.sq_norms) * (size + moved) + self.pull * np.abs(w))
+        sq_size = float(fit @ fit + np.sum((np.sqrt(self.pull) * w) ** 2))
+        # Of y - A w, in the 2-norm: the H-norm error that it hides, or, where penalties are large, part of the doubt about g.
+        off = float(ROUNDING * (self.norms @ np.abs(w) + np.linalg.norm(target)))
+        doubt, hidden = self.doubt(rest, w), off
         inside, drawn = _free(g, w, self.lower, self.upper)
-        unsure = inside | drawn | ((self.lower < self.upper) & (np.abs(g) <= doubt) & (design.sq_norms > 0))
-        rounding = 0.0
-        if unsure.any():
-            weakest, reach = self.pull[unsure].min(), (self.upper - self.lower)[unsure].max()
-            hidden = np.sqrt(design.sq_norms[unsure].sum()) * size
-            with np.errstate(divide="ignore", invalid="ignore"):
-                # What an error e of g adds to the gap: e^2 / (alpha d) at most, and no more than 2 |e| times the way to a bound.
-                by_bounds = np.sqrt(2 * hidden * reach * np.sqrt(unsure.sum()) / ROUNDING) if hidden > 0 else 0.0
-                by_penalty = hidden / np.sqrt(weakest) if hidden > 0 else 0.0
-            rounding = ROUNDING * (moved + np.sqrt(sq_size) + min(by_penalty, by_bounds))
-        return _Look(g, sq_size, True, self.sq_gap(g, w), float(rounding)), rest
+        at_bound = (self.lower < self.upper) & ~inside
+        if not (inside | drawn | (at_bound & (np.abs(g) <= doubt + off * self.norms) & (self.norms > 0))).any():
+            # No rounding can turn a gradient that pushes every coordinate against its bound: w is the answer.
+            return _Look(g, sq_size, True, doubt, np.zeros(len(w), dtype=bool), off, 0.0, 0.0), rest
+        if _norm_over(self.norms, self.pull) < 1:
+            doubt += off * self.norms
+            hidden = 0.0
+        total = max(float(self.gains(g, w, doubt).sum()), float(np.finfo(np.float64).tiny))  # squares may underflow
+        blurred = at_bound & ~drawn & (np.abs(g) <= doubt)
+        return _Look(g, sq_size, True, doubt, blurred, off, hidden, float((np.sqrt(total) + hidden) ** 2)), rest
 
-    def step(self, look: _Look, w: Vector, chosen: Array, aim: float) -> tuple[Vector, float, float]:
+    def doubt(self, u: Vector, w: Vector) -> Vector:
+        """How far rounding may put A'u - alpha D w off, coordinate by coordinate"""
+        return ROUNDING * (self.norms * float(np.linalg.norm(u)) + self.pull * np.abs(w))
+
+    def step(self, g: Vector, chosen: Array, sq_size: float, aim: float) -> _Step:
+        """Solve H_QQ s = g for the chosen coordinates Q, with an error of `aim` relative to the root of `sq_size`"""
         raise NotImplementedError
 
-    def measure(self, look: _Look, w: Vector, chosen: Array, aim: float) -> tuple[float, float]:
-        """Estimate and bound of g_R'(H^-1)_RR g_R for R the chosen, H of all coordinates that may move"""
-        _, sq_error, sq_upper = self.step(replace(look, g=np.where(chosen, look.g, 0.0)), w, self.lower < self.upper, aim)
-        return sq_error, sq_upper
+    def image(self, s: Vector) -> Vector:
+        """A'A s"""
+        raise NotImplementedError
 
-    def sweeps(self, w: Vector, n_sweeps: int) -> None:
-        """Sweep forth and back in turn, the first time over all coordinates, then over those left between their bounds"""
-        lower, upper = self.lower, self.upper
+    def sq_ahead(self, look: _Look, w: Vector, step: _Step) -> float:
+        """Bound of the squared error of w by a point of the dual problem that the step led to; inf where it did not"""
+        return np.inf
+
+    def prove(self, look: _Look, w: Vector, step: _Step, tol: float) -> tuple[float, float]:
+        """Estimate and bound of the squared error of w, once the step from there is known"""
+        inside, drawn = _free(look.g, w, self.lower, self.upper)
+        felt = inside | drawn | look.blurred
+        sq_error, sq_bound = step.sq_error, min(look.sq_bound, self.sq_ahead(look, w, step))
+
+        def passes() -> bool:
+            return look.error(sq_bound) <= tol
+
+        if not passes():
+            found = self._by_step(look, w, step, felt, tol)
+            sq_error, sq_bound = found[0], min(sq_bound, found[1])
+        if not passes():
+            # Coordinates that have next to no penalty by a factor, the others by the gap.
+            loose = felt & (self.gains(look.g, w, look.doubt) > LOOSE * tol**2 * look.sq_size / len(w))
+            loose = loose if self.factors(loose) else loose & (self.pull == 0)
+            if (loose != step.chosen).any() and loose.any() and self.factors(loose):
+                part = self.step(np.where(loose, look.g, 0.0), loose, look.sq_size, tol)
+                sq_bound = min(sq_bound, self._by_step(look, w, part, felt, tol)[1])
+        return min(sq_error, sq_bound), sq_bound
+
+    def factors(self, chosen: Array) -> bool:
+        """Whether a step on these takes a factor"""
+        raise NotImplementedError
+
+    def _by_step(self, look: _Look, w: Vector, step: _Step, felt: Array, tol: float) -> tuple[float, float]:
+        """Estimate and bound of the squared error of w by the dual point of a step, coordinates added that turn out to matter
+
+        Those of the step on which the gradient is not `felt` must be pushed against their bounds.
+        """
+        sq_error, sq_bound = np.inf, np.inf
+        rounding = BACKWARD_ERROR * np.sqrt(max(self.problem.design.shape))
+        for _ in range(MAX_ADDITIONS):
+            if step.guess:
+                break
+            chosen, s = step.chosen, step.s
+            image = self.image(s)
+            ahead, off_step = look.g - image, ~chosen
+            # Of next to no penalty rounding makes too much for an estimate.
+            seen = self.gains(ahead, w, np.zeros(len(w)), PROXIMAL**1.5)
+            sq_error = min(sq_error, step.sq_error + float(seen[off_step].sum()))
+            if not step.sq_upper < np.inf:
+                break
+            sq_upper, left = step.sq_upper, step.left
+            pull = self.pull if step.pull is None else step.pull
+            if step.residual is not None:
+                g = np.where(chosen & felt, look.g, 0.0)
+                drift = np.where(chosen, g - image - pull * s - step.residual, 0.0)
+                left += _norm_over(drift, pull)
+                sq_upper = (1 + step.added) * (max(float(s @ (2 * g - image - pull * s)), 0.0) + left**2)
+                left += step.added * np.sqrt(sq_upper)
+            # What an error of g moves the solution by.
+            doubt = np.where(chosen & felt, look.doubt, 0.0)
+            moved = np.sqrt(1 + step.added) * _norm_over(doubt, pull)
+            if step.least > 0:
+                moved = min(moved, _norm_over(doubt, self.curvatures * step.least))
+            blur = look.doubt + self.norms * (left + moved + rounding * float(self.norms @ np.abs(s)))
+            gains = np.where(off_step, self.gains(ahead, w, blur), 0.0)
+            total = (np.sqrt(sq_upper) + moved) ** 2 + float(gains.sum())
+            sq_bound = min(sq_bound, float((np.sqrt(total) + look.hidden) ** 2))
+            if look.error(sq_bound) <= tol or not (gains > 0).any():
+                break
+            wanted = chosen | (gains > 0)
+            step = self.step(np.where(wanted & felt, look.g, 0.0), wanted, look.sq_size, tol)
+        return sq_error, sq_bound
+
+    def block_of(self, chosen: Array) -> _Block:
+        """A factor of the block of H of the coordinates chosen; the last two are kept"""
+        for i, block in enumerate(self.blocks):
+            if (block.chosen == chosen).all():
+                self.blocks.insert(0, self.blocks.pop(i))
+                return block
+        del self.blocks[1:]
+        self.blocks.insert(0, _Block(self.gram_of(chosen), chosen, self.pull, max(self.problem.design.shape)))
+        return self.blocks[0]
+
+    def gram_of(self, chosen: Array) -> Vector:
+        """The block of A'A of the coordinates chosen, in F order, to be overwritten"""
+        raise NotImplementedError
+
+    def sweeps(self, w: Vector, n_sweeps: int) -> float:
+        """Sweep forth and back in turn, the first time over all coordinates, then over those left between their bounds
+
+        Return the decrease of 2 P.
+        """
+        lower, upper, sq_fall = self.lower, self.upper, 0.0
         for i in range(n_sweeps):
-            self.sweep_once(w, bool(i % 2), lower, upper)
+            sq_fall += self.sweep_once(w, bool(i % 2), lower, upper)
             if i == 0:
                 inside = (w > lower) & (w < upper)
                 lower, upper = np.where(inside, lower, w), np.where(inside, upper, w)
+        return sq_fall
 
-    def sweep_once(self, w: Vector, backward: bool, lower: Vector, upper: Vector) -> None:
+    def sweep_once(self, w: Vector, backward: bool, lower: Vector, upper: Vector) -> float:
         raise NotImplementedError
 
 
-class _Block:
-    """A Cholesky factor of the block of H = A'A + alpha D of the coordinates chosen; a singular one has a little added
+def _norm_over(v: Vector, diagonal: Vector) -> float:
+    """The root of the sum of v^2 / diagonal over those v that are not zero"""
+    some = v != 0
+    with np.errstate(divide="ignore", over="ignore"):
+        return float(np.linalg.norm(v[some] / np.sqrt(diagonal[some])))
 
-    `gram`, their block of A'A, F order, both triangles, is overwritten; `longest` is the longer side of A.
-    """
+
+class _Block(ScaledFactor):
+    """A factor of the block of H = A'A + alpha D of the coordinates chosen; a singular one has a little added"""
 
     def __init__(self, gram: Vector, chosen: Array, pull: Vector, longest: int) -> None:
+        super().__init__(gram, pull[chosen], longest, PROXIMAL**1.5)
         self.chosen = chosen
-        diagonal = np.einsum("ii->i", gram)
-        diagonal += pull[chosen]
-        norm, own = float(np.abs(gram).sum(axis=0).max()), diagonal.copy()
-        proximal = 0.0
-        while True:
-            diagonal[:] = own + proximal
-            with blas_for(len(gram)):
-                self.factor, info = dpotrf(gram, lower=1, clean=0, overwrite_a=1)
-            if info == 0:
-                break
-            # Singular: steps of the proximal point method. The upper triangle is as it was.
-            gram[...] = np.triu(gram) + np.triu(gram, 1).T
-            proximal = max(100 * proximal, PROXIMAL**1.5 * norm, np.finfo(np.float64).tiny)
-        rcond = dpocon(self.factor, norm, uplo="L")[0]
-        # H >= (1 - theta) times the matrix that the factor really belongs to.
-        theta = BACKWARD_ERROR * np.sqrt(longest)
-        self.theta = theta / rcond if rcond > 0 and proximal == 0 else np.inf
 
-    def step(self, g: Vector) -> tuple[Vector, float, float]:
-        """Return the Newton step from the negative gradient g, (p,), g's, and a bound of g_R'H_RR^-1 g_R"""
-        step = np.zeros(len(g))
-        with blas_for(len(self.factor)):
-            step[self.chosen] = dpotrs(self.factor, g[self.chosen], lower=1)[0]
-        sq_error = max(float(g @ step), 0.0)
-        return step, sq_error, sq_error / (1 - self.theta) if self.theta < 0.5 else np.inf
+    def step(self, g: Vector) -> _Step:
+        """The Newton step from the negative gradient g, (p,): with a singular block one of the proximal point method"""
+        s = np.zeros(len(g))
+        s[self.chosen] = self.solve(g[self.chosen])
+        sq_error = max(float(g @ s), 0.0)
+        if self.loss == np.inf:
+            return _Step(self.chosen, s, sq_error, np.inf, np.inf)
+        sq_upper = sq_error / (1 - self.loss)
+        return _Step(self.chosen, s, sq_error, sq_upper, self.loss * np.sqrt(sq_upper), self.smallest)
 
 
 class _Gram(_Newton):
@@ -364,36 +534,40 @@ class _Gram(_Newton):
     def begin(self, problem: Problem) -> None:
         super().begin(problem)
         self.rhs = problem.rhs[:, 0]
-        self.block: _Block | None = None
+        self.nothing = np.zeros(len(self.rhs)), np.zeros(len(self.rhs), dtype=bool)
 
     def place(self, w: Vector) -> float:
         """Go to w; return 2 (P(w) - P(0))"""
         self.g: Vector = self.rhs - self.gram @ w - self.pull * w
         return -float(w @ (self.rhs + self.g))
 
-    def sweep(self, w: Vector, n_sweeps: int) -> None:
-        self.sweeps(w, n_sweeps)
+    def sweep(self, w: Vector, n_sweeps: int) -> float:
+        return self.sweeps(w, n_sweeps)
 
-    def sweep_once(self, w: Vector, backward: bool, lower: Vector, upper: Vector) -> None:
-        descent.sweep_gram(self.gram, self.alpha, w, self.g, backward, lower, upper, self.d)
+    def sweep_once(self, w: Vector, backward: bool, lower: Vector, upper: Vector) -> float:
+        return float(descent.sweep_gram(self.gram, self.alpha, w, self.g, backward, lower, upper, self.d))
 
     def look(self, w: Vector, exact: bool) -> _Look:
         """The gradient at w"""
         if not exact:
-            return _Look(self.g, max(float(w @ (self.rhs - self.g)), 0.0), False)
+            return _Look(self.g, max(float(w @ (self.rhs - self.g)), 0.0), False, *self.nothing)
         look = self.inspect(w)[0]
         self.g = look.g.copy()
         return look
 
-    def step(self, look: _Look, w: Vector, chosen: Array, aim: float) -> tuple[Vector, float, float]:
-        """Return the Newton step on the chosen coordinates, g's, and a bound of g_R'H_RR^-1 g_R"""
-        if not chosen.any():
-            return np.zeros(len(w)), 0.0, 0.0
-        if self.block is None or (chosen != self.block.chosen).any():
-            whole = bool(chosen.all())
-            part = self.gram.copy() if whole else self.gram[np.ix_(chosen, chosen)]
-            self.block = _Block(part.T, chosen, self.pull, max(self.problem.design.shape))  # symmetric; now in F order
-        return self.block.step(look.g)
+    def step(self, g: Vector, chosen: Array, sq_size: float, aim: float) -> _Step:
+        return self.block_of(chosen).step(g) if chosen.any() else _Step(chosen, np.zeros(len(g)))
+
+    def image(self, s: Vector) -> Vector:
+        out: Vector = self.gram @ s
+        return out
+
+    def factors(self, chosen: Array) -> bool:
+        return True
+
+    def gram_of(self, chosen: Array) -> Vector:
+        part: Vector = self.gram.copy() if chosen.all() else self.gram[np.ix_(chosen, chosen)]
+        return part.T  # symmetric; now in F order
 
     def prepare(self, d: Vector) -> float:
         """Return d'H d"""
@@ -428,10 +602,6 @@ class _Lines(_Newton):
         """Held so far"""
         return self.held + self.block_bytes
 
-    def begin(self, problem: Problem) -> None:
-        super().begin(problem)
-        self.block: _Block | None = None
-
     def by_dual(self, w: Vector, tol: float, max_iter: int, on_step: Callable[[float], None]) -> tuple[Vector, int]:
         n, p = self.problem.design.shape
         if n >= p or not self.pull.all():
@@ -453,61 +623,101 @@ class _Lines(_Newton):
         self.rest: Vector = self.problem.target[:, 0]
         if w.any():
             self.rest = self.rest - self.columns.matvec(w[:, None])[:, 0]
-        return float(self.rest @ self.rest + self.pull @ w**2)
+        return float(self.rest @ self.rest + np.sum((np.sqrt(self.pull) * w) ** 2))
 
-    def sweep(self, w: Vector, n_sweeps: int) -> None:
+    def sweep(self, w: Vector, n_sweeps: int) -> float:
         scale = self.columns.lines.cross_scale
         self.tau = self.rest * (1.0 if scale is None else scale)
-        self.sweeps(w, n_sweeps)
+        return self.sweeps(w, n_sweeps)
 
-    def sweep_once(self, w: Vector, backward: bool, lower: Vector, upper: Vector) -> None:
+    def sweep_once(self, w: Vector, backward: bool, lower: Vector, upper: Vector) -> float:
         sq_norms = self.columns.sq_norms
-        self.columns.lines.sweep(sq_norms, self.no_linear, self.alpha, w, self.tau, backward, lower, upper, self.d)
+        return self.columns.lines.sweep(sq_norms, self.no_linear, self.alpha, w, self.tau, backward, lower, upper, self.d)
 
     def look(self, w: Vector, exact: bool) -> _Look:
         """The gradient at w"""
         look, self.rest = self.inspect(w)
-        if self.dual is not None:
-            # The gap of any n-vector u in the place of y - A w: ||y - A w - u||^2 more, and g = A'u - alpha D w.
-            off = self.rest - self.dual
-            g = self.columns.rmatvec(self.dual[:, None])[:, 0] - self.pull * w
-            look.sq_gap = min(look.sq_gap, float(off @ off) + self.sq_gap(g, w))
+        look.sq_bound = min(look.sq_bound, self._sq_gap(look, w))
         return look
 
-    def step(self, look: _Look, w: Vector, chosen: Array, aim: float) -> tuple[Vector, float, float]:
-        """Return the Newton step on the chosen coordinates, and estimate and bound of g_R'H_RR^-1 g_R"""
-        (n, p), alpha = self.problem.design.shape, self.alpha
+    def _sq_gap(self, look: _Look, w: Vector) -> float:
+        """Bound of the squared error of w by the point of the dual problem at hand"""
+        if self.dual is None:
+            return np.inf
+        off = self.rest - self.dual
+        g = self.columns.rmatvec(self.dual[:, None])[:, 0] - self.pull * w
+        total = float(off @ off + self.gains(g, w, self.doubt(self.dual, w)).sum())
+        return float((np.sqrt(total) + look.off) ** 2)
+
+    def sq_ahead(self, look: _Look, w: Vector, step: _Step) -> float:
+        return np.inf if step.sq_upper < np.inf else self._sq_gap(look, w)
+
+    def factors(self, chosen: Array) -> bool:
+        return int(np.count_nonzero(chosen)) <= MAX_BLOCK
+
+    def gram_of(self, chosen: Array) -> Vector:
+        few = self.columns.with_columns(chosen)
+        gram = few.full_gram()
+        held = 8 * sum(len(block.scale) ** 2 for block in self.blocks)
+        self.block_bytes = max(self.block_bytes, few.extra_bytes - self.columns.extra_bytes + 2 * gram.nbytes + held)
+        return gram
+
+    def image(self, s: Vector) -> Vector:
+        return self.problem.design.normal(s[:, None])[:, 0]
+
+    def step(self, g: Vector, chosen: Array, sq_size: float, aim: float) -> _Step:
         if not chosen.any():
-            return np.zeros(p), 0.0, 0.0
-        if np.count_nonzero(chosen) <= MAX_BLOCK:
-            if self.block is None or (chosen != self.block.chosen).any():
-                few = self.columns.with_columns(chosen)
-                self.block = _Block(few.full_gram(), chosen, self.pull, max(n, p))
-                self.block_bytes = max(
-                    self.block_bytes, few.extra_bytes - self.columns.extra_bytes + 2 * self.block.factor.nbytes
-                )
-            return self.block.step(look.g)
-        # Columns are divided by the roots of their penalties' weights; one without a penalty is given one on the step.
-        free = (self.d == 0) & (alpha > 0)
-        weight = np.where(free, np.maximum(PROXIMAL * self.columns.sq_norms / (alpha or 1.0), 1e-300), self.d if alpha else 1.0)
-        sq_scale = chosen / weight
-        dual = n < int(np.count_nonzero(chosen)) and alpha > 0
-        design = self.columns if dual else self.problem.design
-        sub = self.problem.restricted(design.with_columns_scaled(sq_scale), dual)
-        scaled = sq_scale * look.g
-        residual = design.matvec(scaled[:, None]) / alpha if dual else np.sqrt(sq_scale)[:, None] * look.g[:, None]
-        sizes = np.array([look.sq_size]) if look.sq_size > 0 else None
-        x = np.zeros_like(residual)
-        run = conjugate_gradient(sub, x, residual, Jacobi.of(sub), sizes, aim, max(1000, 10 * len(x)))
-        if dual:
-            # (D + A'A / alpha)^-1 by way of n-vectors; y - A w - alpha x is a point of the dual problem.
-            step = scaled / alpha - np.sqrt(sq_scale) * sub.design.rmatvec(run.x)[:, 0]
-            self.dual = self.rest - alpha * run.x[:, 0]
-        else:
-            step = np.sqrt(sq_scale) * run.x[:, 0]
-        decrease = max(float(look.g @ step), 0.0)
-        proven = not dual and not (free & chosen).any() and alpha > 0
-        return step, decrease + float(run.sq_error[0]), decrease + float(run.sq_bound[0]) if proven else np.inf
+            return _Step(chosen, np.zeros(len(g)))
+        if self.factors(chosen):
+            return self.block_of(chosen).step(g)
+        by_samples = self.problem.design.shape[0] < int(np.count_nonzero(chosen))
+        return (self._dual_step if by_samples else self._primal_step)(g, chosen, sq_size, aim)
+
+    def _dual_step(self, g: Vector, chosen: Array, sq_size: float, aim: float) -> _Step:
+        """By way of n-vectors x: (I + A_Q P_Q^-1 A_Q') x = A_Q P_Q^-1 g and P_Q s = g - A_Q'x, P the penalties"""
+        sq_scale = np.divide(1.0, self._positive(PROXIMAL), out=np.zeros(len(g)), where=chosen)
+        residual = self.columns.matvec((sq_scale * g)[:, None])[:, 0]
+        size = float(np.linalg.norm(residual))
+        share = min(1.0, aim * np.sqrt(sq_size) / size) if sq_size > 0 and size > 0 else aim
+        x = dual_newton.solve(replace(self.problem, design=self.columns), sq_scale, residual, share)
+        s = sq_scale * (g - self.columns.rmatvec(x[:, None])[:, 0])
+        if not np.isfinite(s).all():
+            return _Step(chosen, np.zeros(len(g)), np.inf, np.inf, np.inf)
+        self.dual = self.rest - x
+        return _Step(chosen, s, max(float(g @ s), 0.0), np.inf, np.inf, guess=True)
+
+    def _primal_step(self, g: Vector, chosen: Array, sq_size: float, aim: float) -> _Step:
+        """By conjugate gradients on the columns chosen, divided by the roots of their penalties
+
+        Those without a penalty, Z, are given one on the step: a share zeta of the diagonal of H_ZZ. With sigma^2 the least
+        eigenvalue of that block, scaled to a diagonal of ones, and F^2 the sum of ||a_j||^2 / (alpha d_j) over the others, x'H x
+        is at least x'(what is added)x sigma^2 / (zeta (1 + F)^2).
+        """
+        free, share, added = chosen & (self.pull == 0), PROXIMAL, 0.0
+        if free.any():
+            reach = 1 + _norm_over(np.where(chosen & ~free, self.norms, 0.0), self.pull)
+            least = self.block_of(free).smallest if self.factors(free) and reach > 1 else 0.0
+            share, added = (least * ADDED / reach**2, ADDED) if least * ADDED > SMALLEST * reach**2 else (PROXIMAL, np.inf)
+        pull, alpha = self._positive(share), self.alpha or 1.0
+        root = np.sqrt(chosen * (alpha / pull))
+        sub = self.problem.restricted(self.problem.design.with_columns_scaled(root**2), False)
+        sub = replace(sub, penalty=np.full(1, alpha))
+        sizes = np.array([sq_size]) if sq_size > 0 else None
+        first, rest = np.zeros((len(g), 1)), (root * g)[:, None]
+        run = conjugate_gradient(sub, first, rest, Jacobi.of(sub), sizes, aim, max(1000, 10 * len(g)))
+        s = root * run.x[:, 0]
+        gained, sq_left = max(float(g @ s), 0.0), float(run.sq_bound[0])
+        sq_error = gained + float(run.sq_error[0])
+        if added == np.inf or (pull != self.pull)[chosen & ~free].any():
+            return _Step(chosen, s, sq_error, np.inf, np.inf)
+        residual = np.divide(run.residual[:, 0], root, out=np.zeros(len(g)), where=chosen)
+        return _Step(chosen, s, sq_error, gained + sq_left, np.sqrt(sq_left), residual=residual, pull=pull, added=added)
+
+    def _positive(self, share: float) -> Vector:
+        """The penalties, with this share of the squared norm in place of zero; the others are kept from underflow"""
+        sq_norms = self.problem.design.sq_norms
+        pull = np.maximum(self.pull, np.where(self.pull == 0, share, SMALLEST) * sq_norms)
+        return np.where(pull > 0, pull, 1.0)
 
     def prepare(self, d: Vector) -> float:
         """Return d'H d"""

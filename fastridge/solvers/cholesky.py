@@ -3,20 +3,14 @@
 from __future__ import annotations
 
 import numpy as np
-from scipy.linalg.lapack import dpocon, dpotrf, dpotrs
 
+from fastridge.factor import ScaledFactor
 from fastridge.lines import Vector
-from fastridge.parallel import blas_for
-from fastridge.preconditioners import norm1
 from fastridge.problem import Problem, relative, relative_bound
 from fastridge.solution import Answer, Settings
 
-LARGEST_LOSS = 0.5
-"""Above it the factor is not believed."""
 MAX_REFINEMENTS = 5
 """Each multiplies the error by about eps times the condition number; where five do not do, no more will."""
-BACKWARD_ERROR = 10 * np.finfo(np.float64).eps
-"""Of the Gram matrix and its factor, relative to the norm of M; times the square root of the longer side."""
 
 
 def solve(problem: Problem, settings: Settings) -> Answer:
@@ -43,7 +37,7 @@ def solve(problem: Problem, settings: Settings) -> Answer:
         penalties, group = np.unique(problem.penalty, return_inverse=True)
     longest = max(problem.design.shape)
     factors = [
-        _Factor(gram if i == len(penalties) - 1 else gram.copy(order="F"), float(penalty), longest)
+        _factor(gram if i == len(penalties) - 1 else gram.copy(order="F"), float(penalty), longest)
         for i, penalty in enumerate(penalties)
     ]
     del gram
@@ -51,48 +45,18 @@ def solve(problem: Problem, settings: Settings) -> Answer:
     return Answer.joined(parts, (problem.design.shape[1], k))
 
 
-class _Factor:
-    """D M D = L L' with D the inverse roots of the diagonal of M = gram + penalty I
-
-    The lower triangle of `gram`, F order, is overwritten.
-
-    Attributes
-    ----------
-    rcond : float
-        Reciprocal condition number of D M D, by LAPACK's estimate, in the 1-norm.
-    smallest : float
-        Lower bound of the eigenvalues of D M D, as far as that estimate is; 0 where rounding leaves none.
-    loss : float
-        M is at least 1 - loss times the matrix that the factor really belongs to; inf where rounding leaves nothing.
-    """
-
-    def __init__(self, gram: Vector, penalty: float, longest: int) -> None:
-        diagonal = np.einsum("ii->i", gram)
-        diagonal += penalty
-        self.scale = np.divide(1.0, np.sqrt(diagonal), out=np.ones(len(gram)), where=diagonal > 0)
-        gram *= self.scale
-        gram *= self.scale[:, None]
-        norm = norm1(gram)
-        with blas_for(len(gram)):
-            self.factor, info = dpotrf(gram, lower=1, clean=0, overwrite_a=1)
-        self.rcond = 0.0 if info else float(dpocon(self.factor, norm, uplo="L")[0])
-        theta = BACKWARD_ERROR * np.sqrt(longest) / self.rcond if self.rcond > 0 else np.inf
-        # Without a penalty a factor that is not believed may hold no right digit.
-        if info or (penalty == 0 and theta >= LARGEST_LOSS):
-            raise np.linalg.LinAlgError(
-                f'the normal matrix is not positive definite in float64 at alpha={penalty:g}; raise alpha or use solver="svd"'
-            )
-        self.loss = theta if theta < LARGEST_LOSS else np.inf
-        self.smallest = (1 - theta) * self.rcond * norm if theta < LARGEST_LOSS else 0.0
-
-    def solve(self, v: Vector) -> Vector:
-        """M^-1 v, (c, k)"""
-        scale = self.scale[:, None]
-        with blas_for(len(v)):
-            return np.ascontiguousarray(scale * dpotrs(self.factor, scale * v, lower=1)[0])
+def _factor(gram: Vector, penalty: float, longest: int) -> ScaledFactor:
+    """Factor gram + penalty I; gram is overwritten"""
+    factor = ScaledFactor(gram, penalty, longest)
+    # Without a penalty a factor that is not believed may hold no right digit.
+    if factor.rcond == 0 or (penalty == 0 and factor.loss == np.inf):
+        raise np.linalg.LinAlgError(
+            f'the normal matrix is not positive definite in float64 at alpha={penalty:g}; raise alpha or use solver="svd"'
+        )
+    return factor
 
 
-def _refined(problem: Problem, factors: list[_Factor], group: np.ndarray, tol: float) -> Answer:
+def _refined(problem: Problem, factors: list[ScaledFactor], group: np.ndarray, tol: float) -> Answer:
     """Solve by the factors and refine until the bound is at most `tol`; target i has the factor of its `group`"""
     c, k = problem.rhs.shape
 

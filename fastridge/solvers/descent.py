@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import numpy as np
-from scipy.linalg import cho_factor, cho_solve
 
 from fastridge._kernels import descent
 from fastridge.design import Design
+from fastridge.factor import ScaledFactor
 from fastridge.krylov import First, measure
 from fastridge.lines import Vector
-from fastridge.problem import ROUNDING, Check, Problem, relative, relative_bound
+from fastridge.problem import ROUNDING, Check, Problem, column_dots, relative, relative_bound
 from fastridge.solution import Answer, Settings
 
 MAX_GRAM = 2048
@@ -28,8 +28,12 @@ def solve(problem: Problem, settings: Settings) -> Answer:
     the minimiser in that plane. In exact arithmetic that is conjugate gradients preconditioned by symmetric Gauss-Seidel, so that
     any tolerance within reach of CG is. The plane costs at most one product with the data.
 
-    Stops on the duality gap (gradient over alpha; r'r of a wide problem); where that is too loose to pass although a sweep no
-    longer moves the answer, the error is measured: through a factor of the Gram matrix, or by CG on M e = residual.
+    Stops on a proven bound: the duality gap (gradient over alpha; r'r of a wide problem), or, where that is too loose to pass
+    although a sweep no longer moves the answer, a measurement of the error: through a factor of the Gram matrix, or by CG on
+    M e = residual.
+
+    With alpha = 0 the answer of a wide problem is of minimum norm, being A'z, and its error is at most ||y - A w||. That of a
+    tall one is where columns are independent; where a factor of the Gram matrix does not show that they are, the error is inf.
 
     References
     ----------
@@ -39,32 +43,43 @@ def solve(problem: Problem, settings: Settings) -> Answer:
     c, k = problem.rhs.shape
     sweeper = _GramSweeper(problem) if by_gram(problem) else _LineSweeper(problem)
     limit = DEFAULT_SWEEPS if settings.max_iter is None else settings.max_iter
-    x, error, n_iter, stalled = np.zeros((c, k)), np.empty(k), np.zeros(k, dtype=np.int64), False
+    x, n_iter, stalled = np.zeros((c, k)), np.zeros(k, dtype=np.int64), False
+    error, bound = np.empty((2, k))
     history: list[float] = []
     first = First.of(problem, settings.start)
     for target in range(k):
         one = problem.for_target(target)
         z, look = np.zeros(c) if first is None else first.x[:, target].copy(), FIRST_LOOK
         sweeper.begin(one, z)
+        provable = float(one.penalty[0]) > 0
         last_step: tuple[Vector, Vector] | None = None
         while True:
-            z, last_step, moved = _forth_and_back(sweeper, z, last_step)
-            n_iter[target] += 2
+            n_sweeps = min(2, limit - int(n_iter[target]))
+            z, last_step, moved = _forth_and_back(sweeper, z, last_step, n_sweeps)
+            n_iter[target] += n_sweeps
             last = n_iter[target] >= limit
             if not last and n_iter[target] < look:
                 continue
             check = one.check(z[:, None])
-            error[target] = relative(one.sq_bound(check.residual), check.sq_size)[0]
+            sq_bound = one.sq_bound(check.residual)
+            error[target], bound[target] = relative(sq_bound, check.sq_size)[0], relative_bound(sq_bound, check)[0]
             # ||z|| in the norm of M, in which a sweep's decrease is measured.
             size = np.sqrt(max(0.0, float(z @ (one.rhs - check.residual)[:, 0])))
-            at_rest = moved <= ROUNDING * size
-            if error[target] > settings.tol and (moved <= settings.tol * size or at_rest or last):
-                error[target] = min(error[target], sweeper.measure(one, check))
+            settled, at_rest = moved <= settings.tol * size, moved <= ROUNDING * size
+            unknown = False
+            if bound[target] > settings.tol and (settled or at_rest or last):
+                sq_rest = column_dots(check.residual, check.residual)
+                measured = relative(sq_rest, check.sq_size)[0] if one.wide else sweeper.measure(one, check)
+                error[target] = min(error[target], measured)
+                if provable:
+                    bound[target] = min(bound[target], measured + relative(check.rounding**2, check.sq_size)[0])
+                unknown = not provable and measured == np.inf
             history.append(float(error[target]))
             if settings.on_step is not None:
                 settings.on_step(int(n_iter[target]), history[-1])
-            if error[target] <= settings.tol or last or at_rest:
-                stalled |= bool(at_rest and error[target] > settings.tol)
+            done = (bound if provable else error)[target] <= settings.tol
+            if done or last or at_rest or unknown:
+                stalled |= bool((at_rest or unknown) and not done)
                 break
             sweeper.refresh(z)
             look = n_iter[target] + max(FIRST_LOOK, n_iter[target] // 4)
@@ -74,7 +89,7 @@ def solve(problem: Problem, settings: Settings) -> Answer:
         check.w,
         n_iter,
         error,
-        relative_bound(problem.sq_bound(check.residual), check),
+        bound,
         check.sq_size,
         stalled=stalled,
         workspace_bytes=sweeper.nbytes + 8 * c * (k + 8),
@@ -89,13 +104,17 @@ def by_gram(problem: Problem) -> bool:
 
 
 def _forth_and_back(
-    sweeper: _GramSweeper | _LineSweeper, z: Vector, last_step: tuple[Vector, Vector] | None
+    sweeper: _GramSweeper | _LineSweeper, z: Vector, last_step: tuple[Vector, Vector] | None, n_sweeps: int
 ) -> tuple[Vector, tuple[Vector, Vector], float]:
-    """Return the next iterate, the step to it (and of the sweeper's state), and about how far the sweep moved in the H-norm"""
+    """Return the next iterate, the step to it (and of the sweeper's state), and about how far the sweep moved in the H-norm
+
+    One sweep, the last that is allowed, is a direction as well.
+    """
     first = z, sweeper.state
     swept, sweeper.state = z.copy(), first[1].copy()
     moved = np.sqrt(sweeper.sweep(swept, backward=False))
-    sweeper.sweep(swept, backward=True)
+    if n_sweeps == 2:
+        sweeper.sweep(swept, backward=True)
     directions = [(swept - z, sweeper.state_step(swept - z, first[1]))]
     if last_step is not None:
         directions.append(last_step)
@@ -123,7 +142,7 @@ class _GramSweeper:
         """Turn to another target, from z"""
         self.penalty = float(problem.penalty[0])
         self.rhs = problem.rhs[:, 0]
-        self._factor: tuple[Vector, bool] | None = None
+        self._factor: ScaledFactor | None = None
         self.refresh(z)
 
     def refresh(self, z: Vector) -> None:
@@ -148,15 +167,12 @@ class _GramSweeper:
         return float(first[1] @ d[0])
 
     def measure(self, problem: Problem, check: Check) -> float:
-        """Relative error of an answer"""
+        """Upper bound of the relative error of an answer to a tall problem; inf where a factor does not tell"""
         if self._factor is None:
-            matrix = self.gram.copy()
-            matrix[np.diag_indices_from(matrix)] += self.penalty
-            try:
-                self._factor = cho_factor(matrix, lower=True, overwrite_a=True, check_finite=False)
-            except np.linalg.LinAlgError:
-                return np.inf
-        sq_error = problem.sq_error(check.residual, cho_solve(self._factor, check.residual, check_finite=False))
+            self._factor = ScaledFactor(self.gram.T.copy(order="F"), self.penalty, max(problem.design.shape))
+        if self._factor.loss == np.inf:
+            return np.inf
+        sq_error = problem.sq_error(check.residual, self._factor.solve(check.residual)) / (1 - self._factor.loss)
         return float(relative(sq_error, check.sq_size)[0])
 
 
@@ -210,5 +226,5 @@ class _LineSweeper:
         return float((self.linear - self.penalty * first[0]) @ d[0]) - self._dot(first[1], d[1])
 
     def measure(self, problem: Problem, check: Check) -> float:
-        """Relative error of an answer"""
-        return float(measure(problem, check, MEASURE_STEPS)[0])
+        """Relative error of an answer to a tall problem; inf where alpha = 0"""
+        return float(measure(problem, check, MEASURE_STEPS)[0]) if self.penalty > 0 else np.inf

@@ -5,17 +5,14 @@ from __future__ import annotations
 import numpy as np
 from scipy.linalg import eigh
 
+from fastridge.factor import BACKWARD_ERROR, LARGEST_LOSS
 from fastridge.lines import Vector
 from fastridge.parallel import blas_for
 from fastridge.problem import CHUNK_VECTORS, Problem, relative, relative_bound
 from fastridge.solution import Answer, Settings
 
-LARGEST_LOSS = 0.5
-"""Above it the decomposition is not believed."""
 MAX_REFINEMENTS = 5
 """Each multiplies the error by about eps times the condition number; where five do not do, no more will."""
-BACKWARD_ERROR = 10 * np.finfo(np.float64).eps
-"""Of the Gram matrix and its eigenvalues, relative to the largest one; times the square root of the longer side."""
 
 
 class Spectrum:

@@ -1,0 +1,339 @@
+"""Random problems with bounds, and their solutions in long double: what a claim is held against; nothing here uses fastridge."""
+
+from dataclasses import dataclass
+
+import numpy as np
+import scipy.sparse as sp
+
+LONG = np.longdouble
+EPS = float(np.finfo(LONG).eps)
+WAYS = ("gram", "factors", "cg")
+"""How the solver is to go about it: with A'A, with blocks of it, or by conjugate gradients alone."""
+STARTS = ("none", "none", "none", "noise", "near")
+MAX_CHANGES = 400
+"""Of the set of free coordinates, on the way to the solution."""
+SURE = 0.05
+"""Share of the tolerance that the solution may be unsure by: cases that are worse tell nothing."""
+
+
+@dataclass(frozen=True)
+class BoundedCase:
+    """One problem: X (n, p) as it is stored and as a dense float64 array, y (n,), and what `ridge` is told"""
+
+    X: object
+    dense: np.ndarray
+    y: np.ndarray
+    alpha: float
+    lower: np.ndarray
+    upper: np.ndarray
+    weights: np.ndarray | None
+    d: np.ndarray | None
+    intercept: bool
+    tol: float
+    start: str
+    way: str
+    info: str
+
+
+def bounded_case(seed, n_max=40, p_max=40):
+    """Draw a problem of at most n_max samples and p_max features: shapes, spectra, scales, storages, bounds and penalties"""
+    rng = np.random.default_rng(seed)
+    n, p = int(rng.integers(1, n_max + 1)), int(rng.integers(1, p_max + 1))
+    if rng.random() < 0.25:
+        n = max(1, min(n, p // 3))
+    kind, X = _matrix(rng, n, p)
+    info = [kind, f"{n}x{p}"]
+    if rng.random() < 0.35:
+        decades = rng.choice([1, 3, 8])
+        X = X * 10 ** rng.uniform(-decades, decades, p)
+        info.append(f"column scales {decades}")
+    if rng.random() < 0.1:
+        X = X * 10 ** rng.uniform(-3, 3, n)[:, None]
+        info.append("row scales")
+    storage = str(rng.choice(["C", "F", "csr", "csc", "C float32", "F float32", "csr float32"]))
+    if "float32" in storage:
+        X = X.astype(np.float32)
+    y = _target(rng, np.asarray(X, dtype=np.float64), info)
+    weights = None
+    if rng.random() < 0.25:
+        weights = rng.choice(
+            [rng.uniform(0.1, 2, n), 10 ** rng.uniform(-6, 6, n), (np.arange(n) == 0) + 1.0 * (rng.random(n) < 0.7)]
+        )
+        info.append("weights")
+    d = _penalty_weights(rng, p)
+    if d is not None:
+        info.append("d with 0" if (d == 0).any() else "d")
+    intercept = bool(rng.random() < 0.6)
+    alpha = float(10 ** (rng.uniform(-12, 12) if rng.random() < 0.4 else rng.uniform(-9, 3)))
+    if rng.random() < 0.3:
+        largest = float(np.abs(X).max()) ** 2 + 1e-30
+        alpha = float(np.clip(largest * 10 ** rng.uniform(-16, 0), 1e-12, 1e12))
+    lower, upper = _bounds(rng, np.asarray(X, dtype=np.float64), y, info)
+    if d is not None:
+        off = np.isinf(d) & ((lower > 0) | (upper < 0))
+        d[off] = 1.0
+    tol = float(10 ** rng.uniform(-11, -3)) if rng.random() < 0.6 else 1e-6
+    start, way = str(rng.choice(STARTS)), str(rng.choice(WAYS))
+    if "float32" in storage and start != "none":
+        tol = max(tol, 1e-5)  # an estimator rounds its coefficients to float32
+    stored = {"C": np.ascontiguousarray, "F": np.asfortranarray, "csr": sp.csr_array, "csc": sp.csc_array}[storage.split()[0]](X)
+    info += [storage, "intercept" if intercept else "", f"alpha {alpha:.1e}", f"tol {tol:.0e}", f"start {start}", way]
+    text = ", ".join(part for part in info if part)
+    dense = np.asarray(X, dtype=np.float64)
+    return BoundedCase(stored, dense, y, alpha, lower, upper, weights, d, intercept, tol, start, way, text)
+
+
+def first_guess(case, seed):
+    """The start of a case, (p,), or None"""
+    rng, p = np.random.default_rng(seed + 1), case.dense.shape[1]
+    if case.start == "none":
+        return None
+    if case.start == "noise":
+        return 10 ** rng.uniform(-3, 3) * rng.standard_normal(p)
+    exact = BoundedTruth(case, np.clip(np.zeros(p), case.lower, case.upper))
+    return exact.coef * (1 + 10 ** rng.uniform(-9, -1) * rng.standard_normal(p))
+
+
+def _spectrum(rng, kind, m):
+    if kind == "geometric":
+        return 10.0 ** -np.linspace(0, rng.uniform(1, 12), m)
+    if kind == "few huge":
+        return np.where(np.arange(m) < rng.integers(1, m // 4 + 2), 10 ** rng.uniform(2, 8), 1.0)
+    if kind == "few tiny":
+        return np.where(np.arange(m) < rng.integers(1, m // 4 + 2), 10 ** rng.uniform(-10, -2), 1.0)
+    return np.where(np.arange(m) < max(1, m // 3), 0.0, 1.0)
+
+
+def _matrix(rng, n, p):
+    kind = str(
+        rng.choice(
+            [
+                "gauss",
+                "factors",
+                "positive",
+                "geometric",
+                "few huge",
+                "few tiny",
+                "deficient",
+                "hilbert",
+                "twins",
+                "sparse",
+                "onehot",
+                "powers",
+                "cauchy",
+                "counts",
+                "far",
+            ]
+        )
+    )
+    if kind == "gauss":
+        return kind, rng.standard_normal((n, p))
+    if kind == "factors":
+        return kind, rng.standard_normal((n, p)) + 3 * rng.standard_normal((n, 2)) @ rng.standard_normal((2, p))
+    if kind == "positive":
+        return kind, np.exp(rng.normal(0, 1.5, p) + 0.5 * rng.standard_normal((n, p)))
+    if kind == "hilbert":
+        return kind, 1 / (np.arange(n)[:, None] + np.arange(p)[None] + 1.0)
+    if kind == "twins":
+        X = rng.standard_normal((n, p))[:, rng.integers(0, max(1, p // 2), p)]
+        return kind, X + (rng.random() < 0.5) * 10 ** rng.uniform(-10, -3) * rng.standard_normal((n, p))
+    if kind == "sparse":
+        return kind, rng.standard_normal((n, p)) * (rng.random((n, p)) < 0.2)
+    if kind == "onehot":
+        X = np.zeros((n, p))
+        X[np.arange(n), (p * rng.random(n) ** 2).astype(int)] = 1
+        return kind, X
+    if kind == "powers":
+        return kind, np.vander(np.linspace(-1, 1, n), p)
+    if kind == "cauchy":
+        return kind, np.clip(rng.standard_cauchy((n, p)), -1e6, 1e6)
+    if kind == "counts":
+        return kind, rng.poisson(10 ** rng.uniform(-2, 1, p), (n, p)).astype(float)
+    if kind == "far":
+        return kind, rng.standard_normal((n, p)) + 10 ** rng.uniform(0, 3, p)
+    m = min(n, p)
+    u, v = (np.linalg.qr(rng.standard_normal((size, m)))[0] for size in (n, p))
+    return kind, u * _spectrum(rng, kind, m) @ v.T
+
+
+def _target(rng, X, info):
+    n, p = X.shape
+    unit = X / np.maximum(np.abs(X).max(axis=0, initial=0), 1e-300)
+    mode = str(rng.choice(["noise", "signal", "exact", "positive", "pushed"]))
+    info.append(mode)
+    y = rng.standard_normal(n)
+    if mode == "pushed":  # most bounds hold
+        y = -np.abs(unit).sum(axis=1) + 0.01 * y
+    elif mode != "noise":
+        w = np.abs(rng.standard_normal(p)) * (rng.random(p) < 0.5) if mode == "positive" else rng.standard_normal(p)
+        y = unit @ w + (mode == "signal") * 10 ** rng.uniform(-6, 1) * y
+    if rng.random() < 0.2:
+        y = y + 10 ** rng.uniform(0, 5)
+    return y * 10 ** rng.uniform(-6, 6) if rng.random() < 0.2 else y
+
+
+def _penalty_weights(rng, p):
+    r = rng.random()
+    if r < 0.1:
+        return rng.choice([1e-6, 1.0, 1e6, 7.0], p)
+    if r < 0.17:
+        return rng.choice([1.0, 2.0, np.inf], p)
+    if r < 0.27:
+        return rng.choice([0.0, 1.0, 1.0, 1e-6], p)
+    return None
+
+
+def _bounds(rng, X, y, info):
+    """Most of a size that matters: that of coefficients of one column alone"""
+    p = X.shape[1]
+    size = 10 ** rng.uniform(-2, 1) * np.linalg.norm(y - y.mean()) / np.maximum(np.linalg.norm(X, axis=0), 1e-150) / np.sqrt(p)
+    size = np.clip(size, 1e-12, 1e12)
+    kind = str(rng.choice(["positive", "positive", "box", "one-sided", "mixed", "shifted", "fixed"]))
+    info.append(kind)
+    lower, upper = np.full(p, -np.inf), np.full(p, np.inf)
+    if kind == "positive":
+        lower[:] = 0
+    elif kind == "box":
+        lower, upper = -size * rng.random(p), size * rng.random(p)
+    elif kind == "one-sided":
+        upper = np.where(rng.random(p) < 0.5, size * rng.random(p), upper)
+        upper[0] = 0
+    elif kind == "mixed":
+        lower = np.where(rng.random(p) < 0.6, -size * rng.random(p), lower)
+        upper = np.where(rng.random(p) < 0.6, size * rng.random(p), upper)
+        lower[0] = min(0.0, upper[0])
+    elif kind == "shifted":  # zero lies outside
+        lower, upper = 0.1 * size, size * (1 + rng.random(p))
+    else:
+        held = rng.random(p) < 0.4
+        held[0] = True
+        lower = np.where(held, size * rng.standard_normal(p), np.where(rng.random(p) < 0.5, 0, -np.inf))
+        upper = np.where(held, lower, upper)
+    return lower, upper
+
+
+class BoundedTruth:
+    """The minimiser within bounds in long double, by an active set method on QR factors of the stacked data, columns scaled to 1
+
+    Attributes
+    ----------
+    coef : (p,) float64
+    unsure : float
+        Upper bound of the H-norm error of the minimiser itself, relative to its size: with the negative gradient g and R the
+        coordinates that it may move, the root of g_R'(H^-1)_RR g_R, and what rounding hides of g.
+    """
+
+    def __init__(self, case, start):
+        X, y = case.dense.astype(LONG), case.y.astype(LONG)
+        n, p = X.shape
+        s = np.ones(n, dtype=LONG) if case.weights is None else case.weights.astype(LONG)
+        if case.intercept:
+            X, y = X - s @ X / s.sum(), y - s @ y / s.sum()
+        d = np.ones(p) if case.d is None else case.d
+        fixed = np.isinf(d)
+        lower, upper = np.where(fixed, 0.0, case.lower).astype(LONG), np.where(fixed, 0.0, case.upper).astype(LONG)
+        pull = LONG(case.alpha) * np.where(fixed, 0.0, d).astype(LONG)
+        r = np.sqrt(s)
+        self.K = np.vstack([r[:, None] * X, np.diag(np.sqrt(pull))])
+        self.t = np.concatenate([r * y, np.zeros(p, dtype=LONG)])
+        size = np.sqrt((self.K**2).sum(axis=0))
+        self.scale = np.where(size > 0, size, LONG(1))
+        self.K /= self.scale
+        self.lower, self.upper = lower * self.scale, upper * self.scale
+        self.movable = (lower < upper) & (size > 0)
+        w = np.clip(start.astype(LONG), lower, upper)
+        self.w = self._descend(np.where(np.isfinite(w), w, LONG(0)) * self.scale)
+        self.coef = (self.w / self.scale).astype(np.float64)
+        self.size = self._norm(self.w)
+        with np.errstate(invalid="ignore", divide="ignore"):
+            self.unsure = float(self._unsure() / self.size) if self.size > 0 else 0.0
+
+    def error(self, coef):
+        """||coef - w*||_H / ||w*||_H"""
+        off = self._norm(np.asarray(coef).astype(LONG) * self.scale - self.w)
+        return float(off / self.size) if self.size > 0 else (0.0 if off == 0 else np.inf)
+
+    def _norm(self, w):
+        return np.sqrt(((self.K @ w) ** 2).sum())
+
+    def _gradient(self, w):
+        rest = self.t - self.K @ w
+        return self.K.T @ rest, 10 * LONG(EPS) * (np.sqrt((rest**2).sum()) + np.abs(w).sum())
+
+    def _descend(self, w):
+        free = (w > self.lower) & (w < self.upper) & self.movable
+        stuck = np.zeros(len(w), dtype=bool)
+        for _ in range(MAX_CHANGES):
+            while free.any():  # to the minimiser on the face, bound by bound
+                step = np.zeros_like(w)
+                step[free] = least_squares(self.K[:, free], self.t - self.K @ w)
+                with np.errstate(divide="ignore", invalid="ignore"):
+                    room = np.where(step > 0, self.upper - w, self.lower - w) / step
+                room = np.where(step == 0, LONG(np.inf), room)
+                if room.min() >= 1:
+                    w = np.clip(w + step, self.lower, self.upper)
+                    break
+                hit = room.argmin()
+                w = np.clip(w + room[hit] * step, self.lower, self.upper)
+                w[hit] = self.upper[hit] if step[hit] > 0 else self.lower[hit]
+                stuck[hit] |= room[hit] <= 0
+                free[hit] = False
+            g, rounding = self._gradient(w)
+            wrong = np.where(free | stuck | ~self.movable, 0, np.where(w <= self.lower, g, 0) + np.where(w >= self.upper, -g, 0))
+            if wrong.max(initial=0) <= rounding:
+                return w
+            free[wrong.argmax()] = True
+        return w
+
+    def _unsure(self):
+        g, rounding = self._gradient(self.w)
+        at_lower, at_upper = self.w <= self.lower, self.w >= self.upper
+        may = self.movable & ~(at_lower & (g < -rounding)) & ~(at_upper & (g > rounding))
+        if not may.any():
+            return LONG(0)
+        g = np.where(may & ~(at_lower & (g < 0)) & ~(at_upper & (g > 0)), g, 0)[self.movable]
+        factor, order, rank = pivoted_qr(self.K[:, self.movable].copy(), None)
+        z = forward(factor, g[order], rank)
+        floor = rounding * np.sqrt(may.sum()) / np.abs(factor[rank - 1, rank - 1]) if rank else LONG(0)
+        return np.sqrt((z**2).sum()) + floor
+
+
+def pivoted_qr(K, t):
+    """Overwrite K by R of its QR factors with column pivoting, and t, unless None, by Q't; return R, the order and the rank"""
+    m, p = K.shape
+    order, rank = np.arange(p), 0
+    for k in range(min(m, p)):
+        sq = (K[k:, k:] ** 2).sum(axis=0)
+        pivot = k + int(sq.argmax())
+        if k == 0:
+            largest = np.sqrt(sq.max())
+        norm = np.sqrt(sq.max())
+        if norm <= 4 * p * EPS * largest:
+            break
+        K[:, [k, pivot]], order[[k, pivot]] = K[:, [pivot, k]], order[[pivot, k]]
+        v = K[k:, k].copy()
+        v[0] += np.copysign(norm, v[0])
+        v /= np.sqrt((v**2).sum())
+        K[k:, k:] -= 2 * v[:, None] * (v @ K[k:, k:])
+        if t is not None:
+            t[k:] -= 2 * v * (v @ t[k:])
+        rank = k + 1
+    return K, order, rank
+
+
+def forward(R, b, rank):
+    """Solve R'z = b for the leading block of R"""
+    z = np.zeros(rank, dtype=LONG)
+    for i in range(rank):
+        z[i] = (b[i] - R[:i, i] @ z[:i]) / R[i, i]
+    return z
+
+
+def least_squares(K, t):
+    """A w of least ||t - K w||, zero where columns depend on others"""
+    t = t.copy()
+    R, order, rank = pivoted_qr(K.copy(), t)
+    w = np.zeros(K.shape[1], dtype=LONG)
+    for i in reversed(range(rank)):
+        w[order[i]] = (t[i] - R[i, i + 1 : rank] @ w[order[i + 1 : rank]]) / R[i, i]
+    return w
