@@ -243,7 +243,7 @@ class _Points:
     def __init__(self, problem: Problem, penalties: Vector, gram: Vector | None) -> None:
         self.gram = gram  # for whoever needs it first
         shape = (len(penalties), len(problem.penalty))
-        self.penalties, self.unbounded = penalties, problem.bounds is None
+        self.penalties = penalties
         self.coefs = np.zeros((*shape, problem.design.shape[1]))
         self.error, self.bound = np.full(shape, np.inf), np.full(shape, np.inf)
         self.rcond = np.full(shape[0], np.nan)
@@ -280,7 +280,7 @@ class _Points:
         """The report on penalty i"""
         error = float(self.error[i].max())
         bound = float(self.bound[i].max())
-        provable = self.penalties[i] > 0 or not self.unbounded
+        provable = bool(self.penalties[i] > 0) or bound < np.inf
         status = status_of(error, bound, tol, bool(self.stalled[i].any()), provable)
         return FitReport(
             solver=self.solver[i],
