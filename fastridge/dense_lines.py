@@ -148,7 +148,8 @@ class DenseLines(Lines):
                 add(lo, hi, block, totals[i])
 
         if n_lanes == 1:
-            lane(0)
+            with parallel.threaded_blas():
+                lane(0)
             return zero
         with parallel.single_threaded_blas():
             self._run(lane, cut)

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
-from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -18,6 +17,7 @@ import numpy as np
 from fastridge._kernels import vectors
 from fastridge.design import Design
 from fastridge.lines import Array, Vector
+from fastridge.parallel import cached_property
 from fastridge.units import Units
 
 ROUNDING = 4 * np.finfo(np.float64).eps

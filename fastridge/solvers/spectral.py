@@ -9,6 +9,7 @@ import numpy as np
 from scipy.linalg import qr, solve_triangular, svd
 
 from fastridge.lines import Vector
+from fastridge.parallel import threaded_blas
 from fastridge.problem import Problem, relative, relative_bound
 from fastridge.solution import Answer, Settings
 
@@ -244,5 +245,6 @@ def _triangle(problem: Problem) -> Vector:
     triangle = np.empty((0, c + extra.shape[1]))
     for lo, hi, block in problem.side.blocks():
         stacked = np.concatenate([triangle, np.concatenate([block, extra[lo:hi]], axis=1)])
-        triangle = qr(stacked, mode="r", overwrite_a=True, check_finite=False)[0][: c + extra.shape[1]]
+        with threaded_blas():
+            triangle = qr(stacked, mode="r", overwrite_a=True, check_finite=False)[0][: c + extra.shape[1]]
     return triangle
