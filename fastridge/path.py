@@ -198,7 +198,8 @@ def ridge_path(
     gram = None
     if isinstance(given, int):
         plain = problem if box is None else plain_form(replace(original, bounds=None)).problem
-        penalties, gram = useful_penalties(plain, given)
+        with np.errstate(all="ignore"):  # what overflows is seen at the end
+            penalties, gram = useful_penalties(plain, given)
         given = original.user_penalties(penalties)
     else:
         penalties = original.own_penalties(given)

@@ -24,6 +24,8 @@ QUANTILES = 1000
 ROUNDING_ROOM = 100 * np.finfo(np.float64).eps
 """Share of the squared norm of a column, or of the norm of a scaled matrix, that may be nothing but rounding; times the square
 root of the longer side."""
+HALVINGS = 16
+"""Of an interval in log alpha, which ends a hundredth wide at most."""
 LEAST_DECADES = 3
 """From the largest penalty to the smallest, at the least."""
 
@@ -52,8 +54,9 @@ def useful_penalties(problem: Problem, n_penalties: int) -> tuple[Vector, Vector
         smallest = _least_by_gram(gram, used, rounding)
     else:
         smallest = _least_by_products(problem, used, rounding)
-    room = 10.0**LEAST_DECADES
-    return np.geomspace(max(largest, room * smallest), smallest or largest / room, n_penalties), gram
+    room, most = 10.0**LEAST_DECADES, float(np.sqrt(np.finfo(np.float64).max))
+    largest = min(max(largest, room * smallest, 1 / most), most) if np.isfinite(smallest) else 1.0
+    return np.geomspace(largest, smallest if 0 < smallest < largest else largest / room, n_penalties), gram
 
 
 def _least_by_gram(gram: Vector, used: np.ndarray, rounding: float) -> float:
@@ -79,18 +82,17 @@ def _least_by_gram(gram: Vector, used: np.ndarray, rounding: float) -> float:
     floor = rounding * float(np.linalg.norm(scaled))
 
     def holds(alpha: float) -> bool:
-        with np.errstate(over="ignore"):
-            shifted = scaled + np.diag(alpha / sq_norms - floor)
+        shifted = scaled + np.diag(alpha / sq_norms - floor)
         with blas_for(len(shifted)):
             return not dpotrf(shifted, lower=1, clean=0, overwrite_a=1)[1]
 
     most = floor * float(sq_norms.max())
-    if least < most and not holds(least):
-        while most > 2 * least:
-            middle = float(np.sqrt(least) * np.sqrt(most))
-            least, most = (least, middle) if holds(middle) else (middle, most)
-        return most
-    return least
+    if not least < most or holds(least):
+        return least
+    for _ in range(HALVINGS):
+        middle = float(np.sqrt(least) * np.sqrt(most))
+        least, most = (least, middle) if holds(middle) else (middle, most)
+    return most
 
 
 def _least_by_products(problem: Problem, used: np.ndarray, rounding: float) -> float:
@@ -127,12 +129,14 @@ def _least_by_products(problem: Problem, used: np.ndarray, rounding: float) -> f
 
 
 def _leaving_out(share: float, eigenvalues: Vector, weights: Vector | None = None) -> float:
-    """The penalty at which alpha / (s + alpha) is `share` in the mean over s > 0, from below and within a hundredth"""
-    low, high = share * float(eigenvalues.min()), float(eigenvalues.max())
-    while high > 1.01 * low:
+    """The penalty at which alpha / (s + alpha) is `share` in the mean over s > 0, from below"""
+    largest = float(eigenvalues.max())
+    s = eigenvalues / largest
+    low, high = max(share * float(s.min()), np.finfo(np.float64).tiny), 1.0
+    for _ in range(HALVINGS):
         middle = float(np.sqrt(low) * np.sqrt(high))
-        if np.average(middle / (eigenvalues + middle), weights=weights) > share:
+        if np.average(middle / (s + middle), weights=weights) > share:
             high = middle
         else:
             low = middle
-    return low
+    return low * largest

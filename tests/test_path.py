@@ -263,6 +263,16 @@ def test_alphas_with_penalty_weights():
     np.testing.assert_allclose(found.alphas, ridge_path(A, project @ y, 4, fit_intercept=False).alphas, rtol=0.05)
 
 
+@pytest.mark.parametrize("scale", [1e-162, 1e-150, 1e150])
+def test_alphas_where_squares_nearly_leave_the_range(monkeypatch, scale):
+    monkeypatch.setattr(path, "_solve", lambda *args: None)
+    X = make_X(40, 40, seed=188) * scale
+    alphas = ridge_path(X, make_y(X, 189) / scale, 5).alphas
+    assert np.isfinite(alphas).all()
+    assert (np.diff(alphas) < 0).all()
+    assert alphas[-1] > 0
+
+
 @pytest.mark.parametrize("shape", ["tall", "wide"])
 def test_alphas_where_y_has_nothing_to_do_with_X(shape):
     n, p = SHAPES[shape]
