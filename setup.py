@@ -7,6 +7,7 @@ FASTRIDGE_SANITIZE=1  builds for AddressSanitizer and UndefinedBehaviorSanitizer
 import os
 import platform
 import sys
+import sysconfig
 
 from Cython.Build import cythonize
 from setuptools import Extension, setup
@@ -14,14 +15,19 @@ from setuptools import Extension, setup
 DEBUG = os.environ.get("FASTRIDGE_DEBUG") == "1"
 SANITIZE = os.environ.get("FASTRIDGE_SANITIZE") == "1"
 
+# One wheel for every CPython from 3.11 on. In-place and editable builds stay bound to their version: its modules are found
+# before those of the stable ABI, so that a stale one would hide what was built last.
+IS_CPYTHON = sys.implementation.name == "cpython" and not sysconfig.get_config_var("Py_GIL_DISABLED")
+STABLE_ABI = "bdist_wheel" in sys.argv and IS_CPYTHON and not (DEBUG or SANITIZE)
+
 if sys.platform == "win32":
-    COMPILE, LINK = ["/O2"], []
+    COMPILE, LINK, PARALLEL = ["/O2"], [], None
 else:
     COMPILE = ["-O1" if DEBUG or SANITIZE else "-O3", "-fvisibility=hidden", "-Wall", "-Wextra"]
     # Both come from the code Cython writes around ours: the unused `self` of module functions, PyTypeObject's tail.
     COMPILE += ["-Wno-unused-parameter", "-Wno-missing-field-initializers"]
     COMPILE += ["-g"] if DEBUG or SANITIZE else ["-g0"]
-    LINK = []
+    LINK, PARALLEL = [], os.cpu_count()
     if SANITIZE:
         COMPILE += ["-fsanitize=address,undefined", "-fno-omit-frame-pointer"]
         LINK += ["-fsanitize=address,undefined"]
@@ -37,7 +43,9 @@ if platform.machine().lower() in ("x86_64", "amd64"):
         LEVELS["dense_v3"] = v3
         LEVELS["dense_v4"] = [*v3, "-mavx512f", "-mavx512vl", "-mavx512dq", "-mavx512bw", "-mprefer-vector-width=512"]
 
-flags = {name: [] for name in ("blas", "moments", "sparse", "descent", "vectors")} | LEVELS
+# A sum that keeps what rounding takes from it must be rounded where it says so: no fused multiply-add of the compiler's own.
+EXACT = [] if sys.platform == "win32" else ["-ffp-contract=off"]
+flags = {name: [] for name in ("blas", "moments", "sparse", "descent")} | {"vectors": EXACT} | LEVELS
 extensions = [
     Extension(
         f"fastridge._kernels.{name}",
@@ -45,6 +53,8 @@ extensions = [
         depends=["fastridge/_kernels/dense.pxi", "fastridge/_kernels/types.pxd"],
         extra_compile_args=COMPILE + extra,
         extra_link_args=LINK,
+        define_macros=[("Py_LIMITED_API", "0x030B0000")] if STABLE_ABI else [],
+        py_limited_api=STABLE_ABI,
     )
     for name, extra in flags.items()
 ]
@@ -62,5 +72,10 @@ setup(
             "embedsignature": False,
             "freethreading_compatible": True,
         },
-    )
+    ),
+    options={
+        "bdist_wheel": {"py_limited_api": "cp311"} if STABLE_ABI else {},
+        "build": {"build_base": "build/stable_abi"} if STABLE_ABI else {},  # apart from what another build left
+        "build_ext": {"parallel": PARALLEL},
+    },
 )

@@ -5,9 +5,7 @@ import json
 import sys
 from pathlib import Path
 
-import pytest
-
-from bench import machine, report
+from bench import cases, machine, report
 
 
 def main() -> int:
@@ -15,7 +13,9 @@ def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m bench", description=__doc__)
     commands = parser.add_subparsers(dest="command", required=True)
     run = commands.add_parser("run", help="time all contenders and save the rows")
-    run.add_argument("output", type=Path, help="JSON file to write; if it exists, its tols are not searched for again")
+    run.add_argument(
+        "output", type=Path, help="JSON file, written after every row; if it exists, its tols are not searched for again"
+    )
     run.add_argument("--cases", default="*", help="comma-separated names or shell patterns")
     run.add_argument("--contenders", default="*", help="comma-separated names or shell patterns")
     run.add_argument("--quick", action="store_true", help="small versions of all cases: a trial of the suite")
@@ -28,29 +28,54 @@ def main() -> int:
     commands.add_parser("machine", help="measure memory bandwidth and matrix products")
     arguments = parser.parse_args()
 
-    if arguments.command == "run":
-        return _run(arguments)
-    if arguments.command == "report":
-        stored = report.load(arguments.input, cases=arguments.cases)
-        shown = report.summary(stored) if arguments.summary else report.text(stored)
-        if arguments.output:
-            arguments.output.write_text(shown + "\n")
+    try:
+        if arguments.command == "run":
+            return _run(arguments)
+        if arguments.command == "report":
+            _report(arguments)
         else:
-            print(shown)
-        if arguments.plot:
-            from bench import pictures  # matplotlib is an extra
-
-            pictures.save(stored, arguments.plot)
-    else:
-        print(json.dumps(machine.describe(), indent=2))
-    return 0
+            print(json.dumps(machine.describe(), indent=2))
+        return 0
+    except (cases.UnknownName, report.NotARun, ImportError, OSError) as error:
+        print(f"python -m bench: {error}", file=sys.stderr)
+        return 2
 
 
 def _run(arguments) -> int:
-    options = ["-q", f"--cases={arguments.cases}", f"--contenders={arguments.contenders}"]
+    try:
+        import pytest
+        import pytest_benchmark  # noqa: F401
+    except ImportError:
+        raise ImportError('run needs pytest and pytest-benchmark: python -m pip install -e ".[test]"') from None
+    from bench import peers  # loads fastridge, which may not be built here, and scikit-learn
+
+    if not arguments.output.absolute().parent.is_dir():
+        raise FileNotFoundError(f"there is no folder {arguments.output.absolute().parent} for the results")
+    if arguments.output.exists():
+        report.load(arguments.output)  # refuses to overwrite what is not a run
+    cases.select(arguments.cases)
+    peers.select(arguments.contenders)
+    if absent := cases.absent(arguments.cases):
+        print(f"Not run, since {cases.data_folder()} does not hold their data: {', '.join(absent)}")
+    options = ["-q", f"--cases={arguments.cases}", f"--contenders={arguments.contenders}", f"--rows={arguments.output}"]
     options += [] if arguments.quick else ["--full"]
-    options += [f"--tols-from={arguments.output}"] if arguments.output.exists() else []
-    return pytest.main([str(Path(__file__).parent), *options, f"--benchmark-json={arguments.output}"])
+    return pytest.main([str(Path(__file__).parent), *options])
+
+
+def _report(arguments) -> None:
+    if arguments.plot:
+        try:
+            from bench import pictures
+        except ImportError:
+            raise ImportError('a picture needs matplotlib: python -m pip install -e ".[plot]"') from None
+    stored = report.load(arguments.input, cases=arguments.cases)
+    shown = report.summary(stored) if arguments.summary else report.text(stored)
+    if arguments.output:
+        arguments.output.write_text(shown + "\n")
+    else:
+        print(shown)
+    if arguments.plot:
+        pictures.save(stored, arguments.plot)
 
 
 if __name__ == "__main__":

@@ -2,12 +2,13 @@
 
 Made sets are drawn from explicit seeds; a linear signal explains about 60 % of the variance of y. Real sets are the npz
 files (`X`, or CSR `data`, `indices`, `indptr`, `shape`; and `y`) of the folder that the environment variable
-FASTRIDGE_DATA names; without it, of `../shared/data` beside the checkout; where that is not there, only made sets are.
+FASTRIDGE_DATA names; without it, of `../shared/data` beside the checkout. Of the sets in REAL, a run names those it lacks.
 """
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from difflib import get_close_matches
 from fnmatch import fnmatch
 from functools import lru_cache, partial
 from pathlib import Path
@@ -16,6 +17,11 @@ import numpy as np
 from scipy import sparse
 
 SIGNAL_SHARE = 0.6  # of the variance of y, in made sets: R2 away from both 0 and 1
+REAL = (
+    *("alon", "arcene", "cps2012_wage", "diamonds", "golub", "hflights_onehot", "libsvm_a9a", "libsvm_news20", "mnist_t10k"),
+    *("nir_corn_m5", "nir_gasoline", "nir_tecator_meats", "sgemm_pairs", "skl_diabetes_raw", "uci_elevators"),
+    *("uci_keggundirected", "uci_parkinsons", "uci_protein"),
+)
 SAMPLES = 5  # of the penalties of a path, where fitting all would take too long
 
 
@@ -115,16 +121,37 @@ def _load(case: Case, scale: float) -> Data:
     )
 
 
+class UnknownName(ValueError):
+    """Say that a pattern matches no name, and which were meant."""
+
+
 def select(patterns: str = "*") -> list[Case]:
     """List the cases whose name matches one of the comma-separated shell patterns, in the order they are defined.
 
-    The pattern "*" stands for those that are part of a run of everything.
+    The pattern "*" stands for those that are part of a run of everything. A set of REAL whose data are not there is left out.
     """
-    cases = made() + families() + real()
-    chosen = [case for case in cases if any(_matches(case, pattern) for pattern in patterns.split(","))]
+    every = made() + families() + real()
+    chosen = [case for case in every if any(_matches(case, pattern) for pattern in patterns.split(","))]
+    check_patterns(patterns, {*(case.name for case in every), *REAL}, "case")
     if not chosen:
-        raise ValueError(f"no case matches {patterns!r}; there are: {', '.join(case.name for case in cases)}")
+        raise UnknownName(f"{data_folder()} does not hold the data of {patterns!r}, and there is nothing else to run")
     return chosen
+
+
+def absent(patterns: str = "*") -> list[str]:
+    """List the sets of REAL that match one of the patterns and whose data are not there."""
+    here = {case.name for case in real()}
+    return [name for name in REAL if name not in here and any(fnmatch(name, pattern) for pattern in patterns.split(","))]
+
+
+def check_patterns(patterns: str, names: Iterable[str], what: str) -> None:
+    """Raise UnknownName for the first of the comma-separated patterns that matches none of the names."""
+    names = sorted(set(names))
+    for pattern in patterns.split(","):
+        if not any(fnmatch(name, pattern) for name in names):
+            close = get_close_matches(pattern, names, n=3)
+            hint = f"did you mean {' or '.join(close)}?" if close else f"there are: {', '.join(names)}"
+            raise UnknownName(f"no {what} matches {pattern!r}; {hint}")
 
 
 def _matches(case: Case, pattern: str) -> bool:
@@ -202,13 +229,17 @@ def families() -> list[Case]:
 
 def real() -> list[Case]:
     """List one case for each npz of the data folder but the certified regressions; none where there is no such folder."""
-    folder = os.environ.get("FASTRIDGE_DATA") or Path(__file__).resolve().parents[2] / "shared" / "data"
     # Spectra vary by fractions of a unit: at alpha = 1 nothing of them would be left to fit.
     return [
         Case(path.stem, partial(_read, path), alpha=1e-4 if path.stem.startswith("nir_") else 1.0, quick_scale=0.1)
-        for path in sorted(Path(folder).glob("*.npz"))
+        for path in sorted(data_folder().glob("*.npz"))
         if not path.stem.startswith("nist_")
     ]
+
+
+def data_folder() -> Path:
+    """Return the folder of the real data, whether it is there or not."""
+    return Path(os.environ.get("FASTRIDGE_DATA") or Path(__file__).resolve().parents[2] / "shared" / "data")
 
 
 def _positive(p: int) -> tuple:

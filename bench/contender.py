@@ -35,6 +35,7 @@ class Answer:
     status: str | None = None
     claimed_error: float | None = None
     claimed_bound: float | None = None
+    proof_steps: int | None = None  # those that came after the estimate had passed, for the bound to pass
     reason: str | None = None
     preconditioner: str | None = None
     prediction: np.ndarray | None = None

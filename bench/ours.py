@@ -73,9 +73,16 @@ def _read_model(model, data: Data) -> Answer:
         status=str(report.status),
         claimed_error=largest(report.error),
         claimed_bound=largest(report.error_bound),
+        proof_steps=_proof_steps(report.history, model.tol),
         reason=report.reason,
         preconditioner=_preconditioner(report, data) if report.solver == "cg" else None,
     )
+
+
+def _proof_steps(history: tuple[float, ...], tol: float) -> int:
+    """Count the steps since the estimate of the error first was at most tol: what CG took to prove it."""
+    passed = next((i for i, error in enumerate(history) if error <= tol), len(history) - 1)
+    return max(0, len(history) - 1 - passed)
 
 
 def _read_prediction(prediction, data: Data) -> Answer:

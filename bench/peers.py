@@ -6,6 +6,7 @@ since their tol bounds other things; its default is a contender of its own.
 Another package is one more `Contender`: it needs the same penalty, an unpenalised intercept and coefficients.
 """
 
+from fnmatch import fnmatch
 from functools import partial
 
 import numpy as np
@@ -14,7 +15,7 @@ from scipy.optimize import lsq_linear, nnls
 from sklearn.linear_model import Ridge, RidgeClassifier
 
 from bench import optional, ours
-from bench.cases import Data
+from bench.cases import Data, check_patterns
 from bench.contender import Answer, Contender, Stop, largest
 
 LSQR_TOL, CG_TOL, LBFGS_TOL, TRF_TOL = 1e-8, 1e-7, 1e-6, 1e-10  # about what the cases here need: where a search begins
@@ -23,6 +24,13 @@ LSQR_TOL, CG_TOL, LBFGS_TOL, TRF_TOL = 1e-8, 1e-7, 1e-6, 1e-10  # about what the
 def contenders() -> list[Contender]:
     """List all contenders, ours first."""
     return [*ours.contenders(), *_sklearn_fits(), *_other_tasks(), *optional.contenders()]
+
+
+def select(patterns: str = "*") -> list[Contender]:
+    """List the contenders whose name matches one of the comma-separated shell patterns."""
+    every = contenders()
+    check_patterns(patterns, (contender.name for contender in every), "contender")
+    return [contender for contender in every if any(fnmatch(contender.name, pattern) for pattern in patterns.split(","))]
 
 
 def _sklearn_fits() -> list[Contender]:

@@ -22,8 +22,15 @@ objective still missing; with bounds on the coefficients it is defined by that. 
 and not compared. fastridge runs at its defaults (tol 1e-6); the solvers of others whose tol means other things get the
 loosest power of ten that reaches 1e-6 on that case, which is more than a user would know. "default" is what a user gets.
 
+**Proven** is the bound of the error that fastridge reports, and in brackets the steps it took after its estimate had passed: what
+the proof costs. A direct solve takes none.
+
 **Extra MB** is the peak of what NumPy allocated during a fit, the answer included; what BLAS keeps is not seen.
 """
+
+
+class NotARun(ValueError):
+    """Say that a file is not one that `run` saved, or holds no row that was asked for."""
 
 
 @dataclass(frozen=True)
@@ -42,10 +49,11 @@ class Row:
 
 @dataclass(frozen=True)
 class Run:
-    """Hold the rows of one run, by case, and the limits measured in the same process."""
+    """Hold the rows of one run, by case, the limits measured in the same process, and the cases whose data were not there."""
 
     cases: dict[str, list[Row]]
     machine: dict
+    absent: list[str]
 
     def ours(self, case: str) -> Row | None:
         """Return the row of fastridge at its defaults."""
@@ -66,15 +74,22 @@ def _fastest(rows) -> Row | None:
 
 def load(path, *, cases: str = "*") -> Run:
     """Read a file saved by `python -m bench run`; keep the cases that match one of the comma-separated patterns."""
-    stored = json.loads(Path(path).read_text())
     kept = {}
-    for benchmark in stored["benchmarks"]:
-        info, stats = benchmark["extra_info"], benchmark["stats"]
-        spread = stats["iqr"] / stats["median"] if stats["rounds"] > 1 else None
-        if any(fnmatch(info["case"], pattern) for pattern in cases.split(",")):
-            # A peer without paths fits a sample of the penalties.
-            kept.setdefault(info["case"], []).append(Row(info, stats["median"] * info["times"], spread))
-    return Run(kept, stored["machine_info"]["limits"])
+    try:
+        stored = json.loads(Path(path).read_text())
+        machine = stored["machine_info"]["limits"]
+        for benchmark in stored["benchmarks"]:
+            info, stats = benchmark["extra_info"], benchmark["stats"]
+            spread = stats["iqr"] / stats["median"] if stats["rounds"] > 1 else None
+            if any(fnmatch(info["case"], pattern) for pattern in cases.split(",")):
+                # A peer without paths fits a sample of the penalties.
+                kept.setdefault(info["case"], []).append(Row(info, stats["median"] * info["times"], spread))
+    except (ValueError, KeyError, TypeError):
+        raise NotARun(f"{path} is not a file that `python -m bench run` saved") from None
+    if not kept:
+        there = sorted({benchmark["extra_info"]["case"] for benchmark in stored["benchmarks"]})
+        raise NotARun(f"{path} holds no case that matches {cases!r}; it has: {', '.join(there) or 'none'}")
+    return Run(kept, machine, stored.get("absent", []))
 
 
 def text(run: Run) -> str:
@@ -86,6 +101,7 @@ def text(run: Run) -> str:
         "the columns mean stands at the end.",
         "## fastridge at its defaults beside the best of the others",
         summary(run),
+        *([f"Not run, since their data were not there: {', '.join(run.absent)}."] if run.absent else []),
         "## What `auto` chose",
         planner(run),
         "## Every row",
@@ -164,8 +180,19 @@ def planner(run: Run) -> str:
 
 
 def _rows(run: Run) -> Iterator[str]:
-    yield "| case | contender | median | spread | error | extra MB | against the best peer | least time (share) |"
-    yield "|---|---|--:|--:|--:|--:|--:|--:|"
+    columns = (
+        "case",
+        "contender",
+        "median",
+        "spread",
+        "error",
+        "proven (steps)",
+        "extra MB",
+        "against the best peer",
+        "least time (share)",
+    )
+    yield f"| {' | '.join(columns)} |"
+    yield "|---|---|--:|--:|--:|--:|--:|--:|--:|"
     for case, rows in run.cases.items():
         best = run.best_peer(case)
         for number, row in enumerate(rows):
@@ -175,6 +202,7 @@ def _rows(run: Run) -> Iterator[str]:
                 _time(row.median),
                 "" if row.spread is None else f"{row.spread:.0%}",
                 _error(row.info),
+                _proof(row.info),
                 _megabytes(row.info),
                 _ratio(row, best),
                 _least(run, row),
@@ -214,6 +242,12 @@ def _name(info: dict) -> str:
 
 def _error(info: dict) -> str:
     return f"{info['error']:.0e}" if info["reached"] else f"**{info['error']:.0e}**"
+
+
+def _proof(info: dict) -> str:
+    if info["claimed_bound"] is None:
+        return ""
+    return f"{info['claimed_bound']:.0e} ({info['proof_steps']})" if "proof_steps" in info else f"{info['claimed_bound']:.0e}"
 
 
 def _megabytes(info: dict) -> str:

@@ -32,7 +32,7 @@ def _reference(case: Case, scale: float) -> Reference:
     return Reference(case.load(scale=scale))
 
 
-def test_row(case, contender, benchmark, known_tols, fastest, request):
+def test_row(case, contender, benchmark, known_tols, save_row, fastest, request):
     is_full = request.config.getoption("full")
     scale = 1.0 if is_full else case.quick_scale
     if missing := contender.lacks():
@@ -85,6 +85,7 @@ def test_row(case, contender, benchmark, known_tols, fastest, request):
             "reached": reached,
             "claimed_error": answer.claimed_error,
             "claimed_bound": answer.claimed_bound,
+            "proof_steps": answer.proof_steps,
             "solver": answer.solver,
             "preconditioner": answer.preconditioner,
             "reason": answer.reason,
@@ -95,6 +96,8 @@ def test_row(case, contender, benchmark, known_tols, fastest, request):
             "times": 1.0 if contender.is_ours else data.fits_per_sample,
         }
         benchmark.pedantic(work, rounds=rounds)
+    if benchmark.stats:
+        save_row(benchmark)
     if reached and benchmark.stats:
         fastest[side] = min(fastest.get(side, np.inf), benchmark.stats["median"])
 

@@ -7,10 +7,11 @@
 """
 
 from importlib import import_module
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from fastridge._version import __version__
 from fastridge.functional import explain, ridge
+from fastridge.moments import Moments, Score
 from fastridge.path import RidgePath, ridge_path
 from fastridge.planner import Plan
 from fastridge.scales import (
@@ -31,10 +32,12 @@ if TYPE_CHECKING:
 
 __all__ = [
     "FitReport",
+    "Moments",
     "Plan",
     "Ridge",
     "RidgeClassifier",
     "RidgePath",
+    "Score",
     "Solution",
     "Status",
     "__version__",
@@ -53,11 +56,12 @@ __all__ = [
 
 _LAZY = {"Ridge": "fastridge.estimators", "RidgeClassifier": "fastridge.classifier"}  # these load scikit-learn
 
+if not TYPE_CHECKING:  # a type checker that saw it would take every name for one of ours
 
-def __getattr__(name: str) -> Any:
-    if name in _LAZY:
-        return getattr(import_module(_LAZY[name]), name)
-    raise AttributeError(f"module 'fastridge' has no attribute {name!r}")
+    def __getattr__(name):
+        if name in _LAZY:
+            return getattr(import_module(_LAZY[name]), name)
+        raise AttributeError(f"module 'fastridge' has no attribute {name!r}")
 
 
 def __dir__() -> list[str]:

@@ -37,7 +37,7 @@ class RidgeClassifier(ClassifierMixin, RidgeBase):  # type: ignore[misc]
     ----------
     coef_ : (1, n_features), (n_classes, n_features) or (n_labels, n_features)
         One row where there are two classes. float32 where X is float32 (computed in float64), else float64.
-    intercept_ : (1,), (n_classes,) or (n_labels,), or 0.0 without an intercept
+    intercept_ : (1,), (n_classes,) or (n_labels,) float64, or 0.0 without an intercept
     classes_ : (n_classes,) array
         The labels, sorted; with several labels per sample, the numbers of the columns of y.
     n_iter_, solver_, report_, n_features_in_, feature_names_in_

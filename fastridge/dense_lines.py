@@ -46,8 +46,11 @@ class DenseLines(Lines):
     def _dot(self, v: Vector) -> Vector:
         out = np.empty((self.shape[0], v.shape[1]))
         if v.shape[1] != 1:
-            for lo, hi, block in self._blocks(False, None, None):
+
+            def multiply(lo: int, hi: int, block: Array, _: Array) -> None:
                 np.matmul(block, v, out=out[lo:hi])
+
+            self._sum_over_blocks(False, None, None, np.empty(0), multiply)
             return out
         cut, b, v1, out1 = self._cut(self.shape[0]), self._centre, v[:, 0], out[:, 0]
 
@@ -60,10 +63,11 @@ class DenseLines(Lines):
     def _add(self, t: Vector) -> Vector:
         n_lines, width = self.shape
         if t.shape[1] != 1:
-            total = np.zeros((width, t.shape[1]))
-            for lo, hi, block in self._blocks(False, None, None):
+
+            def add(lo: int, hi: int, block: Array, total: Array) -> None:
                 total += block.T @ t[lo:hi]
-            return total
+
+            return self._sum_over_blocks(False, None, None, np.zeros((width, t.shape[1])), add)
         t1, b = t[:, 0], self._centre
         if width > n_lines:  # long lines: a lane owns a stretch of the result
             out, cut = np.empty((width, 1)), self._cut(width)
@@ -144,7 +148,8 @@ class DenseLines(Lines):
                 add(lo, hi, block, totals[i])
 
         if n_lanes == 1:
-            lane(0)
+            with parallel.threaded_blas():
+                lane(0)
             return zero
         with parallel.single_threaded_blas():
             self._run(lane, cut)

@@ -8,12 +8,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import dataclass, replace
 
 import numpy as np
 import scipy.sparse as sp
 
+from fastridge._kernels import vectors
 from fastridge.dense_lines import DenseLines
-from fastridge.lines import Lines, Matrix, Vector
+from fastridge.lines import Array, Lines, Matrix, Vector
 from fastridge.sparse_lines import SparseLines
 
 CANCELLATION = 1e-6
@@ -22,6 +24,44 @@ MIRROR_BLOCK = 256
 """Columns of a Gram matrix that are copied across its diagonal at once."""
 SHIFT_RATIO = 8.0
 """A sparse column without a zero is shifted where |mean| exceeds this many standard deviations: scalars would lose digits."""
+SUM_ERROR = 4 * np.finfo(np.float64).eps
+"""Of a mean of n numbers, relative to their root mean square; times the square root of n, as rounding errors add up."""
+SQ_LOW, SQ_HIGH = 2.0**-466, 2.0**466
+"""About 1e-140 and 1e140: where the largest squared norm of a column lies within, products of four norms neither overflow nor
+vanish."""
+PRECISE_ENTRIES = 1_000_000
+"""Of the data times targets, up to which a gradient is computed with twice the digits: some 20 ms."""
+ROOM = 230
+"""Power of two that entries multiplied by one power of two are to stay below: their squares, summed, stay below SQ_HIGH."""
+
+
+@dataclass(frozen=True)
+class Origin:
+    """Of columns, what `Design.mean_error`, `Design.sq_read_norms` and `Design.sq_raw_norms` say; each (c,)"""
+
+    mean_error: Vector
+    sq_read: Vector
+    sq_raw: Vector
+
+    @classmethod
+    def of(cls, design: Design) -> Origin:
+        """Of columns that something is about to be taken off"""
+        if design.origin is not None:
+            return design.origin
+        return cls(np.zeros(design.shape[1]), design.sq_norms, design.sq_norms)
+
+    def scaled(self, sq_scale: Vector) -> Origin:
+        """Of the columns times the roots of `sq_scale`, (c,)"""
+        return Origin(self.mean_error * np.sqrt(sq_scale), self.sq_read * sq_scale, self.sq_raw * sq_scale)
+
+    def take(self, chosen: np.ndarray) -> Origin:
+        """Of some of the columns"""
+        return Origin(self.mean_error[chosen], self.sq_read[chosen], self.sq_raw[chosen])
+
+    def combined(self, factor: Vector) -> Origin:
+        """At least that of the columns times `factor`, (c, r)"""
+        size = np.abs(factor)
+        return Origin(self.mean_error @ size, (np.sqrt(self.sq_read) @ size) ** 2, (np.sqrt(self.sq_raw) @ size) ** 2)
 
 
 class Design:
@@ -34,12 +74,15 @@ class Design:
     along : bool
     extra_bytes : int
         Copies of the data that this operator holds.
+    origin : Origin or None
+        What rounding has to do with the columns; None where nothing was taken off them, and of a transposed matrix.
     """
 
     plain = True
     """Whether the matrix is what the lines say, and nothing besides"""
     projected_out: Vector | None = None
     """Orthonormal, (m, q): directions of its columns that a projection has taken away"""
+    origin: Origin | None = None
 
     def __init__(self, lines: Lines, along: bool, extra_bytes: int = 0) -> None:
         self.lines, self.along, self.extra_bytes = lines, along, extra_bytes
@@ -62,6 +105,40 @@ class Design:
     def normal(self, v: Vector, target: Vector | None = None) -> Vector:
         """A'(A v - target): (c, k) -> (c, k), target (m, k) or None for zero; reads A once where its storage allows"""
         return self.lines.normal_along(v, target) if self.along else self.lines.normal_across(v, target)
+
+    def precise_gradient(self, v: Vector, target: Vector) -> Vector | None:
+        """A'(target - A v): (c, k), its products and sums with twice the digits; None where there are too many of them
+
+        What is left is the rounding of the target, of weights' roots and of the residual: errors in the range of A'. Of data as
+        they were given, not of their transpose. `target` is centred.
+        """
+        m, c = self.shape
+        if m * c * v.shape[1] > PRECISE_ENTRIES:
+            return None
+        lines = self.lines
+        shift, roots, scale = lines.line_shift, lines.cross_scale, lines.line_scale
+        if self.along:
+            shift, roots, scale = lines.cross_shift, lines.line_scale, lines.cross_scale
+        raw = Design(lines.with_terms(None, None, None, None), self.along)
+        out = np.empty_like(v)
+        for j in range(v.shape[1]):
+            w = np.ascontiguousarray(v[:, j] if scale is None else v[:, j] * scale)
+            fit, total = np.empty(m), np.zeros((2, c))
+            centre = _accurate_sums(w, np.zeros((c, 1)) if shift is None else shift[:, None])
+            for lo, hi, block in raw.blocks():
+                sums = _accurate_sums(w, block.T)
+                fit[lo:hi] = (sums[0] - centre[0]) + (sums[1] - centre[1])
+            rest = target[:, j] - (fit if roots is None else fit * roots)
+            if shift is not None:  # the mean subtracted is rounded, and adds what a residual has no share in
+                unit = np.full(m, 1 / np.sqrt(m)) if roots is None else roots / np.sqrt(roots @ roots)
+                rest -= unit * (unit @ rest)
+            rest = rest if roots is None else rest * roots
+            for lo, hi, block in raw.blocks():
+                _add_pair(total, _accurate_sums(rest[lo:hi], block))
+            if shift is not None:
+                _add_pair(total, _accurate_sums(-_accurate_sums(rest, np.ones((m, 1)))[:, 0], np.stack([shift, shift])))
+            out[:, j] = (total[0] + total[1]) * (1.0 if scale is None else scale)
+        return out
 
     def gram(self) -> Vector:
         """A'A: (c, c), the lower triangle of an F-ordered array"""
@@ -88,13 +165,16 @@ class Design:
         scales = (lines.sq_line_scale, sq_scale) if self.along else (sq_scale, lines.sq_cross_scale)
         scaled = Design(lines.with_terms(*shifts, *scales), self.along, self.extra_bytes)
         scaled._sq_norms = self.sq_norms * sq_scale
+        scaled.origin = None if self.origin is None else self.origin.scaled(sq_scale)
         return scaled
 
     def with_columns(self, chosen: np.ndarray) -> Design:
         """These columns, which must be lines, (c,) bool, copied"""
         assert not self.along
         lines = self.lines.take(chosen)
-        return Design(lines, False, self.extra_bytes + lines.nbytes)
+        some = Design(lines, False, self.extra_bytes + lines.nbytes)
+        some.origin = None if self.origin is None else self.origin.take(chosen)
+        return some
 
     def blocks(self) -> Iterator[tuple[int, int, Vector]]:
         """Yield (lo, hi, rows [lo, hi) of A as dense float64); a block is overwritten by the next one"""
@@ -106,6 +186,27 @@ class Design:
         if self._sq_norms is None:
             self._sq_norms = self.lines.sq_norms_along() if self.along else self.lines.sq_norms_across()
         return self._sq_norms
+
+    @property
+    def mean_error(self) -> Vector | None:
+        """At least the norms of what the rounding of means adds to the columns, (c,); None where they are not centred
+
+        With e this vector, entry i, j of A'A is wrong by at most e_i e_j, in a matrix that is positive semi-definite.
+        """
+        return None if self.origin is None else self.origin.mean_error
+
+    @property
+    def sq_read_norms(self) -> Vector:
+        """Squared norms of the columns as they are read, (c,): what the rounding of products is relative to
+
+        They are larger than `sq_norms` where scalars centre the columns of a sparse matrix.
+        """
+        return self.sq_norms if self.origin is None else self.origin.sq_read
+
+    @property
+    def sq_raw_norms(self) -> Vector:
+        """Squared norms of the columns before anything was taken off them, (c,): columns that are eps times that are rounding"""
+        return self.sq_norms if self.origin is None else self.origin.sq_raw
 
     @property
     def frobenius(self) -> float:
@@ -130,14 +231,36 @@ class Design:
             lines = DenseLines(M, self.lines.n_threads).with_terms(*self.lines.terms_of_transposed())
             size = M.nbytes
         design = Design(lines, along, self.extra_bytes + size)
-        design._sq_norms = self._sq_norms
+        design._sq_norms, design.origin = self._sq_norms, self.origin
         return design
+
+
+@dataclass(frozen=True)
+class Centred:
+    """The operator of some data, and what its making tells
+
+    Attributes
+    ----------
+    design : Design
+        A, (n, p).
+    mean : (2, p) float64
+        Column means mu in two parts, the float64 that the operator subtracts and what it lacks; zero without an intercept.
+    image : (p,) float64 or None
+        A'target.
+    power : int
+        The data are those given times two to this power: a copy, made where squares leave float64.
+    """
+
+    design: Design
+    mean: Vector
+    image: Vector | None
+    power: int = 0
 
 
 def centred_design(
     X: Matrix, weights: Vector | None, fit_intercept: bool, n_threads: int, target: Vector | None = None
-) -> tuple[Design, Vector, Vector | None]:
-    """Return the operator A of `X`, the column means mu, (p,), zero without an intercept, and A'target, (p,), or None
+) -> Centred:
+    """Return the operator A of `X`, of which a copy times a power of two takes the place where squares leave float64
 
     Parameters
     ----------
@@ -150,11 +273,34 @@ def centred_design(
     Raises
     ------
     ValueError
-        If X has entries that are not finite, or so large that their squares overflow.
+        If X has entries that are not finite.
     """
+    with np.errstate(over="ignore", invalid="ignore"):
+        centred = _centred(X, weights, fit_intercept, n_threads, target)
+        largest = centred.design.sq_norms.max()
+    if SQ_LOW < largest < SQ_HIGH:
+        return centred
+    given, sizes = X, _sizes(X)
+    if not np.isfinite(sizes).all():
+        j = int(np.flatnonzero(~np.isfinite(sizes))[0])
+        raise ValueError(f"X contains NaN or infinity, first in column {j}: impute or drop those rows before fitting")
+    if weights is not None and not weights.all():
+        X = _with_zero_rows(X, weights == 0)  # zero times a square that overflows is not zero
+        sizes = _sizes(X)
+    power = _power(sizes)
+    X = _times_power(X, power) if power else X
+    if X is given:
+        return centred
+    again = _centred(X, weights, fit_intercept, n_threads, target)
+    again.design.extra_bytes += X.data.nbytes
+    return replace(again, power=power)
+
+
+def _centred(X: Matrix, weights: Vector | None, fit_intercept: bool, n_threads: int, target: Vector | None) -> Centred:
     n, p = X.shape
     along, lines = _lines_of(X, n_threads)
     total_weight = float(n) if weights is None else float(weights.sum())
+    sparse = bool(sp.issparse(X))
 
     goal = target if target is None or weights is None else target * np.sqrt(weights)
 
@@ -167,41 +313,67 @@ def centred_design(
                 return offset, sq_total, None
             return offset, sq_total, product - goal.sum() * offset * fit_intercept
         total, sq_total, stored = lines.sums(not along, weights, centre)
-        total = total - (total_weight - stored) * centre
-        sq_total = sq_total + (total_weight - stored) * centre**2
+        missing = total_weight - stored
+        if weights is not None and centre.any():
+            missing[_is_full(X)] = 0.0  # two sums of the same weights differ by rounding
+        total = total - missing * centre
+        sq_total = sq_total + missing * centre**2
         return total / total_weight, sq_total, None
 
     # Sums about a row of the data rather than about zero keep their digits where the mean is far away from zero.
-    centre = np.zeros(p) if sp.issparse(X) or not fit_intercept else np.array(X[n // 2], dtype=np.float64)
-    with np.errstate(over="ignore", invalid="ignore"):
+    centre = np.zeros(p) if sparse or not fit_intercept else np.array(X[n // 2], dtype=np.float64)
+    offset, sq_norms, product = column_sums(centre)
+    if not fit_intercept:
+        design = Design(lines.with_terms(None, None, *((weights, None) if along else (None, weights))), along)
+        design._sq_norms = sq_norms
+        return Centred(design, np.zeros((2, p)), product)
+    sq_centred = sq_norms - total_weight * offset**2
+    if (sq_centred < CANCELLATION * sq_norms).any():
+        centre = centre + offset
         offset, sq_norms, product = column_sums(centre)
-    if not np.isfinite(sq_norms).all():
-        raise ValueError(_not_finite(X, sq_norms))
-    mean = np.zeros(p)
-    if fit_intercept:
-        mean = centre + offset
         sq_centred = sq_norms - total_weight * offset**2
-        if (sq_centred < CANCELLATION * sq_norms).any():
-            offset, sq_norms, product = column_sums(mean)
-            mean += offset
-            sq_centred = sq_norms - total_weight * offset**2
-        sq_norms = np.maximum(sq_centred, 0.0)
-    shift: Vector | None = mean
-    extra_bytes = 0
-    if fit_intercept and sp.issparse(X):
-        far = mean**2 * total_weight > SHIFT_RATIO**2 * sq_norms
-        if far.any():
-            far &= lines.sums(not along, None, mean)[2] == n
-        if far.any():
-            data = _shifted_data(X, np.where(far, mean, 0.0))
-            lines = SparseLines(data, X.indices, X.indptr, lines.shape[1], n_threads)
-            extra_bytes, shift = data.nbytes, np.where(far, 0.0, mean)
-    shift = shift if fit_intercept else None
-    ones = None if shift is None or along else np.ones(n)
-    terms = (None, shift, weights, None) if along else (shift, ones, None, weights)
+    mean = centre + offset
+    rounded = mean - centre
+    lacking = (centre - (mean - rounded)) + (offset - rounded)
+    # What the sums about the centre have lost, those over weights that are missing in a column included.
+    doubt = SUM_ERROR * np.sqrt(n * sq_norms / total_weight)
+    if sparse and weights is not None:
+        doubt += SUM_ERROR * np.abs(centre) * ~_is_full(X)
+    sq_norms = np.maximum(sq_centred, 0.0)
+    shift, lost, extra_bytes = mean, np.abs(lacking), 0
+    far = mean**2 * total_weight > SHIFT_RATIO**2 * sq_norms if sparse else None
+    if far is not None and far.any():
+        far &= _is_full(X)
+        data = _shifted_data(X, np.where(far, mean, 0.0))
+        lines = SparseLines(data, X.indices, X.indptr, lines.shape[1], n_threads)
+        # What is left of the mean is a scalar now. A constant column leaves nothing.
+        total, sq_total, _ = lines.sums(not along, weights, np.zeros(p))
+        lacking = np.where(far, total / total_weight, lacking)
+        sq_norms = np.where(far, np.maximum(sq_total - total_weight * lacking**2, 0.0), sq_norms)
+        doubt = np.where(far, SUM_ERROR * np.sqrt(n * sq_total / total_weight), doubt)
+        shift, lost, extra_bytes = np.where(far, lacking, mean), np.where(far, 0.0, lost), data.nbytes
+    terms = (None, shift, weights, None) if along else (shift, np.ones(n), None, weights)
     design = Design(lines.with_terms(*terms), along, extra_bytes)
     design._sq_norms = sq_norms
-    return design, mean, product
+    sq_raw = sq_norms + total_weight * mean**2
+    sq_read = sq_norms if far is None else sq_norms + total_weight * shift**2
+    design.origin = Origin(np.sqrt(total_weight) * (doubt + lost), sq_read, sq_raw)
+    return Centred(design, np.array([mean, lacking]), product)
+
+
+def _accurate_sums(b: Vector, x: Vector) -> Vector:
+    """B @ x in two parts: (length,) and (length, k) -> (2, k)"""
+    out = np.empty((2, x.shape[1]))
+    vectors.accurate_sums(np.ascontiguousarray(b), np.ascontiguousarray(x), out)
+    return out
+
+
+def _add_pair(total: Vector, pair: Vector) -> None:
+    """Add numbers in two parts, (2, k), to others in place"""
+    high = total[0] + pair[0]
+    part = high - total[0]
+    total[1] += ((total[0] - (high - part)) + (pair[0] - part)) + pair[1]
+    total[0] = high
 
 
 def _lines_of(X: Matrix, n_threads: int) -> tuple[bool, Lines]:
@@ -219,9 +391,48 @@ def _shifted_data(X: Matrix, shift: Vector) -> Vector:
     return data
 
 
-def _not_finite(X: Matrix, sq_norms: Vector) -> str:
-    j = int(np.flatnonzero(~np.isfinite(sq_norms))[0])
-    column = X[:, [j]].toarray() if sp.issparse(X) else X[:, j]
-    if np.isfinite(column).all():
-        return f"X is too large: the squares of column {j} overflow float64; rescale it"
-    return f"X contains NaN or infinity, first in column {j}: impute or drop those rows before fitting"
+def _is_full(X: Matrix) -> np.ndarray:
+    """Whether all entries of a column of a sparse matrix are stored, (p,)"""
+    counts = np.bincount(X.indices, minlength=X.shape[1]) if X.format == "csr" else np.diff(X.indptr)
+    full: np.ndarray = counts == X.shape[0]
+    return full
+
+
+def _sizes(X: Matrix) -> Vector:
+    """Largest absolute value in every column, (p,) float64"""
+    if not sp.issparse(X):
+        return np.asarray(np.maximum(X.max(axis=0), -X.min(axis=0)), dtype=np.float64)
+    sizes = np.zeros(X.shape[1])
+    columns = X.indices if X.format == "csr" else np.repeat(np.arange(X.shape[1]), np.diff(X.indptr))
+    with np.errstate(invalid="ignore"):  # entries that are no numbers
+        np.maximum.at(sizes, columns, np.abs(X.data, dtype=np.float64))
+    return sizes
+
+
+def _power(sizes: Vector) -> int:
+    """The power of two that brings columns with entries of these sizes to where squares are at home; 0 where they are
+
+    Columns of very different size keep as much of their range as there is.
+    """
+    powers = np.frexp(sizes[sizes > 0])[1]
+    if not len(powers) or -ROOM < powers.max() < ROOM:
+        return 0
+    return -int(max((powers.max() + powers.min()) // 2, powers.max() - ROOM))
+
+
+def _times_power(X: Matrix, power: int) -> Matrix:
+    """A copy of X times two to the power"""
+    return _with_data(X, np.ldexp(X.data, power)) if sp.issparse(X) else np.ldexp(X, power)
+
+
+def _with_zero_rows(X: Matrix, empty: np.ndarray) -> Matrix:
+    """A copy of X, its rows where `empty`, (n,) bool, zero"""
+    if not sp.issparse(X):
+        return np.where(empty[:, None], X.dtype.type(0), X)
+    zero = np.repeat(empty, np.diff(X.indptr)) if X.format == "csr" else empty[X.indices]
+    return _with_data(X, np.where(zero, X.dtype.type(0), X.data))
+
+
+def _with_data(X: Matrix, data: Array) -> Matrix:
+    make = sp.csr_array if X.format == "csr" else sp.csc_array
+    return make((data, X.indices, X.indptr), shape=X.shape)

@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import inspect
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from difflib import get_close_matches
+from functools import lru_cache
 from typing import Any, Self
 
 import numpy as np
+import scipy.sparse as sp
+from scipy.linalg import LinAlgWarning
 from sklearn.base import BaseEstimator, MultiOutputMixin, RegressorMixin
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.utils.validation import check_is_fitted, validate_data
@@ -19,12 +24,55 @@ from fastridge.solution import FitReport, Solution, Status
 
 ADVICE = {
     Status.MAX_ITER: 'raise max_iter, loosen tol, or use solver="auto"',
+    Status.ESTIMATED: 'that error is an estimate; raise alpha, loosen tol, or use solver="auto"',
+    Status.FAILED: 'without a penalty this solver has lost the digits of the answer; raise alpha, or use solver="svd"',
     Status.STALLED: "rounding errors are in the way: pass X as float64, raise alpha, rescale columns, or, without bounds, "
     'use solver="svd"',
 }
+KINDS_OF_X: dict[str, Any] = {"accept_sparse": ("csr", "csc"), "dtype": (np.float64, np.float32)}
+SEARCHED = "no cross-validation here; scikit-learn's GridSearchCV takes this estimator"
+INSTEAD = {
+    "alphas": "ridge_path(X, y, alphas) solves at many penalties",
+    **dict.fromkeys(("cv", "scoring", "gcv_mode", "store_cv_results", "store_cv_values", "alpha_per_target"), SEARCHED),
+    "normalize": "put a StandardScaler before it in a pipeline",
+    **dict.fromkeys(("lambda_", "lambd", "lam", "l2", "reg", "reg_lambda", "reg_param"), "it is called alpha here"),
+    "C": "alpha=alpha_from_C(C)",
+    "l1_ratio": "no L1 penalty here; scikit-learn's ElasticNet has one",
+    "n_jobs": "it is called n_threads here",
+    "class_weight": "RidgeClassifier has it",
+    **dict.fromkeys(("sample_weight", "sample_weights", "weights"), "fit takes sample_weight"),
+    **dict.fromkeys(("lower", "upper"), "bounds=(lower, upper)"),
+}
+"""What to say of parameters that others have"""
 
 
-class RidgeBase(BaseEstimator):  # type: ignore[misc]
+@lru_cache(maxsize=16)
+def _signature(function: Callable[..., None]) -> inspect.Signature:
+    return inspect.signature(function)  # a tenth of a millisecond
+
+
+class _Called:
+    """Refuse arguments that `__init__` does not take by the name of the class that was called, and say what was meant
+
+    This is a class of its own, above the one that has `__init__`: of the two `inspect.signature` takes the one that comes first.
+    """
+
+    def __new__(cls, *args: Any, **keywords: Any) -> Self:
+        signature = _signature(cls.__init__)
+        try:
+            signature.bind(None, *args, **keywords)
+        except TypeError as error:
+            known = [name for name in signature.parameters if name != "self"]
+            unknown = next((name for name in keywords if name not in known), None)
+            if unknown is None:
+                raise TypeError(f"{cls.__name__}: {error}; all parameters but the first are given by name") from None
+            close = get_close_matches(unknown, known, n=1)
+            hint = INSTEAD.get(unknown) or (f"did you mean {close[0]}?" if close else f"it has {', '.join(known)}")
+            raise TypeError(f"{cls.__name__} has no parameter {unknown!r}: {hint}") from None
+        return super().__new__(cls)
+
+
+class RidgeBase(_Called, BaseEstimator):  # type: ignore[misc]
     """What the estimators share: parameters (described in `Ridge`), the solve, what is kept of it, X w + b
 
     `fit` is `_solve`, then `_keep`. A class whose targets are not numbers as they come overrides `_targets`.
@@ -69,25 +117,24 @@ class RidgeBase(BaseEstimator):  # type: ignore[misc]
 
     def _solve(self, X: Any, y: Any, sample_weight: Any) -> Solution:
         """Check everything and solve; where that raises, what was fitted before stays"""
-        validation.check_options(self.solver, self.tol, self.max_iter, self.n_threads)
+        flags = {"fit_intercept": self.fit_intercept, "copy_X": self.copy_X, "warm_start": self.warm_start}
+        validation.check_options(self.solver, self.tol, self.max_iter, self.n_threads, **flags)
         with _unchanged_on_failure(self):
-            # Entries that are not finite show in the column sums, without another pass over X.
-            X, y = validate_data(
-                self,
-                X,
-                y,
-                accept_sparse=("csr", "csc"),
-                dtype=(np.float64, np.float32),
-                ensure_all_finite=False,
-                multi_output=True,
-                y_numeric=isinstance(self, RegressorMixin),
-            )
-            X = validation.check_X(X)
+            X = _before_scikit_learn(X)
+            validation.look(y, "y")
+            regression = isinstance(self, RegressorMixin)
+            if sp.issparse(y):
+                y = validation.check_sparse_labels(y, allowed=not regression)
+            with _naming_what_is_no_number(X, y if regression else None):
+                # Entries that are not finite show in the column sums, without another pass over X.
+                X, y = validate_data(self, X, y, ensure_all_finite=False, multi_output=True, y_numeric=regression, **KINDS_OF_X)
+            if not sp.issparse(X):
+                X = validation.check_X(X)
             y, weights = self._targets(y, sample_weight, X.shape[0])
             penalty = validation.check_alpha(self.alpha, 1 if y.ndim == 1 else y.shape[1])
             box = validation.check_bounds(self.positive, self.bounds, X.shape[1], self.solver)
             options = (self.solver, self.tol, self.max_iter, self.n_threads, self.verbose)
-            d = validation.check_penalty_weights(self.penalty_weights, X.shape[1], box is not None)
+            d = validation.check_penalty_weights(self.penalty_weights, X.shape[1], box)
             start = self._start(X.shape, len(penalty), box is not None) if self.warm_start else None
             return solve_checked(X, y, penalty, weights, self.fit_intercept, *options, X.dtype, box, d, start)
 
@@ -110,21 +157,30 @@ class RidgeBase(BaseEstimator):  # type: ignore[misc]
         report = solution.report
         self.coef_ = coef
         self.intercept_ = solution.intercept if self.fit_intercept else 0.0
-        self.n_iter_ = report.n_iter if report.solver in ("cg", "cd") else None
+        self.n_iter_ = report.n_iter if report.solver in ("cg", "cd") else report.n_iter + 1
         self.solver_ = report.solver
         self.report_ = report
         if hasattr(self, "_small_side"):
             del self._small_side
         if self.warm_start and solution._small_side is not None and len(solution._small_side) != self.n_features_in_:
             self._small_side = solution._small_side  # of a wide problem: from the coefficients it could not be had
+        if report.solver != self.solver == "cholesky":
+            warnings.warn(
+                "the columns of X depend on one another, and without a penalty their normal matrix has no Cholesky factor: "
+                f'{report.solver} gave the answer of minimum norm; raise alpha, or use solver="svd"',
+                LinAlgWarning,
+                stacklevel=3,  # who called fit
+            )
         _warn_unless_converged(report, self.tol)
         return self
 
     def _linear(self, X: Any) -> Array:
         """Return X w + b after the checks of scikit-learn"""
         check_is_fitted(self)
-        X = validate_data(self, X, accept_sparse=("csr", "csc", "coo"), dtype=(np.float64, np.float32), reset=False)
-        return np.asarray(X @ self.coef_.T) + self.intercept_
+        X = _before_scikit_learn(X)
+        with _naming_what_is_no_number(X):
+            X = validate_data(self, X, reset=False, **KINDS_OF_X)
+        return np.asarray(X @ self.coef_.T + self.intercept_).astype(np.result_type(X, self.coef_), copy=False)
 
     def __sklearn_tags__(self) -> Any:
         tags = super().__sklearn_tags__()
@@ -151,7 +207,8 @@ class Ridge(MultiOutputMixin, RegressorMixin, RidgeBase):  # type: ignore[misc]
         Accept w when ``||w - w*||_H <= tol ||w*||_H``, H = A'A + alpha I with A the centred, weighted X. Unlike the size of a
         gradient this does not depend on how columns are scaled; squared it is the share of the achievable decrease still missing.
     solver : {"auto", "cholesky", "svd", "cg", "cd"}, default "auto"
-        "auto" takes the one that is estimated to be fastest (see `fastridge.explain`). The others run as asked, or raise.
+        "auto" takes the one that is estimated to be fastest (see `fastridge.explain`). The others run as asked, or raise. But
+        where alpha = 0 and columns depend on one another, "cholesky" gives way to "svd", with a warning.
     positive : bool, default False
         Whether coef_ >= 0 is asked for; as bounds=(0, inf).
     bounds : (lower, upper) or None
@@ -177,10 +234,11 @@ class Ridge(MultiOutputMixin, RegressorMixin, RidgeBase):  # type: ignore[misc]
     ----------
     coef_ : (n_features,) or (n_targets, n_features)
         One row where y is 1-D or has one column. float32 where X is float32 (computed in float64), else float64.
-    intercept_ : float or (n_targets,)
+    intercept_ : float or (n_targets,) float64
         0.0 without an intercept.
-    n_iter_ : (n_targets,) int array or None
-        Steps of an iterative solver; None for a direct one.
+    n_iter_ : (n_targets,) int array
+        Steps of an iterative solver; 0 where it began at the answer. Of a direct one how often it solved with its factor: 1, and
+        once more for every refinement.
     solver_ : str
         What really ran; "eigh" where "auto" chose one eigendecomposition for several penalties.
     report_ : FitReport
@@ -192,7 +250,9 @@ class Ridge(MultiOutputMixin, RegressorMixin, RidgeBase):  # type: ignore[misc]
     Warns
     -----
     sklearn.exceptions.ConvergenceWarning
-        If tol was not reached: the message says what was.
+        If tol was not reached, or not proven to be: the message says what was.
+    scipy.linalg.LinAlgWarning
+        If solver="cholesky" gave way to "svd".
 
     References
     ----------
@@ -232,6 +292,8 @@ class Ridge(MultiOutputMixin, RegressorMixin, RidgeBase):  # type: ignore[misc]
             If an argument or parameter is not what it should be; nothing fitted before is lost.
         numpy.linalg.LinAlgError
             If solver="cholesky" meets a matrix that is not positive definite.
+        OverflowError
+            If float64 (float32 for float32 data) does not hold the coefficients.
         """
         solution = self._solve(X, y, sample_weight)
         coef = solution.coef
@@ -253,6 +315,24 @@ class Ridge(MultiOutputMixin, RegressorMixin, RidgeBase):  # type: ignore[misc]
             If X has another number of features, or is not finite.
         """
         return self._linear(X)
+
+
+def _before_scikit_learn(X: Any) -> Any:
+    """X, refused where scikit-learn would misread it or crash; sparse ones as the inner layers take them"""
+    validation.look(X, "X")
+    return validation.check_X(X) if sp.issparse(X) else X
+
+
+@contextmanager
+def _naming_what_is_no_number(X: Any, y: Any = None) -> Iterator[None]:
+    """Where numpy could not convert an entry, say which"""
+    try:
+        with np.errstate(over="ignore"):  # long doubles beyond float64: refused as infinite
+            yield
+    except (TypeError, ValueError, OverflowError):
+        validation.name_what_is_no_number(X, "X")
+        validation.name_what_is_no_number(y, "y")
+        raise
 
 
 @contextmanager

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 from scipy.linalg.lapack import dpocon, dpotrf, dpotrs
 
-from fastridge.lines import Vector
+from fastridge.lines import Array, Vector
 from fastridge.parallel import blas_for
 
 BACKWARD_ERROR = 10 * np.finfo(np.float64).eps
@@ -46,7 +46,7 @@ class ScaledFactor:
         gram *= self.scale
         gram *= self.scale[:, None]
         diagonal[:] = 1.0
-        norm, singular = _norm1(gram), False
+        norm, singular = norm1(gram), False
         while True:
             with blas_for(len(gram)):
                 self._factor, info = dpotrf(gram, lower=1, clean=0, overwrite_a=1)
@@ -74,7 +74,7 @@ class ScaledFactor:
             return np.ascontiguousarray(scale * dpotrs(self._factor, scale * v, lower=1)[0])
 
 
-def _norm1(lower: Vector) -> float:
+def norm1(lower: Array) -> float:
     """1-norm of the symmetric matrix whose lower triangle is given"""
     sums = np.zeros(len(lower))
     for lo in range(0, len(sums), NORM_BLOCK):

@@ -9,13 +9,19 @@ from typing import Any
 
 import numpy as np
 
-from fastridge import planner, validation
+from fastridge import planner, units, validation
 from fastridge.design import centred_design
-from fastridge.lines import Matrix, Vector
+from fastridge.least_squares import plainly_failed
+from fastridge.lines import Array, Matrix, Vector
 from fastridge.parallel import resolve_threads
 from fastridge.problem import Bounds, Problem
-from fastridge.solution import FitReport, Settings, Solution, Status
+from fastridge.solution import Answer, FitReport, Settings, Solution, Status, status_of
 from fastridge.standard_form import StandardForm, standard_form
+from fastridge.units import Units
+
+EPS = float(np.finfo(np.float64).eps)
+ROOM_TO_ROUND = 0.9
+"""Share of the tolerance that is solved to where coefficients are then rounded to float32."""
 
 
 def ridge(
@@ -81,6 +87,8 @@ def ridge(
         If an argument is not what it should be; before any work.
     numpy.linalg.LinAlgError
         If solver="cholesky" meets a matrix that is not positive definite.
+    OverflowError
+        If float64 does not hold the coefficients or the intercept.
 
     References
     ----------
@@ -98,13 +106,13 @@ def ridge(
     >>> solution.report.error <= 1e-6
     True
     """
-    validation.check_options(solver, tol, max_iter, n_threads)
+    validation.check_options(solver, tol, max_iter, n_threads, fit_intercept=fit_intercept)
     X = validation.check_X(X)
     y = validation.check_y(y, X.shape[0])
     weights = validation.check_sample_weight(sample_weight, X.shape[0])
     penalty = validation.check_alpha(alpha, 1 if y.ndim == 1 else y.shape[1])
     box = validation.check_bounds(positive, bounds, X.shape[1], solver)
-    d = validation.check_penalty_weights(penalty_weights, X.shape[1], box is not None)
+    d = validation.check_penalty_weights(penalty_weights, X.shape[1], box)
     return solve_checked(X, y, penalty, weights, fit_intercept, solver, tol, max_iter, n_threads, verbose, np.float64, box, d)
 
 
@@ -136,19 +144,25 @@ def solve_checked(
     if verbose:
         print(chosen, file=sys.stderr)
     if start is not None and not problem.wide:
-        start = form.scaled(start)
-    settings = Settings(tol, max_iter, on_step=print_step if verbose else None, start=start)
+        start = form.scaled(problem.own_coefficients(start, penalty))
+    room = 1.0 if np.dtype(dtype) == np.float64 else ROOM_TO_ROUND
+    settings = Settings(room * tol, max_iter, on_step=print_step if verbose else None, start=start)
     answer, ran, reason = planner.run(form.problem, chosen, settings)
-    exact = form.coefficients(answer.w)
-    w = exact.astype(dtype) if bounds is None else bounds.rounded(exact, dtype)
-    lost, lost_bound = problem.rounding_loss(exact, w.astype(np.float64), answer.sq_size)
-    error, bound = float((answer.error + lost).max()), float((answer.error_bound + lost_bound).max())
-    if penalty.min() == 0 and (bounds is None or bound == np.inf):
-        status = Status.UNCERTIFIED
-    elif error <= tol:
-        status = Status.CONVERGED
-    else:
-        status = Status.STALLED if answer.stalled or answer.error.max() <= tol else Status.MAX_ITER
+    w, lost = _rounded(problem, form, answer, penalty, bounds, dtype)
+    # Rounding took more than was left for it: go on from there to what is still within reach.
+    left = tol - float(lost.max())
+    again = ran in ("cg", "cd") and float((answer.error_bound + lost).max()) > tol >= float(answer.error_bound.max())
+    if again and left > (1 - room) * tol and max_iter is None:
+        start = answer.x if bounds is None else answer.w
+        more = planner.run(form.problem, chosen, replace(settings, tol=room * left, start=start))[0]
+        answer = replace(more, n_iter=answer.n_iter + more.n_iter, history=answer.history + more.history)
+        w, lost = _rounded(problem, form, answer, penalty, bounds, dtype)
+    bound = float((answer.error_bound + lost).max())
+    error = min(bound, max(float((answer.error + lost).max()), EPS))  # zero only where that is proven
+    provable = penalty.min() > 0 or bound < np.inf
+    status = status_of(error, bound, tol, answer.stalled or answer.error_bound.max() <= tol, provable)
+    if not provable and plainly_failed(problem, problem.own_coefficients(w.astype(np.float64), penalty), tol):
+        status = Status.FAILED
     report = FitReport(
         solver=ran,
         reason=reason,
@@ -161,10 +175,37 @@ def solve_checked(
         extra_bytes=form.problem.design.extra_bytes + problem.target.nbytes + answer.workspace_bytes,
         history=answer.history,
     )
-    intercept = problem.intercept(w.astype(np.float64)).astype(dtype) if fit_intercept else np.zeros(len(penalty), dtype)
+    intercept = problem.intercept(w.astype(np.float64)) if fit_intercept else np.zeros(len(penalty))
     if y.ndim == 1:
         return Solution(np.ascontiguousarray(w[:, 0]), intercept[0], report, answer.x)
     return Solution(np.ascontiguousarray(w.T), intercept, report, answer.x)
+
+
+def _rounded(
+    problem: Problem, form: StandardForm, answer: Answer, alpha: Vector, bounds: Bounds | None, dtype: Any
+) -> tuple[Array, Vector]:
+    """The user's coefficients, (p, k), rounded to `dtype`, and the H-norm of what that took from them, relative, (k,)"""
+    own = form.coefficients(answer.w)
+    w = rounded_coefficients(problem, own, alpha, bounds, dtype)
+    return w, problem.rounding_loss(own, problem.own_coefficients(w.astype(np.float64), alpha), answer.sq_size)
+
+
+def rounded_coefficients(problem: Problem, own: Vector, alpha: Vector, bounds: Bounds | None, dtype: Any) -> Array:
+    """Coefficients of a problem, (p, k), in the user's units, within the user's bounds and rounded to `dtype`
+
+    Raises
+    ------
+    OverflowError
+        If `dtype` does not hold them.
+    """
+    exact = problem.user_coefficients(own, alpha)
+    if bounds is not None:
+        return bounds.rounded(np.clip(exact, bounds.lower[:, None], bounds.upper[:, None]), dtype)
+    with np.errstate(over="ignore", under="ignore"):
+        w = exact.astype(dtype)
+    if not np.isfinite(w).all() and np.isfinite(exact).all():
+        raise OverflowError(f"the coefficients overflow {np.dtype(dtype)}; convert X to float64, or rescale y")
+    return w
 
 
 def make_problem(
@@ -177,20 +218,96 @@ def make_problem(
     bounds: Bounds | None = None,
     penalty_weights: Vector | None = None,
 ) -> Problem:
-    """Centre and weight the data without copying X"""
+    """Centre and weight the data, without copying X but where its squares leave float64
+
+    Where any numbers are so large or small that squares would overflow or underflow, those of the problem are theirs times powers
+    of two (`Problem.units`); the penalties of a path must then be taken into its units, and coefficients back.
+
+    Raises
+    ------
+    ValueError
+        If X has entries that are not finite; if several targets within bounds, or a penalty that may leave something unpenalised,
+        are too far from one another or from the data in size.
+    """
     target = y.reshape(len(y), -1)
-    y_mean = np.zeros(target.shape[1])
+    weights, omega = units.of_weights(weights)
+    sigma = units.of_targets(target, weights, together=bounds is not None)
+    if sigma is not None:
+        target = np.ldexp(target, -sigma)
+    y_mean = np.zeros((2, target.shape[1]))
+    if fit_intercept:  # of what is left after a first mean too: y may lie far away from zero
+        first = _mean(target, weights)
+        rest = _mean(target - first, weights)
+        y_mean[0] = first + rest
+        y_mean[1] = rest - (y_mean[0] - first)
+    target = target - y_mean[0]
     if fit_intercept:
-        # A first mean and the mean of what is left: y may lie far away from zero.
-        y_mean = np.average(target, axis=0, weights=weights)
-        y_mean = y_mean + np.average(target - y_mean, axis=0, weights=weights)
-    target = target - y_mean
+        y_mean[1] *= target.any(axis=0)  # the mean of a constant is that constant
+        target -= y_mean[1]
     if weights is not None:
         target *= np.sqrt(weights)[:, None]
     wanted = target[:, 0] if target.shape[1] == 1 and X.shape[0] >= X.shape[1] else None
-    design, x_mean, image = centred_design(X, weights, fit_intercept, resolve_threads(n_threads), wanted)
-    problem = Problem(design, target, penalty, x_mean, y_mean, bounds, penalty_weights=penalty_weights)
-    return problem if image is None else problem.with_rhs(image[:, None])
+    centred = centred_design(X, weights, fit_intercept, resolve_threads(n_threads), wanted)
+    problem = Problem(centred.design, target, penalty, centred.mean, y_mean, bounds, penalty_weights=penalty_weights)
+    problem = _in_units(problem, sigma, omega, centred.power)
+    if centred.image is None:
+        return problem
+    moved = 0 if problem.units is None else int(problem.units.target[0]) - (0 if sigma is None else int(sigma[0]))
+    return problem.with_rhs(np.ldexp(centred.image[:, None], -moved) if moved else centred.image[:, None])
+
+
+def _mean(y: Vector, weights: Vector | None) -> Vector:
+    """Of the targets (n, k), weighted: (k,)"""
+    if weights is None:
+        return np.asarray(np.add.reduce(y, axis=0) / len(y))
+    return np.asarray(np.add.reduce(weights[:, None] * y, axis=0) / weights.sum())
+
+
+def _in_units(problem: Problem, sigma: np.ndarray | None, omega: int, rho: int) -> Problem:
+    """The problem with its penalties, penalty weights and bounds in the units of its data, which the powers of two say"""
+    alpha, k, sq_norms = problem.penalty, len(problem.penalty), problem.design.sq_norms
+    plain = sigma is None and omega == rho == 0 and problem.penalty_weights is None and problem.bounds is None
+    if plain and alpha.max() <= 2.0**units.OUTWEIGHED * sq_norms.max():
+        return problem
+    d, delta, largest = units.of_penalty_weights(problem.penalty_weights, sq_norms)
+    none = np.zeros(k, dtype=np.intp)
+    free = None if d is None or d.ndim == 2 or d.all() else d == 0
+    own = Units(none if sigma is None else sigma, rho, 2 * rho + delta - omega, largest + units.OUTWEIGHED, free)
+    if problem.bounds is not None:
+        problem, own = _bounds_in_units(problem, own, largest)
+    excess = own.excess(alpha)
+    if not (own.target.any() or own.penalty or own.coefficient or excess.any()):
+        return problem
+    if excess.any() and d is not None and d.ndim == 2 and np.linalg.matrix_rank(d) < len(d):
+        raise ValueError(
+            "alpha times penalty_weights outweighs the data by 1e90, and leaves combinations of features unpenalised; lower alpha"
+        )
+    return replace(problem, penalty=own.own_penalty(alpha), penalty_weights=d, units=own)
+
+
+def _bounds_in_units(problem: Problem, own: Units, largest: int) -> tuple[Problem, Units]:
+    """The problem with its bounds in its units, and those, in which what they make coefficients differ from zero has a square"""
+    assert problem.bounds is not None
+    powers = own.powers(problem.penalty)
+    if np.ptp(powers, axis=1).any():
+        raise ValueError(
+            "with bounds, targets cannot be fitted together where an alpha outweighs the data by 1e90; fit each alone"
+        )
+    lower, upper = problem.bounds.lower, problem.bounds.upper
+    nearest = np.frexp(problem.bounds.clip(np.zeros(len(lower))))
+    sizes = np.where(nearest[0] != 0, nearest[1] - powers[:, 0], -units.SQ_COLUMN)
+    penalty = np.frexp(problem.penalty.max())[1] + own.penalty - own.excess(problem.penalty).max()
+    more = max(0, int(sizes.max()) + max(largest, int(penalty)) // 2 - units.SQ_TARGET // 2)
+    if more:
+        own = replace(own, target=own.target + more)
+        powers = powers + more
+        with np.errstate(under="ignore"):
+            problem = replace(problem, target=np.ldexp(problem.target, -more), y_mean=np.ldexp(problem.y_mean, -more))
+    if powers.any():
+        with np.errstate(over="ignore", under="ignore"):
+            bounds = Bounds(np.ldexp(lower, -powers[:, 0]), np.ldexp(upper, -powers[:, 0]))
+        problem = replace(problem, bounds=bounds)
+    return problem, own
 
 
 def plain_form(problem: Problem) -> StandardForm:
@@ -244,13 +361,13 @@ def explain(
     >>> plan.solver
     'cholesky'
     """
-    validation.check_options(solver, 0.5, None, n_threads)
+    validation.check_options(solver, 0.5, None, n_threads, fit_intercept=fit_intercept)
     X = validation.check_X(X)
     y = np.zeros(X.shape[0]) if y is None else validation.check_y(y, X.shape[0])
     weights = validation.check_sample_weight(sample_weight, X.shape[0])
     penalty = validation.check_alpha(alpha, 1 if y.ndim == 1 else y.shape[1])
     box = validation.check_bounds(positive, bounds, X.shape[1], solver)
-    d = validation.check_penalty_weights(penalty_weights, X.shape[1], box is not None)
+    d = validation.check_penalty_weights(penalty_weights, X.shape[1], box)
     return planner.plan(plain_form(make_problem(X, y, penalty, weights, fit_intercept, n_threads, box, d)).problem, solver)
 
 

@@ -1,8 +1,9 @@
-"""Conjugate gradients for several right-hand sides at once, and what their coefficients tell about the error.
+"""Conjugate gradients for several right-hand sides at once, and what their coefficients prove about the error.
 
 For H x = b, CG's step lengths give the decrease of the squared error exactly: e_k^2 - e_{k+1}^2 = gamma_k r_k'z_k in the
-H-norm. A sum of the next few decreases is a lower bound of e_k^2 (Gauss quadrature), and the largest ratio of error to decrease
-over the last four orders of magnitude scales the latest decreases to an estimate of the error that is left.
+H-norm. With a lower bound of the spectrum the same coefficients give an upper bound of e_k^2 (Gauss-Radau quadrature), on which
+CG stops. An estimate that needs no such bound serves progress and predictions, and nothing that is claimed: it is false where
+tiny eigenvalues hold what gains nothing per step.
 
 References
 ----------
@@ -12,35 +13,39 @@ Meurant & Tichy (2013), DOI 10.1007/s11075-012-9591-9 (the Gauss-Radau bound).
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 
 import numpy as np
 
 from fastridge._kernels import vectors
-from fastridge.lines import Vector
-from fastridge.preconditioners import Jacobi, Preconditioner
-from fastridge.problem import Check, Problem, column_dots, relative
+from fastridge.lines import Array, Vector
+from fastridge.preconditioners import Identity, Jacobi, Preconditioner, within_data
+from fastridge.problem import ROUNDING, Check, Problem, column_dots, relative, relative_bound
 from fastridge.solution import Answer, Settings
 
 WINDOW = 1e4
 """The ratio of error to decrease is taken over the steps in which the squared error fell by this factor."""
-SAFETY = 2.0
-"""The estimate of the squared error is multiplied by this before it is believed."""
 TOGETHER, TOGETHER_SHARE = 2, 8
-"""Decreases are taken in sums of so many steps, or an eighth of those done: where rounding makes CG meet large eigenvalues again,
+"""Decreases are summed over two steps, or over an eighth of the steps done: where rounding makes CG meet large eigenvalues again,
 some steps gain nothing."""
 FIRST_ESTIMATE = 3
 """Steps before the first estimate: with fewer there is no ratio to speak of."""
-TRUSTED_SHARE, TRUSTED_START = 4, 250
-"""Only the bound is believed past a fourth of the steps that end CG in exact arithmetic, less these."""
 
-PROBE_RATIO = 10.0
-"""Of squared error to the decrease in one step from the true residual, where that is the first to see the error."""
+ROOM = 0.95
+"""Share of the tolerance that CG aims at; the rest is for rounding between the recursive residual and the true one."""
+PLAIN_STEPS = 4
+"""Of plain CG, from an answer that is right: as a rule none to two prove it."""
+ENOUGH = 0.1
+"""Of the size of an error, up to which a measurement of it may be uncertain."""
+MAX_LEGS = 6
+"""Each leg gains all the digits that the residual has; a problem that needs more is beyond float64 in this form."""
+PROOF_STEPS, PROOF_SHARE = 8, 2
+"""Steps that a target may take for its proof once the estimate says that it is done, and half of those it took before besides."""
 
 
 class EnergyEstimate:
-    """Errors of CG iterates from the decreases gamma_k r_k'z_k, for k targets
+    """Errors of CG iterates from the decreases gamma_k r_k'z_k, for k targets: `sq_bound` is proven, `sq_error` an estimate
 
     Parameters
     ----------
@@ -48,18 +53,17 @@ class EnergyEstimate:
         r'z of the first iterate.
     smallest : (k,) float64
         Lower bounds of the smallest eigenvalue of the preconditioned matrix; 0 where there is none.
-    expected : float
-        What that eigenvalue should be by the make of the preconditioner; 0 where there is no telling.
     """
 
-    def __init__(self, sq_residual: Vector, smallest: Vector, expected: float = 0.0) -> None:
-        self.smallest, self.expected = smallest, expected
+    def __init__(self, sq_residual: Vector, smallest: Vector) -> None:
+        self.smallest = smallest
         with np.errstate(divide="ignore"):
             self.radau = np.where(smallest > 0, 1.0 / smallest, np.inf)
         self.n_steps = 0
         self._sums = np.empty((16, len(smallest)))
-        self.sq_error = np.full(len(smallest), np.inf)
-        self.sq_bound = self.radau * sq_residual
+        with np.errstate(invalid="ignore"):
+            self.sq_bound = np.where(sq_residual > 0, self.radau * sq_residual, 0.0)
+        self.sq_error = self.sq_bound
 
     def update(self, gamma: Vector, sq_old: Vector, sq_new: Vector) -> None:
         """Take the step of length `gamma` from r'z = `sq_old` to `sq_new`"""
@@ -70,19 +74,13 @@ class EnergyEstimate:
         self._sums[k] = 0.0
         self._sums[: k + 1] += decrease
         self.n_steps = k + 1
-        # A step that gains more than the expected eigenvalue allows has met a smaller one.
-        if (gamma * self.expected > SAFETY).any():
-            self.expected = 0.0
-        if self.expected:
-            self.sq_error = SAFETY**2 * sq_new / self.expected
-        elif k + 1 >= FIRST_ESTIMATE:
-            self.sq_error = self._estimate()
-        with np.errstate(divide="ignore", invalid="ignore"):
+        with np.errstate(divide="ignore", invalid="ignore", over="ignore"):
             rest = self.radau - gamma
             self.radau = np.where(np.isfinite(self.radau), rest / (self.smallest * rest + sq_new / sq_old), 1 / self.smallest)
             self.radau = np.where(self.radau > 0, self.radau, 1 / self.smallest)
             self.sq_bound = np.where(sq_new > 0, self.radau * sq_new, 0.0)
-        self.sq_error = np.where(sq_new > 0, np.minimum(self.sq_error, self.sq_bound), 0.0)
+        estimate = self._estimate() if k + 1 >= FIRST_ESTIMATE else self.sq_bound
+        self.sq_error = np.where(sq_new > 0, np.minimum(estimate, self.sq_bound), 0.0)
 
     def _estimate(self) -> Vector:
         """Squared error of the iterate a few steps ago, which that of the latest does not exceed"""
@@ -97,7 +95,7 @@ class EnergyEstimate:
         large = past >= WINDOW * latest
         first = np.where(large.any(axis=0), len(large) - 1 - np.argmax(large[::-1], axis=0), 0)
         inside = np.arange(len(ratios))[:, None] >= first
-        estimate: Vector = SAFETY * latest * np.where(inside, ratios, 1.0).max(axis=0)
+        estimate: Vector = latest * np.where(inside, ratios, 1.0).max(axis=0)
         return estimate
 
     @property
@@ -116,7 +114,8 @@ class EnergyEstimate:
 class Run:
     """Where conjugate gradients ended, for every target: the iterate, its recursive residual, and squared H-norm errors of w
 
-    `expected` is the preconditioner's, or 0 where the steps have shown it to be wrong.
+    `sq_bound` is proven but for what rounding keeps between the recursive residual and the true one. `sq_gained` is the decrease
+    from the first iterate, whose squared error is at least that, and at most that and `sq_bound`.
     """
 
     x: Vector
@@ -125,9 +124,8 @@ class Run:
     sq_error: Vector
     sq_bound: Vector
     sq_size: Vector
-    sq_first_error: Vector
+    sq_gained: Vector
     history: tuple[float, ...]
-    expected: float
 
 
 @dataclass(frozen=True)
@@ -177,14 +175,15 @@ def conjugate_gradient(
     residual: Vector,
     preconditioner: Preconditioner,
     sq_size: Vector | None,
-    tol: float,
+    tol: float | Vector,
     max_iter: int,
     on_step: Callable[[int, float], None] | None = None,
     first: First | None = None,
+    hurried: bool = False,
 ) -> Run:
-    """Run preconditioned CG on M x = b for all targets until the estimated error is at most `tol`
+    """Run preconditioned CG on M x = b for all targets until the bound of the error is at most `tol`
 
-    Every target stops by itself and leaves the block.
+    Every target stops by itself and leaves the block. A target that no bound can be had of stops by the estimate.
 
     Parameters
     ----------
@@ -195,8 +194,12 @@ def conjugate_gradient(
     sq_size : (k,) or None
         ||w||_H^2 that errors are relative to; None where x is zero or `first` says what it is: then the iterates themselves
         tell.
+    tol : float or (k,)
     first : First or None
         Where a warm start begins.
+    hurried : bool
+        Whether a target whose estimate has been at most `tol` for long stops as well: there the bound knows too little of the
+        spectrum, and another way to prove the answer costs less.
     """
     k = x.shape[1]
     n_iter = np.zeros(k, dtype=np.int64)
@@ -211,7 +214,8 @@ def conjugate_gradient(
     z = preconditioner.apply(residual)
     p = z.copy()
     sq_residual = column_dots(residual, z)
-    estimate = EnergyEstimate(sq_residual, preconditioner.smallest, preconditioner.expected)
+    estimate = EnergyEstimate(sq_residual, preconditioner.smallest)
+    wanted, unproven = np.broadcast_to(tol, k), np.zeros(k, dtype=np.int64)
     history: list[float] = []
     fitted = np.zeros(k) if problem.sq_fitted is None else problem.sq_fitted
 
@@ -225,11 +229,7 @@ def conjugate_gradient(
             sizes = np.empty(len(sq))
             vectors.wide_sizes(start, residual, x, penalty, sizes)
             return sq, sq_bound, sizes
-        size = sq_start[active] + estimate.total if sq_size is None else sq_size[active]
-        # With as many steps as there are directions CG still meets new ones, which no estimate from its past foresees.
-        if TRUSTED_SHARE * (estimate.n_steps + TRUSTED_START) > len(x):
-            return np.where(estimate.smallest > 0, estimate.sq_bound, estimate.sq_error), estimate.sq_bound, size
-        return estimate.sq_error, estimate.sq_bound, size
+        return estimate.sq_error, estimate.sq_bound, sq_start[active] + estimate.total if sq_size is None else sq_size[active]
 
     for step in range(1, max_iter + 1):
         q = problem.normal(p, penalty)
@@ -242,12 +242,17 @@ def conjugate_gradient(
         sq_error, sq_bound, size = errors()
         if sq_size is None:
             size = size + fitted[active]
-        worst = relative(sq_error, size)
-        history.append(float(worst.max()))
+        error = relative(sq_error, size)
+        history.append(float(error.max()))
         if on_step is not None:
             on_step(step, history[-1])
+        passed = error <= wanted
+        unproven = np.where(passed, unproven + 1, 0)
         # A step of length zero: the residual is zero, or not a direction of positive curvature is left.
-        done = (worst <= tol) | (gamma == 0) | (step == max_iter)
+        done = (relative(sq_bound, size) <= wanted) | (gamma == 0) | (step == max_iter)
+        done |= passed & np.isinf(sq_bound)
+        if hurried:
+            done |= unproven > PROOF_STEPS + (step - unproven) // PROOF_SHARE
         if done.any():
             ended = active[done]
             n_iter[ended] = step
@@ -261,66 +266,165 @@ def conjugate_gradient(
                 end_x, end_residual = x.copy(), residual.copy()
             keep = np.flatnonzero(~done)
             active, penalty, sq_residual, sq_new = active[keep], penalty[keep], sq_residual[keep], sq_new[keep]
+            wanted, unproven = wanted[keep], unproven[keep]
             x, residual, p, z, start = (np.ascontiguousarray(v[:, keep]) for v in (x, residual, p, z, start))
             preconditioner = preconditioner.keep(keep)
             estimate.keep(keep)
         vectors.direction(p, z, np.divide(sq_new, sq_residual, out=np.zeros_like(sq_new), where=sq_residual > 0))
         sq_residual = sq_new
-    return Run(end_x, end_residual, n_iter, sq_errors, sq_bounds, sq_sizes, sq_first, tuple(history), estimate.expected)
+    return Run(end_x, end_residual, n_iter, sq_errors, sq_bounds, sq_sizes, sq_first, tuple(history))
 
 
 def measure(problem: Problem, check: Check, max_iter: int) -> Vector:
-    """Return the relative error of an answer, (k,), by a few CG steps on M e = residual: the size of e, and what is left"""
+    """Return a bound of the relative error of an answer, (k,), by CG on M e = residual: the size of e, and what is left
+
+    It ends where the bound is at most a few per cent above that size.
+    """
     sq_bound = problem.sq_bound(check.residual)
-    enough = 0.3  # relative to the error measured
     plain = replace(problem, sq_fitted=None)  # e is of the small side alone
     run = conjugate_gradient(
-        plain, np.zeros_like(check.residual), check.residual.copy(), Jacobi.of(problem), None, enough, max_iter
+        plain, np.zeros_like(check.residual), check.residual.copy(), Jacobi.of(problem), None, ENOUGH, max_iter
     )
-    return relative(np.minimum(run.sq_size + run.sq_error, sq_bound), check.sq_size)
+    return relative(np.minimum(run.sq_gained + run.sq_bound, sq_bound), check.sq_size)
 
 
-def relative_bound(sq_bound: Vector, check: Check) -> Vector:
-    """Bound relative to ||w*||_H, with what the rounding of the residual may hide added"""
-    return relative((np.sqrt(sq_bound) + check.rounding) ** 2, check.sq_size)
+@dataclass(frozen=True)
+class Known:
+    """What is known of the squared H-norm errors of answers, (k,) each: bounds and estimates, inf where there is none"""
+
+    sq_bound: Vector
+    sq_error: Vector
+
+
+def known(problem: Problem, check: Check, run: Run | None = None) -> Known:
+    """What a residual computed from the data tells of the error, and the run of CG that ended with the answer
+
+    Of a tall problem the bound of the run holds for the true residual too, but for what lies between the two.
+    """
+    sq_bound = problem.sq_bound(check.residual)
+    if problem.wide:
+        return Known(sq_bound, column_dots(check.residual, check.residual))
+    if run is None:
+        return Known(sq_bound, sq_bound)
+    drift = np.sqrt(problem.sq_bound(check.residual - run.residual))
+    sq_bound = np.fmin((np.sqrt(run.sq_bound) + drift) ** 2, sq_bound)
+    return Known(sq_bound, np.where(problem.penalty > 0, np.fmin(run.sq_error, sq_bound), np.inf))
+
+
+def prove(
+    problem: Problem,
+    x: Vector,
+    n_iter: np.ndarray,
+    preconditioner: Preconditioner,
+    settings: Settings,
+    max_iter: int,
+    check: Check,
+    told: Known,
+    history: tuple[float, ...] = (),
+) -> Answer:
+    """Go on from the answers `x`, (c, k), that what is known of them does not prove, until it does
+
+    CG solves M e = g, with g the residual computed from the data: plain, with the least eigenvalue alpha, which proves an answer
+    that is right within a few steps and mends one that is wrong; then with the preconditioner (residual replacement). The error
+    of the recurrences is small there, since e is. Where alpha = 0 nothing is proven, and CG goes on until its estimate passes.
+
+    Parameters
+    ----------
+    x, n_iter : (c, k), (k,)
+        Both are changed in place.
+    check : Check
+        Of x.
+
+    References
+    ----------
+    van der Vorst & Ye (2000), DOI 10.1137/S1064827599353865 (residual replacement).
+    """
+    tol, wide, provable = settings.tol, problem.wide, problem.penalty > 0
+    sq_bound, sq_error = told.sq_bound.copy(), told.sq_error.copy()
+    budget = PROOF_STEPS + int(n_iter.max()) // PROOF_SHARE
+
+    def passed() -> Array:
+        of_estimate = relative(sq_error, check.sq_size)
+        return np.where(provable, relative_bound(sq_bound, check), of_estimate) <= tol
+
+    for leg in range(MAX_LEGS):
+        # What the tolerance leaves once rounding is taken off, which no step makes smaller.
+        aim = np.where(provable, ROOM * (tol - relative(check.rounding**2, check.sq_size)), ROOM * tol)
+        failed = ~passed()
+        stalled = bool((failed & ~(aim > 0)).any())
+        todo, left = np.flatnonzero(failed & (aim > 0)), max_iter - int(n_iter.max())
+        if not len(todo) or left <= 0:
+            break
+        some = problem if len(todo) == len(failed) else problem.select(todo, problem.penalty[todo])
+        plain = leg % 2 == 0 and not wide and bool(provable[todo].all())
+        inner, steps = (Identity.of(some), PLAIN_STEPS) if plain else (preconditioner.keep(todo), 4 * budget)
+        at, residual = (np.ascontiguousarray(v[:, todo]) for v in (x, check.residual))
+        run = conjugate_gradient(some, at, residual, inner, check.sq_size[todo], aim[todo], min(left, steps), settings.on_step)
+        x[:, todo], history = run.x, history + run.history
+        n_iter[todo] += run.n_iter
+        if not wide:
+            sq_bound[todo] = (np.sqrt(run.sq_bound) + recurrence_drift(some, run)) ** 2
+            sq_error[todo] = np.fmin(run.sq_error, sq_bound[todo])
+            if passed().all():
+                break
+        check = problem.check(x)
+        now = known(problem, check)
+        sq_bound, sq_error = (now.sq_bound, now.sq_error) if wide else np.fmin((sq_bound, sq_error), now.sq_bound)
+    else:
+        stalled = not passed().all()
+    return Answer(
+        check.w if wide else x,
+        n_iter,
+        relative(
+            np.where(provable & passed(), sq_bound, sq_error), check.sq_size
+        ),  # once a bound does, it is the better estimate
+        np.where(provable, relative_bound(sq_bound, check), np.inf),
+        check.sq_size,
+        stalled=stalled,
+        workspace_bytes=8 * x.size * 7,
+        history=history,
+        x=x,
+    )
 
 
 def settle(
     problem: Problem,
     penalties: Vector,
-    x: Vector,
     n_iter: np.ndarray,
-    sq_error: Vector,
     settings: Settings,
     history: tuple[float, ...],
     workspace_bytes: int,
+    answers: Callable[[slice, Problem], tuple[Vector, Check]],
 ) -> Answer:
-    """Compute the residuals of the answers `x`, (c, k), at `penalties` of the one target from the data, and what they say
+    """Prove the answers at `penalties`, (k,), of the one target, as many together as memory is set aside for
 
-    `sq_error` is an estimate. Where the bound does not pass, a step from the residual (which `x` takes) shows whether it is true.
+    `answers` gives those at some of the penalties, (c, some), and their check.
     """
-    k = len(penalties)
-    w = np.empty((problem.design.shape[1], k))
-    error, bound, sq_size = np.empty(k), np.empty(k), np.empty(k)
-    size = problem.targets_at_once
-    for lo in range(0, k, size):
-        part = slice(lo, min(lo + size, k))
-        here = problem.select(np.zeros(part.stop - lo, dtype=np.intp), penalties[part])
-        at = np.ascontiguousarray(x[:, part])
-        check = here.check(at)
-        sq_bound = here.sq_bound(check.residual)
-        estimate = sq_bound if problem.wide else np.minimum(sq_error[part], sq_bound)
-        proven, passed = (relative(sq, check.sq_size) <= settings.tol for sq in (sq_bound, estimate))
-        doubtful = np.flatnonzero(passed & ~proven)
-        if len(doubtful):
-            some = here.select(doubtful, penalties[part][doubtful])
-            first_x, first_residual = (np.ascontiguousarray(v[:, doubtful]) for v in (at, check.residual))
-            run = conjugate_gradient(some, first_x, first_residual, Jacobi.of(some), check.sq_size[doubtful], settings.tol, 1)
-            at[:, doubtful] = run.x
-            probed = np.maximum(estimate[doubtful], PROBE_RATIO * run.sq_first_error)
-            estimate[doubtful] = np.minimum(probed, sq_bound[doubtful])
-            x[:, part] = at
-        w[:, part] = check.w if problem.wide else at
-        error[part], bound[part] = relative(estimate, check.sq_size), relative_bound(sq_bound, check)
-        sq_size[part] = check.sq_size
-    return Answer(w, n_iter, error, bound, sq_size, workspace_bytes=workspace_bytes, history=history, x=x)
+    k, size = len(penalties), problem.targets_at_once
+
+    def parts() -> Iterator[Answer]:
+        for lo in range(0, k, size):
+            part = slice(lo, min(lo + size, k))
+            here = problem.select(np.zeros(part.stop - lo, dtype=np.intp), penalties[part])
+            x, check = answers(part, here)
+            jacobi = within_data(Jacobi.of(here), here)
+            yield prove(here, x, n_iter[part], jacobi, settings, most_steps(here, settings), check, known(here, check))
+
+    answer = Answer.joined(parts(), (problem.design.shape[1], k))
+    return replace(answer, workspace_bytes=workspace_bytes, history=history + answer.history)
+
+
+def most_steps(problem: Problem, settings: Settings) -> int:
+    """The steps that CG may take"""
+    return max(1000, 10 * len(problem.rhs)) if settings.max_iter is None else settings.max_iter
+
+
+def recurrence_drift(problem: Problem, run: Run) -> Vector:
+    """Bound of ||r - (b - M x)|| in the M^-1-norm after a run from a residual that was computed, (k,)
+
+    A step gamma p has the M-norm sqrt(gamma r'z); the rounding of M p is at most that of two products with A, of which the second
+    costs 1 / sqrt(alpha).
+    """
+    steps = np.sqrt(run.n_iter * run.sq_gained)
+    with np.errstate(divide="ignore", invalid="ignore"):
+        return 4 * ROUNDING * problem.frobenius * np.where(steps > 0, steps / np.sqrt(problem.penalty), 0.0)

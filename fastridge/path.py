@@ -11,16 +11,13 @@ from typing import Any
 import numpy as np
 
 from fastridge import planner, validation
-from fastridge.functional import make_problem, plain_form, print_step
+from fastridge.functional import make_problem, plain_form, print_step, rounded_coefficients
 from fastridge.lines import Array, Vector
-from fastridge.problem import Problem, column_dots
-from fastridge.solution import Answer, FitReport, Settings, Status
+from fastridge.penalty_range import useful_penalties
+from fastridge.problem import Bounds, Problem
+from fastridge.solution import Answer, FitReport, Settings, status_of
 from fastridge.solvers import bounded, eigen, galerkin, shifted
 
-LARGEST_SHARE = 1e-3
-"""Of ||y||^2 that the fit at the largest penalty chosen here explains, at most."""
-DECADES = 6
-"""From the largest penalty chosen here to the smallest."""
 KRYLOV_STEPS = 100
 """Products that a path takes on one Krylov space, as the planner's EXPECTED_STEPS: a guess."""
 
@@ -136,9 +133,11 @@ def ridge_path(
         As in `ridge`.
     alphas : int or (n_alphas,) array, default 100
         Penalties >= 0 in any order, repeats included; 0 is least squares, of which no error is certified. Or how many:
-        they are then spaced evenly in log alpha over six decades down from ``1000 ||A'y||^2 / ||y||^2`` (A, y: centred,
-        weighted; of several targets the largest), where the fit explains at most a thousandth of ``||y||^2``. They are the same
-        with and without bounds.
+        they are then spaced evenly in log alpha, with and without bounds the same. The largest is ``1000 ||A'y||^2 / ||y||^2``
+        (A, y: centred, weighted; of several targets the largest): the fit explains at most a thousandth of ``||y||^2``. At the
+        smallest all but a thousandth of the degrees of freedom, ``sum s / (s + alpha)`` over the eigenvalues s of A'A, are
+        there, or rounding errors begin; where both n and p exceed 500, all but a hundredth, as estimated from ten products. They
+        span three decades or more.
     tol : float, default 1e-6
         As in `ridge`, at every alpha.
     solver : {"auto", "cholesky", "svd", "cg", "cd"}, default "auto"
@@ -159,6 +158,8 @@ def ridge_path(
         If an argument is not what it should be; before any work.
     numpy.linalg.LinAlgError
         If solver="cholesky" meets a matrix that is not positive definite.
+    OverflowError
+        If float64 does not hold the coefficients, an intercept, or the penalties that suit the data.
 
     References
     ----------
@@ -181,7 +182,7 @@ def ridge_path(
     >>> bool((path.coefs >= 0).all()), path.converged
     (True, True)
     """
-    validation.check_options(solver, tol, max_iter, n_threads)
+    validation.check_options(solver, tol, max_iter, n_threads, fit_intercept=fit_intercept)
     given = validation.check_alphas(alphas)
     X = validation.check_X(X)
     y = validation.check_y(y, X.shape[0])
@@ -189,34 +190,61 @@ def ridge_path(
     begin = time.perf_counter()
     k = 1 if y.ndim == 1 else y.shape[1]
     box = validation.check_bounds(positive, bounds, X.shape[1], solver)
-    d = validation.check_penalty_weights(penalty_weights, X.shape[1], box is not None)
-    original = make_problem(X, y, np.ones(k), weights, fit_intercept, n_threads, box, d)
+    d = validation.check_penalty_weights(penalty_weights, X.shape[1], box)
+    highest = 1.0 if isinstance(given, int) else float(given.max())
+    original = make_problem(X, y, np.full(k, highest), weights, fit_intercept, n_threads, box, d)
     form = plain_form(original)
     problem = form.problem
-    penalties = given if not isinstance(given, int) else _useful_alphas(plain_form(replace(original, bounds=None)).problem, given)
+    gram = None
+    if isinstance(given, int):
+        plain = problem if box is None else plain_form(replace(original, bounds=None)).problem
+        with np.errstate(all="ignore"):  # what overflows is seen at the end
+            penalties, gram = useful_penalties(plain, given)
+        given = original.user_penalties(penalties)
+    else:
+        penalties = original.own_penalties(given)
     problem = replace(problem, penalty=np.full(k, penalties.min()))
     settings = Settings(tol, max_iter, on_step=print_step if verbose else None)
-    points = _Points(problem, penalties)
+    points = _Points(problem, penalties, gram)
     if box is None:
         _solve(problem, penalties, solver, settings, points, verbose)
     else:
         _solve_bounded(problem, penalties, solver, settings, points, verbose)
     points.repeat()
-    coefs = points.coefs if d is None else np.stack([form.coefficients(coef.T).T for coef in points.coefs])
+    own = points.coefs if d is None else np.stack([form.coefficients(coef.T).T for coef in points.coefs])
+    coefs = own if original.units is None else _in_user_units(original, box, own, given, penalties, points)
     intercepts = np.stack([original.intercept(coef.T) if fit_intercept else np.zeros(k) for coef in coefs])
     seconds = time.perf_counter() - begin
     reports = tuple(points.report(i, tol, seconds) for i in range(len(penalties)))
     if y.ndim == 1:
-        return RidgePath(penalties, coefs[:, 0], intercepts[:, 0], reports)
-    return RidgePath(penalties, coefs, intercepts, reports)
+        return RidgePath(given, coefs[:, 0], intercepts[:, 0], reports)
+    return RidgePath(given, coefs, intercepts, reports)
+
+
+def _in_user_units(
+    problem: Problem, bounds: Bounds | None, own: Vector, alphas: Vector, penalties: Vector, points: _Points
+) -> Vector:
+    """Coefficients (n_alphas, k, p) of the problem in the user's units; what is lost where float64 ends counts as an error"""
+    coefs = np.empty_like(own)
+    one = np.ones(own.shape[1])
+    for i, w in enumerate(own):
+        at, alpha = replace(problem, penalty=penalties[i] * one), alphas[i] * one
+        coefs[i] = rounded_coefficients(problem, w.T, alpha, bounds, np.float64).T
+        lost = at.rounding_loss(w.T, problem.own_coefficients(coefs[i].T, alpha), one)
+        if lost.any():
+            lost /= at.rounding_loss(w.T, np.zeros_like(w.T), one)
+            points.error[i] += lost
+            points.bound[i] += lost
+    return coefs
 
 
 class _Points:
     """What is known at every (alpha, target)"""
 
-    def __init__(self, problem: Problem, penalties: Vector) -> None:
+    def __init__(self, problem: Problem, penalties: Vector, gram: Vector | None) -> None:
+        self.gram = gram  # for whoever needs it first
         shape = (len(penalties), len(problem.penalty))
-        self.penalties, self.unbounded = penalties, problem.bounds is None
+        self.penalties = penalties
         self.coefs = np.zeros((*shape, problem.design.shape[1]))
         self.error, self.bound = np.full(shape, np.inf), np.full(shape, np.inf)
         self.rcond = np.full(shape[0], np.nan)
@@ -235,6 +263,11 @@ class _Points:
         self.rcond[rows], self.solver[rows], self.reason[rows] = answer.rcond, solver, reason
         self.workspace_bytes = max(self.workspace_bytes, answer.workspace_bytes)
 
+    def left(self, rows: np.ndarray, target: int, tol: float) -> np.ndarray:
+        """Those of the penalties `rows` at which the target is not proven to be solved; of alpha = 0 by the estimate"""
+        judged = np.where(self.penalties[rows] > 0, self.bound[rows, target], self.error[rows, target])
+        return np.asarray(rows[~(judged <= tol)])
+
     def repeat(self) -> None:
         """Give penalties that come again what the first of them got"""
         every = _first_of_each(self.penalties)
@@ -248,12 +281,8 @@ class _Points:
         """The report on penalty i"""
         error = float(self.error[i].max())
         bound = float(self.bound[i].max())
-        if self.penalties[i] == 0 and (self.unbounded or bound == np.inf):
-            status = Status.UNCERTIFIED
-        elif error <= tol:
-            status = Status.CONVERGED
-        else:
-            status = Status.STALLED if self.stalled[i].any() else Status.MAX_ITER
+        provable = bool(self.penalties[i] > 0) or bound < np.inf
+        status = status_of(error, bound, tol, bool(self.stalled[i].any()), provable)
         return FitReport(
             solver=self.solver[i],
             reason=self.reason[i],
@@ -270,19 +299,6 @@ class _Points:
 def _first_of_each(penalties: Vector) -> np.ndarray:
     """Where every distinct penalty comes first, from the smallest to the largest"""
     return np.unique(penalties, return_index=True)[1]
-
-
-def _useful_alphas(problem: Problem, n_alphas: int) -> Vector:
-    """From the largest down: ||w||_H^2 = y'A H^-1 A'y <= ||A'y||^2 / alpha, a share of ||y||^2"""
-    sq_target = column_dots(problem.target, problem.target)
-    image = problem.design.rmatvec(problem.target)
-    with np.errstate(divide="ignore", invalid="ignore"):
-        quotients = np.where(sq_target > 0, column_dots(image, image) / sq_target, 0.0)
-    # Without a y to explain, the mean eigenvalue; without an X, anything.
-    scale = float(quotients.max()) or problem.frobenius**2 / min(problem.design.shape) or 1.0
-    largest = scale / LARGEST_SHARE
-    spaced: Vector = largest * np.logspace(0, -DECADES, n_alphas)
-    return spaced
 
 
 def _solve(problem: Problem, penalties: Vector, solver: str, settings: Settings, points: _Points, verbose: bool) -> None:
@@ -303,7 +319,7 @@ def _solve(problem: Problem, penalties: Vector, solver: str, settings: Settings,
         problem = _by_krylov(problem, penalties, positive, settings, points, "asked for", starts)
     # What is left: all of it, where neither is meant; penalties of zero; those that missed tol.
     for target in range(k):
-        left = every[~(points.error[every, target] <= settings.tol)]
+        left = points.left(every, target, settings.tol)
         at_once = max(1, min(problem.targets_at_once, _FACTORS_AT_ONCE // (8 * len(problem.rhs) ** 2 + 1)))
         for lo in range(0, len(left), at_once if solver == "cholesky" else problem.targets_at_once):
             rows = left[lo : lo + (at_once if solver == "cholesky" else problem.targets_at_once)]
@@ -341,7 +357,7 @@ def _prefer_eigen(problem: Problem, n_penalties: int) -> tuple[bool, str]:
 
 def _by_eigen(problem: Problem, penalties: Vector, rows: np.ndarray, settings: Settings, points: _Points, reason: str) -> None:
     k = len(problem.penalty)
-    spectrum = eigen.Spectrum(problem)
+    spectrum, points.gram = eigen.Spectrum(problem, points.gram), None
     pairs = [np.repeat(rows, k), np.tile(np.arange(k), len(rows))]
     size = problem.targets_at_once
     for lo in range(0, len(pairs[0]), size):
@@ -371,7 +387,7 @@ def _by_krylov(
         answer = solve(problem.for_target(target), penalties[rows], settings)
         targets = np.full(len(rows), target)
         points.keep(rows, targets, answer, "cg", f"{reason}: {name}")
-        if (answer.error > settings.tol).any():
+        if len(points.left(rows, target, settings.tol)):
             assert answer.x is not None
             starts[target] = np.zeros((len(problem.rhs), len(penalties)))
             starts[target][:, rows] = answer.x
@@ -394,16 +410,10 @@ def _one_by_one(
     first = None if start is None else np.ascontiguousarray(start[:, rows])
     if settings.max_iter is not None and points.n_iter[rows, target].max() >= settings.max_iter:
         return
-    if start is not None and solver == "auto":
-        # From where the shared space got to CG has less to do than a new start of anything else.
-        answer = planner.SOLVERS["cg"](here, replace(settings, start=first))
-        points.keep(rows, targets, answer, "cg", f"{points.reason[rows[0]]}, finished by CG")
-        left = answer.error > settings.tol
-        if not left.any() or len(problem.rhs) > planner.MAX_DIRECT:
-            return
-        rows, targets = rows[left], targets[left]
-        here = problem.select(targets, penalties[rows])
+    if start is not None and len(problem.rhs) > planner.MAX_DIRECT:
+        return  # CG has gone as far as it can
     chosen = planner.plan(here, solver)
-    answer, ran, reason = planner.run(here, chosen, replace(settings, start=first if solver == "cg" else None))
-    if answer.error.max() <= points.error[rows, target].max():
+    answer, ran, reason = planner.run(here, chosen, replace(settings, start=first))
+    before = points.bound[rows, target].max(), points.error[rows, target].max()
+    if (answer.error_bound.max(), answer.error.max()) <= before:
         points.keep(rows, targets, answer, ran, reason)

@@ -14,6 +14,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
+from fastridge.lines import Vector
 from fastridge.preconditioners import MIN_SIZE, RANK
 from fastridge.problem import Problem
 from fastridge.solution import Answer, Settings
@@ -163,6 +164,8 @@ def plan(problem: Problem, solver: str) -> Plan:
         steps, reason = _choose(problem, options)
     else:
         steps, reason = (Step(solver),), "asked for"
+        if solver == "cholesky" and problem.penalty.min() == 0:
+            steps += (Step("svd"),)  # as scikit-learn does: least squares of minimum norm where the columns depend on one another
         needed = next(option.extra_bytes for option in options if option.step.solver == solver)
         memory = _physical_memory()
         if needed > memory:
@@ -179,7 +182,7 @@ def plan(problem: Problem, solver: str) -> Plan:
 
 def run(problem: Problem, chosen: Plan, settings: Settings) -> tuple[Answer, str, str]:
     """Run the steps of a plan until one reaches the tolerance; return the best answer, its solver, and the reason"""
-    best: tuple[Answer, str] | None = None
+    best: tuple[tuple[float, float], Answer, str] | None = None
     reason = chosen.reason
     held = problem.extra_bytes
     if chosen.relay:
@@ -199,16 +202,24 @@ def run(problem: Problem, chosen: Plan, settings: Settings) -> tuple[Answer, str
         except _TooSlow as told_so:
             reason += f"; {step} {told_so}, so on to {following}"
             continue
-        worst = float(answer.error.max())
-        if best is None or not worst >= best[0].error.max():
-            best = answer, step.solver
-        if worst <= settings.tol:
+        rank = _rank(answer, problem.penalty)
+        if best is None or not rank >= best[0]:
+            best = rank, answer, step.solver
+        if rank[0] <= settings.tol:
             break
         if following is not None:
-            reason += f"; {step} reached {worst:.1e} in {answer.n_iter.max()} steps, so on to {following}"
+            reason += (
+                f"; {step} reached {rank[1]:.1e}, proven {rank[0]:.1e}, in {answer.n_iter.max()} steps, so on to {following}"
+            )
     assert best is not None
-    copied = problem.extra_bytes - held
-    return replace(best[0], workspace_bytes=best[0].workspace_bytes + copied), best[1], reason
+    _, answer, ran = best
+    return replace(answer, workspace_bytes=answer.workspace_bytes + problem.extra_bytes - held), ran, reason
+
+
+def _rank(answer: Answer, penalty: Vector) -> tuple[float, float]:
+    """The bound and the estimate of the worst target; the estimate alone where alpha = 0 leaves no bound"""
+    provable = penalty > 0
+    return float(np.where(provable, answer.error_bound, answer.error).max()), float(answer.error.max())
 
 
 class _TooSlow(Exception):

@@ -6,10 +6,11 @@ from typing import Protocol
 
 import numpy as np
 from scipy.linalg import cholesky, solve_triangular, svd
-from scipy.linalg.lapack import spotrf, spotrs
+from scipy.linalg.lapack import spocon, spotrf, spotrs
 
 from fastridge._kernels import vectors
 from fastridge.dense_lines import DenseLines
+from fastridge.factor import norm1
 from fastridge.lines import Array, Vector
 from fastridge.parallel import blas_for, single_threaded_blas
 from fastridge.problem import Problem
@@ -22,6 +23,8 @@ RANK = 32
 """Outlying eigenvalues that are looked for, in a block product that costs as much as about eight single ones of dense data."""
 OUTLYING = 4.0
 """Times the mean of the others, from where on an eigenvalue stands out."""
+BACKWARD_ERROR32 = 10 * float(np.finfo(np.float32).eps)
+"""Of a Gram matrix formed in float32 and its factor, relative to its norm; times the square root of the rows summed."""
 LEAST_LEFT = 1e-2
 """Of the mean of a diagonal, at which its small entries are cut off: they may be rounding."""
 
@@ -33,12 +36,9 @@ class Preconditioner(Protocol):
     ----------
     smallest : (k,) float64
         Lower bound of the spectrum of the preconditioned matrix; 0 where there is none.
-    expected : float
-        Where the spectrum should begin, judging by how the approximation was made; 0 where there is no telling.
     """
 
     smallest: Vector
-    expected: float
 
     def apply(self, residual: Vector) -> Vector:
         """Approximate M^-1 residual, (c, k), in a new array"""
@@ -47,10 +47,28 @@ class Preconditioner(Protocol):
         """The same for these targets alone"""
 
 
+class Identity:
+    """Nothing: the spectrum of M begins at alpha or above"""
+
+    def __init__(self, penalty: Vector) -> None:
+        self.smallest = penalty
+
+    @classmethod
+    def of(cls, problem: Problem) -> Identity:
+        """For the penalties of a problem"""
+        return cls(problem.penalty)
+
+    def apply(self, residual: Vector) -> Vector:
+        """The residual itself, not a copy"""
+        return residual
+
+    def keep(self, targets: np.ndarray) -> Identity:
+        """The same for these targets alone"""
+        return Identity(self.smallest[targets])
+
+
 class Jacobi:
     """Division by the diagonal of M; alpha min_j 1 / M_jj is a lower bound of the spectrum"""
-
-    expected = 0.0
 
     def __init__(self, inverse: Vector, penalty: Vector) -> None:
         self.inverse, self.penalty = inverse, penalty
@@ -87,8 +105,6 @@ class DiagonalPlusLowRank:
     ----------
     Frangella, Tropp & Udell (2023), DOI 10.1137/21M1466244 (the approximation, from one block product); Woodbury's formula.
     """
-
-    expected = 0.0
 
     def __init__(self, inverse: Vector, vectors: Vector, core: Vector, smallest: Vector) -> None:
         self.inverse, self.vectors, self.core, self.smallest = inverse, vectors, core, smallest
@@ -143,7 +159,7 @@ class Within:
 
     def __init__(self, inner: Preconditioner, silent: Vector) -> None:
         self.inner, self.silent, self.unit = inner, silent, np.ascontiguousarray(silent[:, 0])
-        self.smallest, self.expected = inner.smallest, inner.expected
+        self.smallest = inner.smallest
 
     def apply(self, residual: Vector) -> Vector:
         """The other's answer, projected"""
@@ -161,43 +177,41 @@ class Within:
 
 
 class Factor:
-    """Cholesky factor, in float32, of an approximation of D M D with D the inverse square roots of the diagonal of M
+    """Cholesky factor, in float32, of an approximation P of M, scaled to a diagonal of about ones"""
 
-    Nothing is known about the smallest eigenvalue that is left, so it gives no bound; the gradient does.
-    """
-
-    def __init__(self, factor: Array, scale: Vector, n_targets: int, expected: float) -> None:
-        self.factor, self.scale, self.expected = factor, scale, expected
-        self.smallest: Vector = np.zeros(n_targets)
+    def __init__(self, factor: Array, scale: Vector, smallest: Vector) -> None:
+        self.factor, self.scale, self.smallest = factor, scale, smallest
 
     @classmethod
     def of_gram(cls, problem: Problem, fold: int = 1) -> Factor:
-        """Factor B'B formed in float32; where `fold` > 1, of a B of which so many rows are added to one, with random signs
+        """Factor B'B formed in float32; where `fold` > 1, of a B of which `fold` rows at a time are added, with random signs
 
-        Sums of rows with random signs do not miss the few heavy ones, as sampled rows do; adding rows costs one pass.
+        Sums of rows with random signs do not miss the few heavy ones, as sampled rows do; adding rows costs one pass. The square
+        of a sum of `fold` numbers is at most `fold` times the sum of their squares (Cauchy-Schwarz), so v'P v <= fold v'M v for
+        every v, whatever the data: the spectrum of P^-1 M begins at 1 / fold, less what rounding to float32 takes off.
 
         References
         ----------
         Clarkson & Woodruff (2013), DOI 10.1145/2488608.2488620 (the sketch); Rokhlin & Tygert (2008),
         DOI 10.1073/pnas.0804869105, and Avron, Maymounkov & Toledo (2010), DOI 10.1137/090767911 (as a preconditioner).
         """
-        scale = _equilibration(problem)
+        scale, penalty = _equilibration(problem), float(problem.penalty[0])
         side = problem.side
-        gram = side.lines.rough_gram(not side.along, scale, fold, np.random.default_rng(SEED))
-        # Of m sums of c columns: by Marchenko & Pastur (1967), DOI 10.1070/SM1967v001n04ABEH001994.
-        m, c = side.shape
-        expected = 1.0 if fold == 1 else (1 - np.sqrt(min(1.0, fold * c / m))) ** 2
-        return cls._of(gram, scale, problem, float(expected))
-
-    @classmethod
-    def _of(cls, gram: Array, scale: Vector, problem: Problem, expected: float) -> Factor:
-        diagonal = np.einsum("ii->i", gram)
-        diagonal += (problem.penalty[0] * scale**2).astype(np.float32)
-        with blas_for(len(gram)):
-            factor, info = spotrf(gram, lower=1, clean=0, overwrite_a=1)
+        matrix = side.lines.rough_gram(not side.along, scale, fold, np.random.default_rng(SEED))
+        diagonal = np.einsum("ii->i", matrix)
+        diagonal += (penalty * scale**2).astype(np.float32)
+        norm = norm1(matrix)
+        with blas_for(len(matrix)):
+            factor, info = spotrf(matrix, lower=1, clean=0, overwrite_a=1)
         if info or not np.isfinite(np.einsum("ii->i", factor)).all():
             raise np.linalg.LinAlgError("the approximation of the normal matrix is not positive definite in float32")
-        return cls(factor, scale, len(problem.penalty), expected)
+        # The factor belongs to P + E. The least eigenvalue of M scaled is at least sigma, by the penalty or by that of P + E, so
+        # that v'(P + E)v <= fold v'M v + ||E|| v'v <= (fold + ||E|| / sigma) v'M v.
+        doubt = BACKWARD_ERROR32 * float(np.sqrt(-(-side.shape[0] // fold))) * norm
+        least = float(spocon(factor, norm, uplo="L")[0]) * norm
+        sigma = max((least - doubt) / fold, penalty * float((scale**2).min()))
+        smallest = 1.0 / (fold + doubt / sigma) if sigma > 0 else 0.0
+        return cls(factor, scale, np.full(len(problem.penalty), smallest))
 
     def apply(self, residual: Vector) -> Vector:
         """Solve with the factor, scaled so that float32 neither overflows nor underflows"""
@@ -211,7 +225,7 @@ class Factor:
 
     def keep(self, targets: np.ndarray) -> Factor:
         """The same for these targets alone"""
-        return Factor(self.factor, self.scale, len(targets), self.expected)
+        return Factor(self.factor, self.scale, self.smallest[targets])
 
 
 def preconditioner_of(problem: Problem, fold: int) -> Preconditioner:
@@ -222,6 +236,11 @@ def preconditioner_of(problem: Problem, fold: int) -> Preconditioner:
         chosen = DiagonalPlusLowRank.of(problem)
     else:
         chosen = Jacobi.of(problem)
+    return within_data(chosen, problem)
+
+
+def within_data(chosen: Preconditioner, problem: Problem) -> Preconditioner:
+    """`chosen`, kept off the directions of a wide problem that hold no data"""
     return Within(chosen, problem.silent) if problem.wide and problem.silent is not None else chosen
 
 

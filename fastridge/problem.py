@@ -10,7 +10,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
-from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -18,9 +17,16 @@ import numpy as np
 from fastridge._kernels import vectors
 from fastridge.design import Design
 from fastridge.lines import Array, Vector
+from fastridge.parallel import cached_property
+from fastridge.units import Units
 
 ROUNDING = 4 * np.finfo(np.float64).eps
 """Relative error of one product with the data, as a multiple of norms: sums in lanes, a few roundings each."""
+
+UNKNOWN = 1e100
+"""A relative error of which nothing is known."""
+SLACK = 16 * np.finfo(np.float64).eps
+"""Of a difference of squares, relative to the squares."""
 
 CHUNK_BYTES = 1 << 27
 """Of the vectors of targets that are solved together, at most."""
@@ -39,7 +45,7 @@ class Check:
     residual : (c, k)
         b - M x on the small side: the negative gradient g = A'(y - A w) - alpha w, or r = y - A w - alpha z.
     sq_size : (k,)
-        ||w||_H^2.
+        Lower bound of ||w*||_H^2, what errors are relative to: (w'H w*)^2 / ||w||_H^2, and all of it where w is w*.
     rounding : (k,)
         How large an H-norm error of w the rounding of `residual` may hide.
     """
@@ -85,7 +91,8 @@ class Problem:
         R (y - mean of y).
     penalty : (k,)
         alpha of every target, >= 0.
-    x_mean, y_mean : (p,), (k,)
+    x_mean, y_mean : (2, p), (2, k)
+        In two parts, whose sums are the means.
     bounds : Bounds or None
         Of the coefficients; only the solver for bounds looks at them.
     dual : bool or None
@@ -96,6 +103,8 @@ class Problem:
         A copy of `side` that CG's products read in one pass; all else reads `design`.
     sq_fitted : (k,) float64 or None
         Share of ||w*||_H^2 that unpenalised features have, whatever the others are.
+    units : Units or None
+        What the numbers are multiplied by to be the user's; None: by one.
     """
 
     design: Design
@@ -108,6 +117,7 @@ class Problem:
     penalty_weights: Vector | None = None
     sq_fitted: Vector | None = None
     streamed: Design | None = None
+    units: Units | None = None
 
     @property
     def wide(self) -> bool:
@@ -143,8 +153,8 @@ class Problem:
 
     @cached_property
     def frobenius(self) -> float:
-        """Frobenius norm of A"""
-        return self.design.frobenius
+        """Frobenius norm of A as it is read, to which the rounding of products is relative"""
+        return float(np.sqrt(self.design.sq_read_norms.sum()))
 
     def product(self, x: Vector) -> Vector:
         """B'B x: (c, k) -> (c, k)"""
@@ -176,8 +186,9 @@ class Problem:
             self,
             target=np.ascontiguousarray(self.target[:, targets]),
             penalty=penalty,
-            y_mean=self.y_mean[targets],
+            y_mean=self.y_mean[:, targets],
             sq_fitted=None if self.sq_fitted is None else self.sq_fitted[targets],
+            units=None if self.units is None else replace(self.units, target=self.units.target[targets]),
         )
         return new if self.wide else new.with_rhs(np.ascontiguousarray(self.rhs[:, targets]))
 
@@ -191,11 +202,64 @@ class Problem:
             targets = np.arange(lo, min(lo + size, k))
             yield targets, self.select(targets, self.penalty[targets])
 
+    def own_penalties(self, alpha: Vector) -> Vector:
+        """The problem's penalties that stand for the user's"""
+        return alpha if self.units is None else self.units.own_penalty(alpha)
+
+    def user_penalties(self, penalty: Vector) -> Vector:
+        """The user's penalties that the problem's stand for
+
+        Raises
+        ------
+        OverflowError
+            If float64 does not hold them.
+        """
+        if self.units is None:
+            return penalty
+        alpha = self.units.user_penalty(penalty)
+        if not (np.isfinite(alpha) & (alpha > 0)).all():
+            raise OverflowError("the penalties that suit these data are no float64 numbers; rescale X")
+        return alpha
+
+    def user_coefficients(self, w: Vector, alpha: Vector) -> Vector:
+        """The user's coefficients that `w`, (p, k), stand for at the user's penalties, (k,)
+
+        Raises
+        ------
+        OverflowError
+            If float64 does not hold them.
+        """
+        if self.units is None:
+            return w
+        out = self.units.user_coefficients(w, alpha)
+        if np.isinf(out).any():
+            raise OverflowError("the coefficients overflow float64: y is too large for X so small; rescale one of them")
+        return out
+
+    def own_coefficients(self, w: Vector, alpha: Vector) -> Vector:
+        """The inverse of `user_coefficients`"""
+        return w if self.units is None else self.units.own_coefficients(w, alpha)
+
     def intercept(self, w: Vector) -> Vector:
-        """B of w: (k,)"""
-        shift = np.empty(len(self.y_mean))
-        vectors.weighted_sums(self.x_mean, np.ascontiguousarray(w), shift)  # BLAS would wake threads of its own
-        return self.y_mean - shift
+        """B of the user's coefficients, (p, k): mean of y less x_mean'w, which may cancel, with all the digits w has; (k,)
+
+        Raises
+        ------
+        OverflowError
+            If float64 does not hold it.
+        """
+        units = self.units
+        w = np.ascontiguousarray(w if units is None else np.ldexp(w, -units.target - units.coefficient))
+        shift, low = np.empty((2, w.shape[1])), np.empty(w.shape[1])
+        vectors.accurate_sums(self.x_mean[0], w, shift)
+        vectors.weighted_sums(self.x_mean[1], w, low)
+        b: Vector = (self.y_mean[0] - shift[0]) + ((self.y_mean[1] - shift[1]) - low)
+        if units is not None:
+            with np.errstate(over="ignore"):
+                b = np.ldexp(b, units.target)
+            if np.isinf(b).any():
+                raise OverflowError("the intercept overflows float64; rescale y")
+        return b
 
     def streaming(self) -> Problem:
         """The same problem with a copy of the data, in the order that the products of the small side read in one pass"""
@@ -206,67 +270,119 @@ class Problem:
         """Copies of the data"""
         return (self.streamed or self.design).extra_bytes
 
-    def check(self, x: Vector) -> Check:
-        """Compute the residual and the size of the answer `x`, (c, k), from the data
+    def check(self, x: Vector, smallest: Vector | None = None) -> Check:
+        """Compute the residual of the answer `x`, (c, k), from the data, and the size that its error is relative to
 
-        w'H w = w'(b - g), where w is the unknown.
+        `smallest`, (k,), is a lower bound of the spectrum of M scaled to a diagonal of ones, where one is known: rounding then
+        hides less. By Cauchy and Schwarz ||w*||_H >= w'H w* / ||w||_H, and w'H w* = w'A'y.
         """
         penalty = self.penalty
         sq_target = column_dots(self.target, self.target)
         if self.wide:
+            smallest = None  # M is not H
             w = self.design.rmatvec(x)
             fit = self.design.matvec(w)
             residual = self.target - fit - penalty * x
-            sq_w = column_dots(w, w)
-            sq_size = column_dots(fit, fit) + penalty * sq_w
+            sq_own = column_dots(fit, fit) + penalty * column_dots(w, w)
+            slope = column_dots(self.target, fit)
         else:
             w = x
             residual = -self.side.normal(x, self.target) - penalty * x
-            sq_w = column_dots(x, x)
-            sq_size = np.maximum(column_dots(x, self.rhs) - column_dots(x, residual), 0.0)
+            slope = column_dots(x, self.rhs)
+            sq_own = np.maximum(slope - column_dots(x, residual), 0.0)
+        moved = np.empty(len(penalty))
+        vectors.weighted_sums(np.sqrt(self.design.sq_read_norms), np.abs(w), moved)
+        doubt = ROUNDING * np.sqrt(sq_target) * moved
+        with np.errstate(divide="ignore", invalid="ignore", over="ignore"):
+            least = np.maximum(slope - doubt, 0.0)
+            sq_size = np.where(sq_own > 0, least * (least / sq_own), 0.0)
+            sq_lost = np.minimum(1.0, self.frobenius**2 / penalty) * sq_target
+        sq_rest = 0.0 if self.wide else sq_target - 2 * slope + sq_own + SLACK * sq_target + 4 * doubt
+        sq_lost = np.where(sq_target > 0, sq_lost, 0.0)
+        rounding = ROUNDING * (moved + np.sqrt(sq_own) + np.sqrt(sq_lost)) + self._hidden(x, sq_rest, smallest)
+        rounding = rounding + self.off_centre(smallest) * np.sqrt(sq_own)
         if self.sq_fitted is not None:
             sq_size = sq_size + self.sq_fitted
-        # An error d in A w moves w by at most ||d|| in the H-norm, an error in A'r by its norm over sqrt(alpha).
-        rounding = ROUNDING * (self.frobenius * np.sqrt(sq_w) + np.sqrt(sq_size))
-        with np.errstate(divide="ignore", invalid="ignore"):
-            hidden = penalty * column_dots(x, x) if self.wide else sq_target / penalty
-            rounding += ROUNDING * self.frobenius * np.where(sq_target > 0, np.sqrt(hidden), 0.0)
+            rounding = rounding + ROUNDING * np.sqrt(self.sq_fitted)
         return Check(w, residual, sq_size, rounding)
 
-    def rounding_loss(self, w: Vector, rounded: Vector, sq_size: Vector) -> tuple[Vector, Vector]:
-        """Estimate and bound, relative to ||w||_H, of the H-norm of what rounding took from `w`, (p, k); each (k,)
+    def _hidden(self, x: Vector, sq_fit_left: Vector | float, smallest: Vector | None) -> Vector:
+        """What rounding in the last product of a residual may hide, (k,), in the H-norm of w
 
-        ||A d|| <= sum_j |d_j| ||a_j||; for rounding errors d, which are independent, about the root of the sum of squares.
+        That product is A'r with r = y - A w, or A'z of a wide problem, in which alpha z stands for r. Its error for column j is
+        at most ||a_j|| ||r|| times the rounding. The H^-1-norm of the errors is at most their norm over sqrt(alpha); or, with
+        rows and columns of H scaled to a diagonal of ones, over the root of `smallest`.
+
+        `sq_fit_left` is y'y - 2 y'A w + ||w||_H^2 = ||r||^2 + alpha ||w||^2.
         """
-        d = np.abs(w - rounded)
+        penalty, sq_x = self.penalty, column_dots(x, x)
+        if self.wide:
+            return ROUNDING * self.frobenius * np.sqrt(penalty * sq_x)
+        rest = np.sqrt(np.maximum(sq_fit_left - penalty * sq_x, 0.0))
+        with np.errstate(divide="ignore", invalid="ignore"):
+            weight = np.sqrt(self._in_inverse(self.design.sq_read_norms, smallest))
+            return np.where(rest > 0, ROUNDING * rest * weight, 0.0)
+
+    def off_centre(self, smallest: Vector | None = None) -> Vector | float:
+        """How far the rounding of column means moves the answer, relative in the H-norm, (k,): H is off by e e' at most"""
+        off = self.design.mean_error
+        if off is None:
+            return 0.0
+        theta = self._in_inverse(off**2, smallest)
+        # Where it cannot be told, a finite number, so that an answer of zero has no error.
+        return np.where(theta < 0.5, theta / (1 - np.minimum(theta, 0.5)), UNKNOWN)
+
+    def _in_inverse(self, sq: Vector, smallest: Vector | None) -> Vector:
+        """At most v'H^-1 v, (k,), for any v with v_j^2 <= `sq`_j, (p,), whichever of alpha and `smallest` says less"""
+        with np.errstate(divide="ignore", invalid="ignore", over="ignore"):
+            largest = np.where(self.penalty > 0, sq.sum() / self.penalty, np.inf)
+            if smallest is not None:
+                diagonal = self.design.sq_norms[:, None] + self.penalty
+                shares = np.divide(sq[:, None], diagonal, out=np.zeros_like(diagonal), where=sq[:, None] > 0).sum(axis=0)
+                largest = np.fmin(largest, shares / smallest)
+        return largest
+
+    def rounding_loss(self, w: Vector, rounded: Vector, sq_size: Vector) -> Vector:
+        """H-norm of what rounding took from `w`, (p, k), relative to a size with the square `sq_size`; (k,)"""
+        d = w - rounded
         if not d.any():
-            return np.zeros(d.shape[1]), np.zeros(d.shape[1])
-        sq_norms = self.design.sq_norms
-        sq_penalty = self.penalty * self._sq_weighted(d)
-        sq_estimate = sq_norms @ d**2 + sq_penalty
-        bound = np.sqrt(sq_norms) @ d + np.sqrt(sq_penalty)
-        return relative(sq_estimate, sq_size), relative(bound**2, sq_size)
+            return np.zeros(d.shape[1])
+        fit = self.design.matvec(d)
+        return relative(column_dots(fit, fit) + self.penalty * self._sq_weighted(d), sq_size)
 
     def _sq_weighted(self, d: Vector) -> Vector:
-        """At most d'D d for errors of the size of d >= 0, (p, k)"""
+        """The squares d'D d of the columns of d, (p, k)"""
         weights = self.penalty_weights
         if weights is None:
             return column_dots(d, d)
         if weights.ndim == 2:
-            return np.asarray(np.einsum("jl,jl->l", d, np.abs(weights) @ d))
-        weighted = np.where(d > 0, d * np.sqrt(weights)[:, None], 0.0)
+            return np.asarray(np.einsum("jl,jl->l", d, weights @ d))
+        weighted = np.where(d != 0, d * np.sqrt(weights)[:, None], 0.0)
         return column_dots(weighted, weighted)
 
     def sq_bound(self, residual: Vector) -> Vector:
         """Upper bound of ||w - w*||_H^2 from the residual (c, k) alone: the duality gap, (k,); inf where alpha = 0
 
-        ||g||^2 / alpha for the gradient, ||r||^2 for the residual of a wide problem (w = A'z and z are a primal-dual pair).
+        ||g||^2 / alpha for the gradient, ||r||^2 for the residual of a wide problem (w = A'z and z are a primal-dual pair); and
+        less where alpha outweighs A, since what is meant is r'A A'(A A' + alpha I)^-1 r.
         """
         sq = column_dots(residual, residual)
         if self.wide:
-            return np.where(self.penalty > 0, sq, np.inf)
+            most = self.frobenius**2
+            return np.where(self.penalty > 0, sq * (most / (most + self.penalty)) if most else 0.0, np.inf)
         with np.errstate(divide="ignore", invalid="ignore"):
             return np.where(self.penalty > 0, sq / self.penalty, np.inf)
+
+    def sq_error_bound(self, residual: Vector, sq_error: Vector, loss: Vector) -> Vector:
+        """Upper bound of ||w - w*||_H^2, (k,), from `sq_error` by a solve with a matrix M' that is near M; inf where alpha = 0
+
+        M >= (1 - loss) M', so that g'H^-1 g <= g'(H')^-1 g / (1 - loss). Of a wide problem r'r - alpha r'M^-1 r is at most
+        `loss` times r'r larger, since M^-1 >= (1 - loss) (M')^-1 as well.
+        """
+        sq_bound = self.sq_bound(residual)
+        with np.errstate(divide="ignore", invalid="ignore"):
+            better = sq_error + loss * sq_bound if self.wide else np.where(loss < 1, sq_error / (1 - loss), np.inf)
+        return np.where(self.penalty > 0, np.fmin(better, sq_bound), np.inf)
 
     def sq_error(self, residual: Vector, solved: Vector) -> Vector:
         """||w - w*||_H^2, (k,), from the residual and `solved` = M^-1 residual
@@ -281,11 +397,14 @@ class Problem:
 
 
 def relative(sq_error: Vector, sq_size: Vector) -> Vector:
-    """Error relative to ||w*||_H, given squares of the error and of ||w||_H: the latter is at most the error away from it"""
-    error = np.sqrt(np.maximum(sq_error, 0.0))
-    size = np.sqrt(sq_size) - error
+    """Error relative to ||w*||_H, given the squares of the error and of a lower bound of ||w*||_H"""
     with np.errstate(divide="ignore", invalid="ignore"):
-        return np.where(error == 0, 0.0, np.where(size > 0, error / size, np.inf))
+        return np.where(sq_error > 0, np.sqrt(sq_error / sq_size), np.where(sq_error == 0, 0.0, np.inf))
+
+
+def relative_bound(sq_bound: Vector, check: Check) -> Vector:
+    """The bound of the error relative to ||w*||_H, with what the rounding of the residual may hide added"""
+    return relative((np.sqrt(sq_bound) + check.rounding) ** 2, check.sq_size)
 
 
 def column_dots(x: Vector, y: Vector) -> Vector:

@@ -15,13 +15,28 @@ class Status(StrEnum):
     """How a solve ended"""
 
     CONVERGED = "converged"
-    """The H-norm error is at most tol, by the solver's own measurement."""
+    """The H-norm error is at most tol: `error_bound`, which is proven, is."""
+    ESTIMATED = "estimated"
+    """Estimated, not proven: `error` is at most tol, `error_bound` is not."""
     MAX_ITER = "max_iter"
     """The iteration limit came first; `error` says how far it got."""
     STALLED = "stalled"
     """Rounding errors keep the answer from tol: a smaller one is not to be had with this solver in float64."""
     UNCERTIFIED = "uncertified"
     """alpha = 0: the answer is the best this solver gives, but no bound on its error exists."""
+    FAILED = "failed"
+    """alpha = 0, and the answer is certain to be farther from every least squares solution than tol."""
+
+
+def status_of(error: float, error_bound: float, tol: float, stalled: bool, provable: bool) -> Status:
+    """How a solve ended; `provable`: whether there is a bound to be had"""
+    if error_bound <= tol:
+        return Status.CONVERGED
+    if not provable:
+        return Status.UNCERTIFIED
+    if error <= tol:
+        return Status.ESTIMATED
+    return Status.STALLED if stalled else Status.MAX_ITER
 
 
 @dataclass(frozen=True)
@@ -43,11 +58,12 @@ class FitReport:
         Iterations: CG steps, sweeps of coordinate descent, refinements of a direct solve; with bounds rounds of a few sweeps and
         a Newton step, and Newton steps on the dual.
     error : float
-        Estimate of the error; sharp to a few tens of per cent.
+        Estimate of the error. Nothing that is claimed rests on it.
     error_bound : float
-        Upper bound, rounding errors of the check included; inf where there is none (alpha = 0).
+        Proven upper bound, rounding errors of the check included; inf where there is none (alpha = 0).
     rcond : float
-        Reciprocal condition number of H on the small side (1-norm estimate); nan for iterative solvers.
+        Reciprocal condition number of H on the small side, for "cholesky" scaled to a diagonal of ones (1-norm estimate); nan for
+        iterative solvers.
     seconds : float
         Wall-clock time of the solve, validation excluded.
     extra_bytes : int
@@ -94,8 +110,7 @@ class Solution:
 class Answer:
     """What a solver hands back to the planner: coefficients (p, k) and, per target, what it knows about them
 
-    `sq_size` is ||w||_H^2, what the errors are relative to.
-
+    `error_bound` is proven, `error` an estimate; both are relative to ||w*||_H, of whose square `sq_size` is a lower bound.
     `stalled` says that more iterations would not have helped.
     """
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
-from functools import cached_property
 
 import numpy as np
 import scipy.sparse as sp
@@ -12,6 +11,7 @@ import scipy.sparse as sp
 from fastridge import parallel
 from fastridge._kernels import descent, moments, sparse, vectors
 from fastridge.lines import Array, Lines, Vector, add_gram, scaled
+from fastridge.parallel import cached_property
 
 TARGETS_TOGETHER = 4
 """Targets in one sparse product: GROUP of the kernel. The vectors of more leave the cache."""

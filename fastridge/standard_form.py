@@ -17,12 +17,16 @@ from dataclasses import dataclass, replace
 import numpy as np
 from scipy.linalg import eigh, svd
 
-from fastridge.design import Design
+from fastridge.design import SUM_ERROR, Design, Origin
 from fastridge.lines import Vector
 from fastridge.problem import Problem
 
 COLUMNS_AT_ONCE = 64
 """Unpenalised columns that are read together."""
+MEAN_SHARE = 1e-18
+"""Of the squared norms of columns, summed, that the rounding of their means may be: means up to some 1e7 standard deviations."""
+NEGLIGIBLE = 1e-12
+"""Of the largest squared norm of a column, below which one counts as no less: such a column may be rounding alone."""
 
 
 class Projected(Design):
@@ -34,6 +38,7 @@ class Projected(Design):
         super().__init__(base.lines, base.along, base.extra_bytes + basis.nbytes * (1 + rows))
         self.base, self.basis, self.rows = base, basis, rows
         self.projected_out = basis if rows else None
+        self.origin = Origin.of(base) if rows else None
         self._image: Vector | None = None
 
     def _project(self, v: Vector) -> Vector:
@@ -49,8 +54,12 @@ class Projected(Design):
 
     @property
     def T(self) -> Design:
-        other = Projected(self.base.T, self.basis, not self.rows)
-        other._image = self._image
+        return self._of(self.base.T, not self.rows, self._image)
+
+    def _of(self, base: Design, rows: bool, image: Vector | None) -> Projected:
+        """The same projection of another base"""
+        other = type(self)(base, self.basis, rows)
+        other._image = image
         return other
 
     def matvec(self, v: Vector) -> Vector:
@@ -68,6 +77,10 @@ class Projected(Design):
             out -= self.image @ (self.image.T @ v)
             return out
         return self._project(self.base.normal(self._project(v), target))
+
+    def precise_gradient(self, v: Vector, target: Vector) -> Vector | None:
+        """Not of a projected matrix, whose projection is rounded"""
+        return None
 
     def gram(self) -> Vector:
         """The base's Gram matrix less its share in Q"""
@@ -112,9 +125,47 @@ class Projected(Design):
 
     def with_rows_as_lines(self, along: bool) -> Design:
         """The same matrix whose rows (`along`) or columns are lines, copied where they are not"""
-        other = Projected(self.base.with_rows_as_lines(along), self.basis, self.rows)
-        other._image = self._image
-        return other
+        return self._of(self.base.with_rows_as_lines(along), self.rows, self._image)
+
+    def with_columns_scaled(self, sq_scale: Vector) -> Design:
+        """The same matrix, its columns multiplied by the root of `sq_scale` (c,)"""
+        assert self.rows
+        return self._of(self.base.with_columns_scaled(sq_scale), True, self.image * np.sqrt(sq_scale)[:, None])
+
+    def with_columns(self, chosen: np.ndarray) -> Design:
+        """Not for a projected matrix"""
+        raise NotImplementedError
+
+
+class Recentred(Projected):
+    """A less what the rounding of its means has left in it: (I - q q') A, q the roots of the weights, normalised
+
+    Where a mean is 1e12 standard deviations from zero, its last digit is 1e-4 of one. Products cost no more for it than two more
+    with a vector.
+    """
+
+    def __init__(self, base: Design, basis: Vector, rows: bool) -> None:
+        super().__init__(base, basis, rows)
+        self.projected_out = None  # centring has taken this direction away before
+        if self.origin is not None:
+            self.origin = replace(self.origin, mean_error=SUM_ERROR * np.sqrt(base.shape[0] * self.origin.sq_read))
+
+    @classmethod
+    def of(cls, base: Design) -> Recentred:
+        """Of a design with an intercept"""
+        lines, n = base.lines, base.shape[0]
+        root = lines.line_scale if base.along else lines.cross_scale
+        root = np.ones(n) if root is None else root
+        return cls(base, (root / np.sqrt(root @ root))[:, None], True)
+
+    def precise_gradient(self, v: Vector, target: Vector) -> Vector | None:
+        """Of the base, which takes off what is taken off here"""
+        return self.base.precise_gradient(v, target)
+
+    @property
+    def sq_norms(self) -> Vector:
+        """Squared norms of the columns: (c,); those of data as they were given are about the true mean"""
+        return self.base.sq_norms if self.rows else super().sq_norms
 
 
 class Transformed(Design):
@@ -127,6 +178,8 @@ class Transformed(Design):
         self.base, self.factor, self.columns = base, np.ascontiguousarray(factor), columns
         m, c = base.shape
         self.shape = (m, factor.shape[1]) if columns else (factor.shape[1], c)
+        if columns and base.origin is not None:
+            self.origin = base.origin.combined(self.factor)
 
     @property
     def T(self) -> Design:
@@ -146,6 +199,10 @@ class Transformed(Design):
             return self.factor.T @ self.base.normal(self.factor @ v, target)
         fit = self.matvec(v)
         return self.rmatvec(fit if target is None else fit - target)
+
+    def precise_gradient(self, v: Vector, target: Vector) -> Vector | None:
+        """Not of a product of matrices, which is rounded"""
+        return None
 
     def gram(self) -> Vector:
         """T'A'A T, or A'T T'A"""
@@ -248,13 +305,15 @@ def standard_form(problem: Problem) -> StandardForm:
     """
     d = problem.penalty_weights
     if d is None:
-        return StandardForm.of(problem)
+        return StandardForm.of(_with_true_means(problem))
     if d.ndim == 2:
         values, vectors = eigh(d, check_finite=False, driver="evd")
         # Rounding makes zeros of a semi-definite matrix small numbers of either sign.
         values[values <= len(d) * np.finfo(np.float64).eps * np.abs(values).max(initial=0.0)] = 0.0
+        problem = _with_true_means(problem, surely=not values.all())
         rotated = replace(problem, design=Transformed(problem.design, vectors, True), penalty_weights=values)
         return replace(standard_form(rotated), vectors=vectors)
+    problem = _with_true_means(problem, surely=not d.all())
     nothing = np.empty((0, 0))
     with np.errstate(divide="ignore"):
         sq_scale = np.where(d > 0, 1.0 / d, 0.0)
@@ -284,3 +343,17 @@ def standard_form(problem: Problem) -> StandardForm:
     design = Projected(scaled, basis, rows=True)
     plain = replace(problem, design=design, target=target, penalty_weights=None, sq_fitted=(fit**2).sum(axis=0))
     return StandardForm(plain, scale, free, solve_free, fit)
+
+
+def _with_true_means(problem: Problem, surely: bool = False) -> Problem:
+    """Take off what the rounding of means has left in the design where it matters, or `surely` where there is any
+
+    Unpenalised columns are projected out anyway, and no penalty would bound what such an error does to them.
+    """
+    design = problem.design
+    error = design.mean_error
+    if error is None or isinstance(design, Transformed):  # what that transforms has been seen to
+        return problem
+    sq_norms = np.maximum(design.sq_norms, NEGLIGIBLE * design.sq_norms.max())
+    share = np.divide(error**2, sq_norms, out=np.zeros_like(error), where=sq_norms > 0).sum()
+    return replace(problem, design=Recentred.of(design)) if surely or share > MEAN_SHARE else problem

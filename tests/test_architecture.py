@@ -21,9 +21,13 @@ LAYERS = {
     "dense_lines": 1,
     "sparse_lines": 1,
     "design": 1,
-    "moments": 1,
+    "sums": 1,
+    "archive": 1,
+    "units": 1,
     "problem": 2,
+    "normal_equations": 2,
     "standard_form": 2,
+    "least_squares": 2,
     "preconditioners": 2,
     "factor": 2,
     "krylov": 2,
@@ -34,6 +38,8 @@ LAYERS = {
     "validation": 4,
     "functional": 4,
     "path": 4,
+    "penalty_range": 4,
+    "moments": 4,
     "selection": 4,
     "inference": 4,
     "scales": 4,
@@ -44,6 +50,7 @@ LAYERS = {
     "io": 6,
     "plots": 6,
     "__init__": 7,
+    "__main__": 7,
 }
 """Of modules and subpackages; those not written yet included."""
 

@@ -1,10 +1,12 @@
-"""Converged means converged: what solvers claim about their error where the spectrum is hard on estimates."""
+"""Converged means proven: what solvers claim about their error where the spectrum is hard on estimates."""
 
 from functools import cache
 
 import numpy as np
 import pytest
 from helpers import Exact
+from search import KINDS
+from truth import TRUSTED, Truth
 
 from fastridge import Status, ridge
 
@@ -21,17 +23,22 @@ SPECTRA = {
 }
 
 
+def honest(report, tol):
+    """Whether the status is what error and bound say"""
+    if report.status is Status.CONVERGED:
+        assert report.error_bound <= tol
+    elif report.status is Status.ESTIMATED:
+        assert report.error <= tol < report.error_bound
+    else:
+        assert report.error > tol
+
+
 def check(solution, exact, tol):
-    """Compare an answer with what the report says of it: as accurate as was asked, or said not to be"""
+    """Compare an answer with what the report says of it: proven to be as accurate as was asked, or said not to be"""
     error, slack, report = exact.error(solution.coef)[0], exact.rounding[0], solution.report
     assert error <= report.error_bound + slack
-    assert error <= 3 * report.error + slack
-    if report.status is Status.CONVERGED:
-        assert report.error <= tol
-        assert error <= tol + slack
-    else:
-        assert report.solver in ("cg", "cd")  # the direct ones get there
-        assert report.error > tol
+    honest(report, tol)
+    assert report.status is Status.CONVERGED or report.solver in ("cg", "cd")  # the direct ones get there
 
 
 @cache
@@ -97,10 +104,14 @@ def test_strong_factors_and_faint_noise(solver, rank, alpha):
 
 @pytest.mark.parametrize("alpha", [1e-3, 0.1])
 @pytest.mark.parametrize("rank", [2, 4, 8, 16])
-def test_the_estimate_is_right_wherever_cg_is_stopped(rank, alpha):
+def test_the_bound_holds_and_is_of_use_wherever_cg_is_stopped(rank, alpha):
     X, y, exact = factors(rank, alpha)
+    looseness = []
     for max_iter in range(4, 40, 3):
-        check(ridge(X, y, alpha, solver="cg", tol=1e-9, max_iter=max_iter), exact, 1e-9)
+        solution = ridge(X, y, alpha, solver="cg", tol=1e-9, max_iter=max_iter)
+        check(solution, exact, 1e-9)
+        looseness.append(solution.report.error_bound / exact.error(solution.coef)[0])
+    assert np.median(looseness) <= 10  # at some steps it is loose; 1 to 3 as a rule
 
 
 @pytest.mark.parametrize("scale", [1e-3, 1e-6])
@@ -122,6 +133,27 @@ def test_the_bound_holds_wherever_a_solver_is_stopped(solver, max_iter):
             X, y, exact = spectral_case(kind, shape, 1e-2)
             solution = ridge(X, y, 1e-2, solver=solver, tol=1e-10, max_iter=max_iter)
             assert exact.error(solution.coef)[0] <= solution.report.error_bound + exact.rounding[0]
-            assert solution.report.status is not Status.CONVERGED or solution.report.error <= 1e-10
+            assert solution.report.status is not Status.CONVERGED or solution.report.error_bound <= 1e-10
             if solver == "cg":
                 assert solution.report.n_iter[0] <= max_iter
+
+
+# A kind of data of `search.py`, and a seed that gives it more than 1004 unknowns and not too many entries.
+LARGE = {"interactions": 2, "nested": 2, "ratings": 8, "rare levels": 2, "unscaled": 2, "splines": 0, "pairs": 0, "factors": 0}
+
+
+@pytest.mark.parametrize("kind", LARGE)
+def test_more_than_a_thousand_unknowns_by_default(kind):
+    """An earlier version stopped by an estimate here: false by 14 to 240 times tol on the first four, alpha 1e-6"""
+    rng = np.random.default_rng(LARGE[kind])
+    X = KINDS[kind](rng, 1300)
+    X = X.astype(np.float32) if kind in ("splines", "pairs") else X
+    assert min(X.shape) > 1004
+    y = X @ rng.standard_normal(X.shape[1]) + rng.standard_normal(X.shape[0])
+    truth = Truth(X, y[:, None])
+    for alpha in (1e-2, 1e-6):
+        solution = ridge(X, y, alpha)
+        distance = truth.distance(alpha, 0, solution.coef, solution.intercept)
+        assert distance.known
+        assert distance.coef * (1 - TRUSTED) <= solution.report.error_bound
+        honest(solution.report, 1e-6)

@@ -50,17 +50,7 @@ X = make_X(70, 8, seed=201)
 WEIGHTS = make_weights(70, 202, zeros=True)
 
 
-def expected_failures(estimator):
-    """As for scikit-learn's own: n_iter_ is None where a direct solver ran"""
-    if estimator.solver in ("cg", "cd"):
-        return {}
-    return {"check_non_transformer_estimators_n_iter": "n_iter_ of a direct solver is None, as in scikit-learn"}
-
-
-@parametrize_with_checks(
-    [RidgeClassifier(), RidgeClassifier(solver="cg", tol=1e-9), RidgeClassifier(solver="cd", tol=1e-9)],
-    expected_failed_checks=expected_failures,
-)
+@parametrize_with_checks([RidgeClassifier(), RidgeClassifier(solver="cg", tol=1e-9), RidgeClassifier(solver="cd", tol=1e-9)])
 def test_scikit_learn_checks(estimator, check):
     check(estimator)
 
@@ -130,7 +120,8 @@ def test_the_report_holds(solver, kind, storage, shape):
     np.testing.assert_allclose(model.intercept_, exact.intercept, rtol=1e-5, atol=1e-6)
     assert solver in ("auto", model.solver_)
     assert model.report_.n_iter.shape == (len(model.coef_),)
-    assert (model.n_iter_ is None) == (model.solver_ not in ("cg", "cd"))
+    np.testing.assert_array_equal(model.n_iter_, model.report_.n_iter + (model.solver_ not in ("cg", "cd")))
+    assert (model.n_iter_ >= 1).all()
 
 
 def test_one_penalty_for_each_class():
@@ -159,9 +150,10 @@ def test_labels_are_what_they_were():
         )
 
 
-def test_sparse_labels():
+@pytest.mark.parametrize("make", [sp.csr_matrix, sp.csr_array, sp.coo_array, sp.lil_array, sp.csc_array])
+def test_sparse_labels(make):
     y = make_labels(X, "multilabel")
-    dense, sparse = RidgeClassifier().fit(X, y), RidgeClassifier().fit(X, sp.csr_matrix(y))
+    dense, sparse = RidgeClassifier().fit(X, y), RidgeClassifier().fit(X, make(y))
     np.testing.assert_array_equal(sparse.coef_, dense.coef_)
     assert sp.issparse(sparse.predict(X))
     np.testing.assert_array_equal(sparse.predict(X).toarray(), dense.predict(X))
@@ -245,6 +237,8 @@ Y = make_labels(X, "multiclass")
 MULTILABEL = make_labels(X, "multilabel")
 NOT_FINITE = X.copy()
 NOT_FINITE[3, 2] = np.nan
+BROKEN = sp.coo_array(MULTILABEL)
+BROKEN.row[1] = 99
 BAD = {
     "one class": (X, ["ant"] * 70, {}, {}, ValueError, "at least two classes, got one class: .*ant"),
     "continuous": (X, np.linspace(0, 1, 70), {}, {}, ValueError, "Unknown label type: continuous"),
@@ -271,6 +265,25 @@ BAD = {
     "dict, labels": (X, MULTILABEL, {"class_weight": {0: 2}}, {}, ValueError, "where samples have several labels, got a dict"),
     "alpha": (X, Y, {"alpha": -1}, {}, ValueError, "alpha must be finite and not negative"),
     "alphas": (X, Y, {"alpha": [1.0, 2.0]}, {}, ValueError, r"alpha must be a number or of shape \(3,\)"),
+    "sparse labels": (
+        X,
+        sp.csr_array(coded(Y)[:, :1]),
+        {},
+        {},
+        TypeError,
+        r"y must be dense where samples have one label.*ravel",
+    ),
+    "sparse, row": (X, BROKEN, {}, {}, ValueError, r"y is not a well-formed coo matrix: its row indices must lie in \[0, 70\)"),
+    "masked": (X, np.ma.masked_equal(np.arange(70) % 3, 1), {}, {}, ValueError, "y has 23 masked entries"),
+    "huge weight": (
+        X,
+        Y,
+        {"class_weight": {"ant": 10**400}},
+        {},
+        ValueError,
+        r"class_weight\['ant'\] must be finite .* 401 digits",
+    ),
+    "intercept": (X, Y, {"fit_intercept": None}, {}, TypeError, "fit_intercept must be True or False, got None"),
     "solver": (X, Y, {"solver": "lsqr"}, {}, ValueError, "solver must be one of"),
 }
 

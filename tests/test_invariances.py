@@ -317,10 +317,12 @@ def test_no_penalty_is_never_certified(solver):
     assert within(Exact(X, y, 0.0), solution.coef, 1e-6)
 
 
-def test_cholesky_says_what_helps_where_there_is_no_factor():
+def test_cholesky_without_a_factor_gives_the_answer_of_minimum_norm_and_says_so():
     X = np.ones((5, 2)) * np.arange(5)[:, None]
-    with pytest.raises(np.linalg.LinAlgError, match=r'alpha=0; raise alpha or use solver="svd"'):
-        ridge(X, np.arange(5.0), 0.0, solver="cholesky")
+    solution = ridge(X, np.arange(5.0), 0.0, solver="cholesky")
+    np.testing.assert_allclose(solution.coef, [0.5, 0.5], rtol=1e-12)
+    assert solution.report.solver == "svd"
+    assert "for cholesky the matrix was not positive definite" in solution.report.reason
 
 
 @pytest.mark.parametrize(("storage", "dtype"), list(product(KINDS, (np.float64, np.float32))))

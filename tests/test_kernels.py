@@ -1,7 +1,10 @@
 """Each compiled loop against the NumPy line in its docstring: both precisions, both index types, ranges of lines, empty ones."""
 
 import inspect
+import os
+import subprocess
 import sys
+from fractions import Fraction
 from importlib import import_module
 from itertools import product
 
@@ -9,6 +12,7 @@ import numpy as np
 import pytest
 import scipy.sparse as sp
 
+from fastridge import _kernels
 from fastridge._kernels import dense_base, descent, moments, sparse, vectors
 
 DTYPES = (np.float32, np.float64)
@@ -387,6 +391,22 @@ def test_vectors(n, k):
     check(p_new, x + gamma * p)
 
 
+@pytest.mark.parametrize("k", [1, 3])
+def test_sums_with_twice_the_digits(k):
+    rng = np.random.default_rng(31)
+    b, x, out = rng.standard_normal(41), rng.standard_normal((41, k)), np.empty((2, k))
+    # What the first forty rows add up to is taken off by the last: all the digits of float64 cancel.
+    b[-1], x[-1] = -1.0, b[:-1] @ x[:-1]
+    vectors.accurate_sums(b, x, out)
+    for target in range(k):
+        exact = sum((Fraction(v) * Fraction(w) for v, w in zip(b.tolist(), x[:, target].tolist(), strict=True)), Fraction(0))
+        eps = np.finfo(float).eps
+        assert abs(Fraction(out[0, target]) + Fraction(out[1, target]) - exact) <= (41 * eps) ** 2 * float(
+            np.abs(b) @ np.abs(x[:, target])
+        )
+        assert exact != 0
+
+
 def swept(B, linear, penalty, z, residual, backward):
     """One sweep in plain NumPy: z and rho = rho0 - B z after it, and twice the decrease of the objective"""
     z, residual, decrease = z.copy(), residual.copy(), 0.0
@@ -536,3 +556,40 @@ def test_every_kernel_is_tested_here():
 
 def _functions(module):
     return {name for name in dir(module) if not name.startswith("_") and callable(getattr(module, name))}
+
+
+@pytest.mark.parametrize("module", LEVELS, ids=level_name)
+def test_the_environment_names_the_simd_level(module):
+    name = level_name(module)
+    script = "from fastridge import _kernels; print(_kernels.dense.__name__)"
+    environment = {**os.environ, "FASTRIDGE_SIMD": name.removeprefix("dense_")}
+    done = subprocess.run([sys.executable, "-c", script], env=environment, capture_output=True, text=True, check=True)
+    assert done.stdout.split() == [f"fastridge._kernels.{name}"]
+
+
+def test_without_a_name_the_widest_level_is_taken():
+    assert _kernels._choose_dense(dense_base.simd_level()) is LEVELS[-1]
+    assert _kernels._choose_dense(1) is dense_base
+
+
+@pytest.mark.parametrize(
+    ("level", "wanted", "message"),
+    [
+        (4, "avx2", "FASTRIDGE_SIMD must be one of v4, v3, base, got 'avx2'"),
+        (3, "v4", "FASTRIDGE_SIMD=v4, but this processor does not have x86-64-v4"),
+        (1, "v3", "FASTRIDGE_SIMD=v3, but this processor does not have x86-64-v3"),
+    ],
+)
+def test_a_simd_level_that_is_not_to_be_had(level, wanted, message):
+    with pytest.raises(ImportError, match=message):
+        _kernels._choose_dense(level, wanted)
+
+
+def test_a_simd_level_that_was_not_built(monkeypatch):
+    def missing(name):
+        raise ImportError(name)
+
+    monkeypatch.setattr(_kernels, "import_module", missing)
+    assert _kernels._choose_dense(4) is dense_base
+    with pytest.raises(ImportError, match="FASTRIDGE_SIMD=v3, but the kernels for it were not built"):
+        _kernels._choose_dense(4, "v3")

@@ -20,9 +20,10 @@ def make(storage, shape, weighted, centred, dtype, n_threads=2):
     X = make_X(*shape, seed=21, dtype=dtype)
     weights = make_weights(shape[0], 22, zeros=True) if weighted else None
     target = np.linspace(-1, 2, shape[0])
-    design, mean, image = centred_design(check_X(STORAGES[storage](X)), weights, centred, n_threads, target)
+    made = centred_design(check_X(STORAGES[storage](X)), weights, centred, n_threads, target)
+    design, image = made.design, made.image
     expected_mean = np.average(X.astype(np.float64), axis=0, weights=weights) if centred else np.zeros(shape[1])
-    np.testing.assert_allclose(mean, expected_mean, rtol=1e-13, atol=1e-13)
+    np.testing.assert_allclose(made.mean[0], expected_mean, rtol=1e-13, atol=1e-13)
     root = 1 if weights is None else np.sqrt(weights)[:, None]
     A = root * (X - expected_mean)
     if image is not None:
@@ -125,7 +126,7 @@ def test_lines_with_any_shifts_and_scales(kind, terms):
 @pytest.mark.parametrize("storage", ["C", "F", "csr_array", "csc_array"])
 def test_operator_keeps_no_copy_of_the_data(storage):
     X = STORAGES[storage](make_X(50, 7, seed=29))
-    design, _, _ = centred_design(check_X(X), None, True, 1)
+    design = centred_design(check_X(X), None, True, 1).design
     assert design.extra_bytes == 0
     held = design.lines.M if storage in "CF" else design.lines.data
     assert np.shares_memory(held, X if storage in "CF" else X.data)
@@ -144,7 +145,8 @@ def test_centring_keeps_the_digits_of_columns_far_from_zero(storage):
     rng = np.random.default_rng(32)
     centred = rng.standard_normal((200, 3))
     X = centred + np.array([0.0, 1e8, -1e10])
-    design, mean, _ = centred_design(check_X(STORAGES[storage](X)), None, True, 1)
+    made = centred_design(check_X(STORAGES[storage](X)), None, True, 1)
+    design, mean = made.design, made.mean[0]
     exact = X.astype(np.longdouble)
     A = (exact - exact.mean(axis=0)).astype(np.float64)
     np.testing.assert_allclose(mean, exact.mean(axis=0).astype(np.float64), rtol=1e-15, atol=1e-15)

@@ -6,7 +6,7 @@ import scipy.sparse as sp
 from helpers import STORAGES, Exact, make_weights, make_X, make_y
 
 import fastridge
-from fastridge import Status, path, ridge_path
+from fastridge import Status, path, penalty_range, ridge_path
 from fastridge.solvers import galerkin, shifted
 
 pytestmark = pytest.mark.usefixtures("one_blas_thread")
@@ -133,7 +133,7 @@ def test_what_a_space_misses_is_finished_by_cg(monkeypatch):
     monkeypatch.setattr(galerkin, "MAX_BASIS", 12)
     found = ridge_path(X, y, alphas)
     check(found, X, y, alphas, number=np.float64)
-    assert any("finished by CG" in report.reason for report in found.reports)
+    assert max(int(report.n_iter[0]) for report in found.reports) > 12  # the space has no more directions
 
 
 def test_a_space_that_misses_says_so():
@@ -159,6 +159,139 @@ def test_alphas_by_number(shape, n_alphas):
     exact = Exact(X, y, found.alphas[0])
     assert exact.size[0] ** 2 <= 1e-3 * float(exact.target[:, 0] @ exact.target[:, 0]) * (1 + 1e-12)
     np.testing.assert_allclose(ridge_path(X, 1e6 * y, n_alphas).alphas, found.alphas)
+
+
+def eigenvalues(X, weights=None, fit_intercept=True):
+    """Of A'A, those that are not rounding"""
+    X = X.toarray() if sp.issparse(X) else np.asarray(X, dtype=np.float64)
+    s = np.ones(len(X)) if weights is None else weights
+    A = np.sqrt(s)[:, None] * (X - fit_intercept * np.average(X, axis=0, weights=s))
+    values = np.linalg.svd(A, compute_uv=False) ** 2
+    return values[values > 1e-24 * values.max()]
+
+
+def left_out(values, alpha):
+    """Share of the degrees of freedom that alpha takes away"""
+    return float((alpha / (values + alpha)).mean())
+
+
+@pytest.mark.parametrize("weighted", [False, True])
+@pytest.mark.parametrize("shape", SHAPES)
+@pytest.mark.parametrize("storage", ["C", "F", "csr_array", "csc_matrix"])
+def test_the_least_alpha_has_the_degrees_of_freedom(storage, shape, weighted):
+    n, p = SHAPES[shape]
+    X = make_X(n, p, seed=170)
+    y, weights = make_y(X, 171), make_weights(n, 172) if weighted else None
+    for intercept in (True, False) if n > 1 else (False,):
+        values = eigenvalues(X, weights, intercept)
+        alphas = ridge_path(STORAGES[storage](X), y, 5, sample_weight=weights, fit_intercept=intercept).alphas
+        np.testing.assert_allclose(np.diff(np.log(alphas)), np.log(alphas[1] / alphas[0]), rtol=1e-9)
+        assert left_out(values, alphas[-1]) <= 0.01
+        assert left_out(values, 100 * alphas[-1]) > 1e-3  # and no further than that takes
+
+
+@pytest.mark.parametrize(("n", "p", "spread"), [(900, 600, True), (900, 600, False), (540, 900, True), (540, 900, False)])
+def test_the_least_alpha_from_a_few_products(monkeypatch, n, p, spread):
+    X, y = text(n, p, 173, spread)
+    products = []
+    normal = fastridge.design.Design.normal
+    monkeypatch.setattr(fastridge.design.Design, "normal", lambda *args: products.append(1) or normal(*args))
+    monkeypatch.setattr(path, "_solve", lambda *args: None)
+    alphas = ridge_path(X, y, 5).alphas
+    assert len(products) <= penalty_range.LANCZOS_STEPS
+    assert left_out(eigenvalues(X), alphas[-1]) <= 0.05
+    assert left_out(eigenvalues(X), 100 * alphas[-1]) > 0.01
+
+
+def test_the_least_alpha_where_columns_differ_in_scale_by_decades():
+    """Their eigenvalues are below the rounding of the largest one, yet all of them count"""
+    rng = np.random.default_rng(174)
+    X = rng.standard_normal((300, 8)) * np.logspace(0, -10, 8)
+    y = X @ np.logspace(0, 10, 8) + 0.01 * rng.standard_normal(300)
+    found = ridge_path(X[:200], y[:200], 60)
+    fits = found.predict(X[200:])
+    errors = ((fits - y[200:]) ** 2).mean(axis=1) / y[200:].var()
+    assert errors[-1] < 1e-4
+    assert found.converged
+
+
+def test_alphas_end_where_rounding_begins():
+    rng = np.random.default_rng(175)
+    base = rng.standard_normal((80, 6))
+    X = np.hstack([base, base + 1e-6 * rng.standard_normal((80, 6)), base[:, :2]])
+    y = make_y(X, 176)
+    found = ridge_path(X, y, 9)
+    eps, largest = np.finfo(float).eps, eigenvalues(X).max()
+    assert left_out(eigenvalues(X), found.alphas[-1]) > 0.1  # more digits are not to be had
+    assert 10 * eps * largest < found.alphas[-1] < 1e-10 * largest
+    check(found, X, y, found.alphas)
+
+
+@pytest.mark.parametrize("make", [np.asarray, np.asfortranarray, sp.csr_array, sp.csc_array])
+@pytest.mark.parametrize("weighted", [False, True])
+def test_a_constant_column_does_not_count(weighted, make):
+    X = make_X(90, 5, seed=185, share=1.0)
+    y, weights = make_y(X, 186), make_weights(90, 187) if weighted else None
+    alphas = ridge_path(make(X), y, 4, sample_weight=weights).alphas
+    for constant in (0.1, np.pi, 1e8 / 3, 1e12 / 7):
+        for d in (None, [1, 1, 1, 1, 1, 1e-6]):
+            with_it = make(np.column_stack([X, np.full(90, constant)]))
+            found = ridge_path(with_it, y, 4, sample_weight=weights, penalty_weights=d).alphas
+            np.testing.assert_allclose(np.log10(found), np.log10(alphas), atol=0.5)
+
+
+def test_alphas_scale_with_X_and_not_with_y():
+    X = make_X(60, 7, seed=177)
+    for features in (X, make_X(7, 60, seed=177)):
+        y = make_y(features, 178, n_targets=2)
+        alphas = ridge_path(features, y, 5).alphas
+        for scale in (1e6, 1e-6, 1e100):
+            np.testing.assert_allclose(ridge_path(features, scale * y, 5).alphas, alphas, rtol=1e-9)
+        for scale in (1e3, 1e-3):
+            np.testing.assert_allclose(ridge_path(scale * features, y, 5).alphas, scale**2 * alphas, rtol=0.02)
+
+
+def test_alphas_with_penalty_weights():
+    """They are those of the scaled columns that are left once unpenalised ones are projected out"""
+    X = make_X(60, 7, seed=179)
+    y, d = make_y(X, 180), np.array([4.0, 0.0, 0.25, np.inf, 1.0, 0.0, 9.0])
+    rest = np.column_stack([np.ones(60), X[:, d == 0]])
+    project = np.eye(60) - rest @ np.linalg.pinv(rest)
+    penalised = np.isfinite(d) & (d > 0)
+    A = project @ X[:, penalised] / np.sqrt(d[penalised])
+    found = ridge_path(X, y, 4, penalty_weights=d)
+    np.testing.assert_allclose(found.alphas, ridge_path(A, project @ y, 4, fit_intercept=False).alphas, rtol=0.05)
+
+
+@pytest.mark.parametrize("scale", [1e-162, 1e-150, 1e150])
+def test_alphas_where_squares_nearly_leave_the_range(monkeypatch, scale):
+    monkeypatch.setattr(path, "_solve", lambda *args: None)
+    X = make_X(40, 40, seed=188) * scale
+    alphas = ridge_path(X, make_y(X, 189) / scale, 5).alphas
+    assert np.isfinite(alphas).all()
+    assert (np.diff(alphas) < 0).all()
+    assert alphas[-1] > 0
+
+
+@pytest.mark.parametrize("shape", ["tall", "wide"])
+def test_alphas_where_y_has_nothing_to_do_with_X(shape):
+    n, p = SHAPES[shape]
+    X = make_X(n, p, seed=181)
+    y = make_y(X, 182)
+    A = X - X.mean(axis=0)
+    y = y - y.mean() - A @ np.linalg.lstsq(A, y, rcond=None)[0] if n > p else np.full(n, 3.0)
+    alphas = ridge_path(X, y, 5).alphas
+    assert alphas[0] >= 0.99 * 10**penalty_range.LEAST_DECADES * alphas[-1] > 0
+    assert left_out(eigenvalues(X), alphas[-1]) <= 0.01
+
+
+def test_the_gram_matrix_is_formed_once(monkeypatch):
+    counts = []
+    gram = fastridge.design.Design.gram
+    monkeypatch.setattr(fastridge.design.Design, "gram", lambda self: counts.append(1) or gram(self))
+    X = make_X(60, 7, seed=183)
+    assert {report.solver for report in ridge_path(X, make_y(X, 184), 20).reports} == {"eigh"}
+    assert counts == [1]
 
 
 def test_constant_y_and_zero_X():

@@ -1,6 +1,16 @@
-"""BLAS where lanes need it: scipy's Python wrappers hold the GIL, so that lanes that call them wait for one another."""
+"""BLAS for lanes (scipy's Python wrappers hold the GIL, so that lanes that call them wait for one another), and its threads."""
+
+import itertools
 
 cimport scipy.linalg.cython_blas as cython_blas
+from cpython.pythread cimport (
+    PyThread_acquire_lock,
+    PyThread_allocate_lock,
+    PyThread_get_thread_ident,
+    PyThread_release_lock,
+    PyThread_type_lock,
+    WAIT_LOCK,
+)
 from fastridge._kernels.types cimport filled
 
 
@@ -27,3 +37,142 @@ def add_gram(const filled[:, :] rows, filled[::1, :] gram):
             cython_blas.ssyrk(&lower, &trans, &c, &m, &one, x, &ld, &one, &gram[0, 0], &c)
         else:
             cython_blas.dsyrk(&lower, &trans, &c, &m, &one, x, &ld, &one, &gram[0, 0], &c)
+
+
+# SingleThreaded is compiled because an interrupt must not cut it in two: Python runs the handlers of signals between the steps
+# of its own code, never within a call of C code. Nothing below allocates or calls Python while it holds the lock.
+
+ctypedef int (*Get)() noexcept nogil
+ctypedef void (*Set)(int) noexcept nogil
+
+cdef enum:
+    MAX_LIBRARIES = 8
+
+cdef struct Library:
+    Get get
+    Set set
+    bint by_thread  # every thread has a number of its own
+
+cdef Library libraries[MAX_LIBRARIES]
+cdef int before[MAX_LIBRARIES]
+cdef int n_libraries = 0
+cdef Py_ssize_t n_inside = 0
+cdef Py_ssize_t n_forks = 0
+cdef PyThread_type_lock lock = PyThread_allocate_lock()  # matters where there is no GIL
+
+
+cdef void limit(bint by_thread, int *old) noexcept nogil:
+    """Set libraries to one thread, those with one number for the process or those with a number for every thread"""
+    cdef int i
+    for i in range(n_libraries):
+        if libraries[i].by_thread == by_thread:
+            old[i] = libraries[i].get()
+            if old[i] > 1:
+                libraries[i].set(1)
+
+
+cdef void restore(bint by_thread, const int *old) noexcept nogil:
+    """Set such libraries back, but those that somebody else has set meanwhile"""
+    cdef int i
+    for i in range(n_libraries):
+        if libraries[i].by_thread == by_thread and old[i] > 1 and libraries[i].get() == 1:
+            libraries[i].set(old[i])
+
+
+cdef class SingleThreaded:
+    """A context within which BLAS calls run on the threads that make them
+
+    The first that enters sets the process's number of BLAS threads to one, the last that leaves sets it back. A context that an
+    exception kept from being left is left when it is deleted. Where each thread has a number of its own, the context sets that
+    of the thread that enters.
+    """
+
+    cdef bint inside
+    cdef Py_ssize_t forks
+    cdef unsigned long thread
+    cdef int own[MAX_LIBRARIES]
+
+    def __enter__(self):
+        global n_inside
+        if self.inside:
+            raise RuntimeError("this context is entered already")
+        self.inside = True
+        self.forks = n_forks
+        self.thread = PyThread_get_thread_ident()
+        limit(True, self.own)
+        PyThread_acquire_lock(lock, WAIT_LOCK)
+        if n_inside == 0:
+            limit(False, before)
+        n_inside += 1
+        PyThread_release_lock(lock)
+
+    def __exit__(self, *_):
+        self.leave()
+
+    def __dealloc__(self):
+        self.leave()
+
+    cdef void leave(self) noexcept:
+        global n_inside
+        if not self.inside:
+            return
+        self.inside = False
+        if self.thread == PyThread_get_thread_ident():
+            restore(True, self.own)
+        if self.forks == n_forks:  # a forked child has left what it was forked in
+            PyThread_acquire_lock(lock, WAIT_LOCK)
+            n_inside -= 1
+            if n_inside == 0:
+                restore(False, before)
+            PyThread_release_lock(lock)
+
+
+cdef dict threaded = {}
+cdef object numbers = itertools.count()
+
+
+cdef class Threaded:
+    """A context for long BLAS calls on BLAS's own threads: `threaded_elsewhere` tells of it while it is entered"""
+
+    cdef object number
+
+    def __enter__(self):
+        self.number = next(numbers)
+        threaded[self.number] = PyThread_get_thread_ident()
+
+    def __exit__(self, *_):
+        threaded.pop(self.number, None)
+
+    def __dealloc__(self):
+        threaded.pop(self.number, None)
+
+
+def threaded_elsewhere():
+    """The numbers of the `Threaded` contexts that other threads are within"""
+    cdef unsigned long here = PyThread_get_thread_ident()
+    return {number for number, thread in list(threaded.items()) if thread != here}
+
+
+def add_library(size_t get, size_t set, bint by_thread):
+    """Let `SingleThreaded` limit one more library, by the addresses of its `int get(void)` and `void set(int)`"""
+    global n_libraries
+    if n_libraries == MAX_LIBRARIES:
+        raise ValueError(f"more than {MAX_LIBRARIES} BLAS libraries")
+    libraries[n_libraries] = Library(<Get> get, <Set> set, by_thread)
+    n_libraries += 1
+
+
+def limit_thread():
+    """Set the calling thread to one BLAS thread for good, where each thread has a number of its own"""
+    cdef int old[MAX_LIBRARIES]
+    limit(True, old)
+
+
+def leave_all_in_child():
+    """Leave the contexts that a forked child inherits: those of threads that it does not have, and its own"""
+    global n_inside, n_forks
+    threaded.clear()
+    n_forks += 1
+    if n_inside > 0:
+        n_inside = 0
+        restore(False, before)

@@ -24,3 +24,14 @@ def sparse_along(
     centre: Array,
     out: Array,
 ) -> None: ...
+def merge(
+    gram: Array,
+    low_diagonal: Array,
+    more: Array,
+    more_low_diagonal: Array | None,
+    sign: float,
+    weight: float,
+    delta: Array,
+    rest: Array,
+    more_rest: Array,
+) -> None: ...

@@ -1,4 +1,4 @@
-"""Weighted sums about a centre, along and across the lines of a sparse matrix.
+"""Weighted sums about a centre, along and across the lines of a sparse matrix; and sums of sums that do not round.
 
 A result holds (sum of w (x - c), sum of w (x - c)^2, sum of w) over the *stored* entries; what the zeros add follows from the
 third. Sums about a value near the mean do not cancel, which is why the centre is an argument.
@@ -8,6 +8,7 @@ from fastridge._kernels.types cimport index, pointer, prefetch, real
 
 cdef enum:
     AHEAD = 16  # entries
+    TILE = 16  # columns whose triangles of high and low parts stay in cache together
 
 
 def sparse_across(
@@ -55,3 +56,46 @@ def sparse_along(
             out[i, 0] = total
             out[i, 1] = sq_total
             out[i, 2] = w_sum
+
+
+cdef inline void add_exactly(double *high, double *low, double more) noexcept nogil:
+    """high + low += more, without rounding; |low| stays within half a unit in the last place of high (Knuth's two-sum)"""
+    cdef double total = high[0] + more
+    cdef double part = total - high[0]
+    low[0] += (high[0] - (total - part)) + (more - part)
+    high[0] = total + low[0]
+    low[0] -= high[0] - total
+
+
+def merge(
+    double[::1, :] gram, double[::1] low_diagonal, const double[::1, :] more, const double[::1] more_low_diagonal,
+    double sign, double weight, const double[::1] delta, double[:, ::1] rest, const double[:, ::1] more_rest,
+):
+    """gram += sign * more + weight * outer(delta, delta);  rest += more_rest
+
+    Both sums are kept as pairs (high, low). Of `gram`, (p, p), the lower triangle is high, the upper one low, transposed, but for
+    the diagonal, whose low parts are `low_diagonal`. `more` is kept alike, or has a lower triangle alone where
+    `more_low_diagonal` is None. `rest` is (2, m): high, low. One call: an interrupt finds all of it done, or nothing.
+    """
+    cdef Py_ssize_t i, j, i_tile, j_tile, p = gram.shape[0], n_tiles = (p + TILE - 1) // TILE
+    cdef double *low
+    cdef bint paired = more_low_diagonal is not None
+    if (
+        gram.shape[1] != p or low_diagonal.shape[0] != p or more.shape[0] != p or more.shape[1] != p or delta.shape[0] != p
+        or (paired and more_low_diagonal.shape[0] != p)
+        or rest.shape[0] != 2 or more_rest.shape[0] != 2 or rest.shape[1] != more_rest.shape[1]
+    ):
+        raise ValueError("the shapes of the sums disagree")
+    with nogil:
+        for j_tile in range(n_tiles):
+            for i_tile in range(j_tile, n_tiles):
+                for i in range(i_tile * TILE, min(p, (i_tile + 1) * TILE)):
+                    for j in range(j_tile * TILE, min((j_tile + 1) * TILE, i + 1)):
+                        low = &low_diagonal[i] if i == j else &gram[j, i]
+                        add_exactly(&gram[i, j], low, sign * more[i, j])
+                        add_exactly(&gram[i, j], low, weight * (delta[i] * delta[j]))
+                        if paired:
+                            add_exactly(&gram[i, j], low, sign * (more_low_diagonal[i] if i == j else more[j, i]))
+        for i in range(rest.shape[1]):
+            add_exactly(&rest[0, i], &rest[1, i], more_rest[0, i])
+            add_exactly(&rest[0, i], &rest[1, i], more_rest[1, i])

@@ -1,5 +1,7 @@
 """Vector updates of conjugate gradients for k targets at once: (length, k) arrays, one scalar for each target."""
 
+from libc.math cimport fma
+
 
 def dots(const double[:, ::1] x, const double[:, ::1] y, double[::1] out):
     """out = (x * y).sum(axis=0)"""
@@ -57,6 +59,26 @@ def weighted_sums(const double[::1] b, const double[:, ::1] x, double[::1] out):
                     out[l] += b[i] * x[i, l]
 
 
+def accurate_sums(const double[::1] b, const double[:, ::1] x, double[:, ::1] out):
+    """out[0] + out[1] = b @ x, as if computed with twice the digits: what rounding takes from products and sums is summed too
+
+    Ogita, Rump & Oishi (2005), Accurate sum and dot product, DOI 10.1137/030601818 (Dot2).
+    """
+    cdef Py_ssize_t i, l, n = x.shape[0], k = x.shape[1]
+    cdef double product, total, part
+    for l in range(k):
+        out[0, l] = 0
+        out[1, l] = 0
+    with nogil:
+        for i in range(n):
+            for l in range(k):
+                product = b[i] * x[i, l]
+                total = out[0, l] + product
+                part = total - out[0, l]
+                out[1, l] += ((out[0, l] - (total - part)) + (product - part)) + fma(b[i], x[i, l], -product)
+                out[0, l] = total
+
+
 def step(
     double[:, ::1] x, double[:, ::1] r, const double[:, ::1] p, const double[:, ::1] q, const double[::1] gamma,
 ):
@@ -100,7 +122,7 @@ def add(double[:, ::1] out, const double[:, ::1] x, const double[::1] scale):
 def wide_sizes(
     const double[:, ::1] b, const double[:, ::1] r, const double[:, ::1] x, const double[::1] penalty, double[::1] out,
 ):
-    """out = ||f||^2 + penalty x'f with f = b - r - penalty x, A w of w = A'x: ||w||_H^2"""
+    """out = ||f||^2 + penalty x'f with f = b - r - penalty x, A w of w = A'x: ||w||_H^2, or 0 where rounding leaves nothing of f"""
     cdef Py_ssize_t i, l, n = x.shape[0], k = x.shape[1]
     cdef double f
     for l in range(k):
@@ -110,3 +132,5 @@ def wide_sizes(
             for l in range(k):
                 f = b[i, l] - r[i, l] - penalty[l] * x[i, l]
                 out[l] += f * (f + penalty[l] * x[i, l])
+    for l in range(k):
+        out[l] = max(out[l], 0.0)

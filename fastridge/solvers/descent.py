@@ -7,9 +7,9 @@ import numpy as np
 from fastridge._kernels import descent
 from fastridge.design import Design
 from fastridge.factor import ScaledFactor
-from fastridge.krylov import First, measure, relative_bound
+from fastridge.krylov import First, measure
 from fastridge.lines import Vector
-from fastridge.problem import ROUNDING, Check, Problem, column_dots, relative
+from fastridge.problem import ROUNDING, Check, Problem, column_dots, relative, relative_bound
 from fastridge.solution import Answer, Settings
 
 MAX_GRAM = 2048

@@ -5,16 +5,14 @@ from __future__ import annotations
 import numpy as np
 from scipy.linalg import eigh
 
-from fastridge.krylov import relative_bound
+from fastridge.factor import BACKWARD_ERROR, LARGEST_LOSS
 from fastridge.lines import Vector
 from fastridge.parallel import blas_for
-from fastridge.problem import CHUNK_VECTORS, Problem, relative
+from fastridge.problem import CHUNK_VECTORS, Problem, relative, relative_bound
 from fastridge.solution import Answer, Settings
 
 MAX_REFINEMENTS = 5
 """Each multiplies the error by about eps times the condition number; where five do not do, no more will."""
-BACKWARD_ERROR = 10 * np.finfo(np.float64).eps
-"""Of the Gram matrix and its eigenvalues, relative to the largest one; times the square root of the longer side."""
 
 
 class Spectrum:
@@ -29,8 +27,9 @@ class Spectrum:
         At the peak of its making.
     """
 
-    def __init__(self, problem: Problem) -> None:
-        gram = problem.side.gram()
+    def __init__(self, problem: Problem, gram: Vector | None = None) -> None:
+        """`gram`: B'B where it is known, lower triangle; it is overwritten"""
+        gram = problem.side.gram() if gram is None else gram
         c = len(gram)
         with blas_for(c):
             s, self.v = eigh(gram, lower=True, overwrite_a=True, check_finite=False, driver="evd")
@@ -43,8 +42,8 @@ class Spectrum:
         """Minimise the ridge objective for every target at its own penalty > 0; `problem` has the data of this spectrum
 
         x = V (S + alpha)^-1 V'b. The residual is recomputed from the data for all targets in one block product, its size in the
-        M^-1 norm, the error, taken through the decomposition, and the answer refined until that is at most `tol`. Guaranteed:
-        `error_bound`, as far as `doubt` is.
+        M^-1 norm, the error, taken through the decomposition, and the answer refined until the bound is at most `tol`.
+        Guaranteed: `error_bound`, as far as `doubt` is.
         """
         penalty, k = problem.penalty, len(problem.penalty)
         s = self.s[:, None]
@@ -54,6 +53,9 @@ class Spectrum:
             cost = (s + self.doubt) / (s + self.doubt + penalty)
         else:
             cost = 1.0 / (np.maximum(s - self.doubt, 0.0) + penalty)
+        # H >= (1 - theta) times the matrix that the decomposition really belongs to.
+        theta = self.doubt / (self.s.min(initial=np.inf) + penalty)
+        loss = np.where(theta < LARGEST_LOSS, theta, np.inf)
         n_iter, previous = np.zeros(k, dtype=np.int64), np.full(k, np.inf)
         x = self._rotate_back(inverse * self._rotate(problem.rhs))
         while True:
@@ -61,23 +63,20 @@ class Spectrum:
             rotated = self._rotate(check.residual)
             sq_error = (cost * rotated**2).sum(axis=0)
             error = relative(sq_error, check.sq_size)
-            refine = (error > settings.tol) & (error < previous / 2)
+            bound = relative_bound(problem.sq_error_bound(check.residual, sq_error, loss), check)
+            refine = (bound > settings.tol) & (error < previous / 2)
             if not refine.any() or n_iter.max() == MAX_REFINEMENTS:
                 break
             x += self._rotate_back(inverse * rotated * refine)
             n_iter, previous = n_iter + refine, error
-        # H >= (1 - theta) times the matrix that the decomposition really belongs to.
-        theta = self.doubt / (self.s.min(initial=np.inf) + penalty)
-        sq_bound = np.where(theta < 0.5, sq_error / (1 - np.minimum(theta, 0.5)), np.inf)
-        sq_bound = np.minimum(sq_bound, problem.sq_bound(check.residual))
         smallest = float(self.s.min(initial=np.inf) + penalty.min())
         return Answer(
             check.w,
             n_iter,
-            np.minimum(error, relative(problem.sq_bound(check.residual), check.sq_size)),
-            relative_bound(sq_bound, check),
+            np.minimum(error, bound),
+            bound,
             check.sq_size,
-            stalled=bool((error > settings.tol).any()),
+            stalled=True,
             rcond=smallest / (self.largest + float(penalty.min())),
             workspace_bytes=self.nbytes + 8 * CHUNK_VECTORS * x.size + problem.target.nbytes,
             x=x,

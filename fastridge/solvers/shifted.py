@@ -4,15 +4,13 @@ from __future__ import annotations
 
 import numpy as np
 
-from fastridge.krylov import TRUSTED_SHARE, TRUSTED_START, EnergyEstimate, settle
+from fastridge.krylov import ROOM, EnergyEstimate, most_steps, settle
 from fastridge.lines import Vector
-from fastridge.problem import Problem, column_dots, relative
+from fastridge.problem import Check, Problem, column_dots, relative
 from fastridge.solution import Answer, Settings
 
 BUFFER = 32
 """Residuals kept before they are added to the answers of all penalties, in one matrix product."""
-ROOM = 0.9
-"""Share of the tolerance that the recurrences aim at; the rest is for their drift."""
 SPREAD = 10.0
 """Ratio of the largest to the smallest entry of the diagonal of M up to which Jacobi scaling is not worth the shared space."""
 
@@ -27,9 +25,9 @@ def solve(problem: Problem, penalties: Vector, settings: Settings) -> Answer:
     """Minimise the ridge objective of the one target of `problem` at every one of `penalties`, (k,), > 0
 
     CG runs at the smallest penalty. Residuals at the others are multiples zeta of its residuals, so that a step costs one product
-    however many penalties there are. Those that have converged are left behind. Where the problem is wide zeta^2 r'r is a
-    bound of the error, else the error is estimated from the energies as in CG. At the end residuals are computed from the data;
-    which penalties failed then is in `error`, and `x` is where to go on from.
+    however many penalties there are. Those that have converged are left behind: by the bound zeta^2 r'r of a wide problem, else
+    by the Gauss-Radau bound. At the end residuals are computed from the data, and CG goes on from the answers that those do not
+    prove; which failed is in `error_bound`, and `x` is where to go on from.
 
     References
     ----------
@@ -38,7 +36,7 @@ def solve(problem: Problem, penalties: Vector, settings: Settings) -> Answer:
     """
     b = problem.rhs
     c, k = len(b), len(penalties)
-    max_iter = max(1000, 10 * c) if settings.max_iter is None else settings.max_iter
+    max_iter = most_steps(problem, settings)
     seed = penalties.min(keepdims=True)
     shift = penalties - seed
     r, p = b.copy(), b.copy()
@@ -52,7 +50,6 @@ def solve(problem: Problem, penalties: Vector, settings: Settings) -> Answer:
     active, alive = np.arange(k), np.ones(k, dtype=bool)
     zeta, ratio, beta_of = np.ones(k), np.ones(k), np.zeros(k)
     estimate = EnergyEstimate(np.full(k, sq_r), penalties.copy())
-    sq_error = np.full(k, np.inf)
     n_iter = np.zeros(k, dtype=np.int64)
     history: list[float] = []
     n_kept, last_gamma, last_beta, step = 0, 1.0, 0.0, 0
@@ -92,19 +89,16 @@ def solve(problem: Problem, penalties: Vector, settings: Settings) -> Answer:
         alpha = penalties[active]
         if problem.wide:
             # ||w*||_H^2 = y'y - alpha ||z*||_M^2, and ||z||_M^2 is within r'r / alpha of the last.
-            error = zeta_new**2 * sq_new
-            size = np.maximum(sq_target - alpha * estimate.total - error, 0.0)
+            sq_bound = sq_error = zeta_new**2 * sq_new
+            size = np.maximum(sq_target - alpha * estimate.total - sq_bound, 0.0)
         else:
-            trusted = TRUSTED_SHARE * (step + TRUSTED_START) <= c
-            error = estimate.sq_error if trusted else estimate.sq_bound
-            size = estimate.total
-        worst = relative(error, size)
-        history.append(float(worst[alive].max()))
+            sq_bound, sq_error, size = estimate.sq_bound, estimate.sq_error, estimate.total
+        history.append(float(relative(sq_error, size)[alive].max()))
         if settings.on_step is not None:
             settings.on_step(step, history[-1])
         zeta, ratio, beta_of = zeta_new, rho, beta * rho**2
-        done = alive & ((worst <= ROOM * settings.tol) | (zeta**2 * sq_new == 0))
-        sq_error[active[done]], n_iter[active[done]] = error[done], step
+        done = alive & ((relative(sq_bound, size) <= ROOM * settings.tol) | (zeta**2 * sq_new == 0))
+        n_iter[active[done]] = step
         alive &= ~done
         if n_kept == BUFFER or not alive.any():  # those that are done stay unchanged until then
             flush(n_kept)
@@ -125,7 +119,10 @@ def solve(problem: Problem, penalties: Vector, settings: Settings) -> Answer:
     if len(active):  # the limit, a residual of zero, or not a direction of positive curvature left
         flush(n_kept)
         end[:, active] = x
-        left = active[alive]
-        n_iter[left] = step
-        sq_error[left] = 0.0 if sq_r == 0 else np.inf
-    return settle(problem, penalties, end, n_iter, sq_error, settings, tuple(history), 8 * c * (2 * k + BUFFER + 4))
+        n_iter[active[alive]] = step
+
+    def answers(part: slice, here: Problem) -> tuple[Vector, Check]:
+        x = np.ascontiguousarray(end[:, part])
+        return x, here.check(x)
+
+    return settle(problem, penalties, n_iter, settings, tuple(history), 8 * c * (2 * k + BUFFER + 4), answers)

@@ -2,75 +2,240 @@
 
 from __future__ import annotations
 
-import numpy as np
-from scipy.linalg import qr, svd
+from collections.abc import Callable
+from dataclasses import dataclass
 
-from fastridge.krylov import relative_bound
+import numpy as np
+from scipy.linalg import qr, solve_triangular, svd
+
 from fastridge.lines import Vector
-from fastridge.problem import Problem, relative
+from fastridge.parallel import threaded_blas
+from fastridge.problem import Problem, relative, relative_bound
 from fastridge.solution import Answer, Settings
 
 MAX_REFINEMENTS = 3
-BACKWARD_ERROR = 10 * np.finfo(np.float64).eps
-"""Of the triangle, relative to its norm; times the square root of the longer side."""
+EPS = float(np.finfo(np.float64).eps)
+BACKWARD_ERROR = 10 * EPS
+"""Of every column of the triangle relative to its norm, and of the decomposition relative to the Frobenius norm; times the square
+root of the longer side."""
+ROUNDING_ALONE = 16 * EPS
+"""Of the norm of a column before means and projections were taken off it, below which what is left of it is rounding."""
+UNKNOWN = 0.5
+"""Relative error of the decomposition from which on it says nothing of the answer."""
+EVEN = 4
+"""Power of two by which the sizes of columns may differ where one decomposition serves all penalties."""
 
 
 def solve(problem: Problem, settings: Settings) -> Answer:
-    """Minimise the ridge objective through the singular values s of A: filter factors s / (s^2 + alpha)
+    """Minimise the ridge objective through singular values of K = [B; sqrt(alpha) I] C: B is A, or A' of a wide problem
 
-    A (or A', where that is taller) is reduced to a triangle block of rows by block of rows, so that no copy of it is made.
-    Singular values below max(n, p) eps times the largest count as zero; with alpha = 0 that gives the least squares solution of
-    minimum norm, and no bound on its error.
+    B is reduced to a triangle block of rows by block of rows, so that no copy of it is made. The errors of QR are relative to
+    every column by itself, so C, powers of two, brings the columns to one size: their singular values then say what float64
+    can know of the answer. Where the columns of B are of one size as they are, one decomposition serves all penalties.
+
+    Guaranteed with alpha > 0: `error_bound`. With alpha = 0 singular values below max(n, p) eps times the largest count as zero,
+    the answer is the least squares solution of minimum norm in the units of the data, and there is no bound on its error.
 
     References
     ----------
     Bjorck (1996), Numerical Methods for Least Squares Problems, ch. 2, DOI 10.1137/1.9781611971484;
     Demmel, Grigori, Hoemmen & Langou (2012), DOI 10.1137/080731992 (QR by blocks);
-    Paige (1973), DOI 10.1137/0710046 (w = A'z from R alone, wide case).
+    Paige (1973), DOI 10.1137/0710046 (w = A'z from R alone, wide case);
+    van der Sluis (1969), DOI 10.1007/BF02165096 (columns of one size).
     """
-    penalty = problem.penalty
     c, k = problem.rhs.shape
     triangle = _triangle(problem)
-    u, s, vt = svd(triangle[:, :c], full_matrices=False, check_finite=False, lapack_driver="gesdd")
-    largest = s.max(initial=0.0)
-    cutoff = max(problem.design.shape) * np.finfo(np.float64).eps * largest
-    s = np.where(s > cutoff, s, 0.0)
-    v = np.ascontiguousarray(vt.T)
-    with np.errstate(divide="ignore"):
-        spectrum = s[:, None] ** 2 + penalty
-        inverse = np.where(spectrum > 0, 1.0 / spectrum, 0.0)
-    # What a residual component costs in the H-norm of w: g'H^-1 g, or r'(A A') M^-1 r for a wide problem.
-    cost = s[:, None] ** 2 * inverse if problem.wide else inverse
+    factors = _factors(problem, triangle[:, :c])
+    theta, smallest = np.empty((2, k))
+    for factor in factors:
+        theta[factor.targets], smallest[factor.targets] = factor.theta, factor.smallest
 
-    # Wide: z = V (S^2 + alpha)^-1 V'y with A' = Q R and R = U S V'.
-    # Tall: w = V S (S^2 + alpha)^-1 U'Q'y, and the QR of [A y] has Q'y.
-    x = v @ (inverse * (v.T @ problem.target if problem.wide else s[:, None] * (u.T @ triangle[: u.shape[0], c:])))
+    def step_of(residual: Vector) -> tuple[Vector, Vector]:
+        """M^-1 residual, and its squared error"""
+        step, within = np.empty((c, k)), residual
+        for factor in factors:
+            if problem.wide and factor.silent.size:
+                within = within.copy() if within is residual else within
+                within[:, factor.targets] -= factor.silent @ (factor.silent.T @ residual[:, factor.targets])
+            step[:, factor.targets] = factor.apply_inverse(within[:, factor.targets])
+        return step, problem.sq_error(within, step)
+
+    if problem.wide:
+        x = step_of(problem.target)[0]
+    else:  # the QR of [A y] has Q'y
+        x = np.empty((c, k))
+        for factor in factors:
+            x[:, factor.targets] = factor.solve(triangle[:, c + factor.targets])
     n_iter, previous = 0, np.inf
     while True:
-        check = problem.check(x)
-        rotated = v.T @ check.residual
-        sq_error = (cost * rotated**2).sum(axis=0)
+        check = problem.check(x, smallest)
+        step, sq_error = step_of(check.residual)
         error = relative(sq_error, check.sq_size)
         worst = float(error.max())
         if worst <= settings.tol or n_iter == MAX_REFINEMENTS or not worst < previous / 2:
             break
-        x, n_iter, previous = x + v @ (inverse * rotated), n_iter + 1, worst
-    # || [A; sqrt(alpha) I] d || changes by at most ||E|| ||d||, and sqrt(alpha) ||d|| is part of it.
-    with np.errstate(divide="ignore", invalid="ignore"):
-        theta = BACKWARD_ERROR * np.sqrt(max(problem.design.shape)) * largest / np.sqrt(penalty)
-        sq_bound = np.where(theta < 0.5, sq_error / (1 - np.minimum(theta, 0.5)) ** 2, np.inf)
-    sq_bound = np.where(penalty > 0, np.minimum(sq_bound, problem.sq_bound(check.residual)), np.inf)
-    smallest = s.min(initial=np.inf) ** 2 + penalty.min()
+        x, n_iter, previous = x + step, n_iter + 1, worst
+    if not problem.wide and problem.penalty.max() == 0 and _polish(problem, x, step_of):
+        check = problem.check(x, smallest)
+        error = relative(step_of(check.residual)[1], check.sq_size)
+    # ||K v|| >= (1 - theta) ||K_hat v|| for the K_hat that was decomposed.
+    sq_bound = problem.sq_error_bound(check.residual, sq_error, 1 - (1 - np.minimum(theta, 1.0)) ** 2)
+    # Where that does not know H, the error that it sees is no estimate.
+    positive = problem.penalty > 0
+    error = np.where(positive & (theta > UNKNOWN), relative(sq_bound, check.sq_size), error)
+    bound = relative_bound(sq_bound, check)
     return Answer(
         check.w,
         np.full(k, n_iter),
         error,
-        relative_bound(sq_bound, check),
+        bound,
         check.sq_size,
-        stalled=worst > settings.tol,
-        rcond=float(smallest / (largest**2 + penalty.min())) if largest or penalty.min() else 0.0,
-        workspace_bytes=triangle.nbytes + u.nbytes + 2 * v.nbytes,
+        stalled=bool((np.where(positive, bound, error) > settings.tol).any()),
+        rcond=min(factor.rcond for factor in factors),
+        workspace_bytes=triangle.nbytes + sum(factor.nbytes for factor in factors),
     )
+
+
+def _polish(problem: Problem, x: Vector, step_of: Callable[[Vector], tuple[Vector, Vector]]) -> bool:
+    """Refine least squares answers in place by gradients with twice the digits; return whether those are to be had
+
+    Rounding of A'(y - A x) costs them the square of the condition number. What is left is about one.
+    """
+    previous = np.inf
+    while True:
+        gradient = problem.design.precise_gradient(x, problem.target)
+        if gradient is None:
+            return False
+        step, sq_error = step_of(gradient)
+        worst = float(np.sqrt(sq_error.max()))
+        if not worst < previous / 2:
+            return True
+        x += step
+        previous = worst
+
+
+@dataclass(frozen=True)
+class _Factor:
+    """What some targets, (k,), have of the decomposition  [R; sqrt(alpha) I] C = U S V'  at their penalties
+
+    Attributes
+    ----------
+    basis : (c, r)
+        C V.
+    rotation : (rows of R, r)
+        The upper part of U; of R C alone where the penalties share it.
+    gains, inverse : (r, k)
+        Of a target in the basis of U, and of a gradient in that of V: S^-1 and S^-2.
+    theta : (k,)
+        Relative error of ||K v||, at most.
+    smallest : (k,)
+        Lower bound of the spectrum of M scaled to a diagonal of ones; 0 where there is none.
+    rcond : float
+        Of K'K.
+    silent, undone : (c, q)
+        An orthonormal basis of the unknowns that R C does not determine, and the same computed to be right in units of C: the
+        answer is to have nothing there. Empty where alpha > 0.
+    """
+
+    targets: np.ndarray
+    basis: Vector
+    rotation: Vector
+    gains: Vector
+    inverse: Vector
+    theta: Vector
+    smallest: Vector
+    rcond: float
+    silent: Vector
+    undone: Vector
+
+    def solve(self, rotated: Vector) -> Vector:
+        """The answer for Q'y, (rows of R, k)"""
+        return self._least(self.basis @ (self.gains * (self.rotation.T @ rotated)))
+
+    def apply_inverse(self, v: Vector) -> Vector:
+        """M^-1 v: (c, k) -> (c, k)"""
+        return self._least(self.basis @ (self.inverse * (self.basis.T @ v)))
+
+    def _least(self, x: Vector) -> Vector:
+        """Of all unknowns that do the same, those of minimum norm
+
+        Where C spans many orders of magnitude, each pass takes away 16 of them.
+        """
+        while self.silent.size:
+            shorter = x - self.undone @ (self.silent.T @ x)
+            if not (np.linalg.norm(shorter, axis=0) < 0.5 * np.linalg.norm(x, axis=0)).any():
+                return shorter
+            x = shorter
+        return x
+
+    @property
+    def nbytes(self) -> int:
+        """Held while it is made"""
+        return 2 * self.basis.nbytes + self.rotation.nbytes + 2 * self.silent.nbytes
+
+
+def _factors(problem: Problem, R: Vector) -> list[_Factor]:
+    """A decomposition for every penalty, or one for all"""
+    penalty, longest = problem.penalty, max(problem.design.shape)
+    norms = np.sqrt(np.einsum("ij,ij->j", R, R))
+    powers = np.frexp(norms[norms > 0])[1]
+    if penalty.min() > 0 and (not len(powers) or np.ptp(powers) <= EVEN):
+        scale = 2.0 ** -float(powers.max(initial=0))
+        return [_shared(R, scale, penalty, longest)]
+    penalties, group = np.unique(penalty, return_inverse=True)
+    factors = []
+    for i, alpha in enumerate(penalties):
+        sizes = np.hypot(norms, np.sqrt(alpha))
+        scale = np.ldexp(1.0, np.where(sizes > 0, -np.frexp(sizes)[1], 0))
+        K = R * scale
+        if alpha == 0 and not problem.wide:
+            K[:, norms <= ROUNDING_ALONE * np.sqrt(problem.design.sq_raw_norms)] = 0.0
+        if alpha > 0:
+            K = np.concatenate([K, np.diag(np.sqrt(alpha) * scale)])
+        factors.append(_own(K, len(R), scale, np.flatnonzero(group == i), float(alpha), longest))
+    return factors
+
+
+def _shared(R: Vector, scale: float, penalty: Vector, longest: int) -> _Factor:
+    """One decomposition, of R times `scale`, for all penalties > 0"""
+    u, s, vt = svd(R * scale, full_matrices=False, check_finite=False, lapack_driver="gesdd")
+    doubt = BACKWARD_ERROR * np.sqrt(longest) * float(np.linalg.norm(s))
+    lift = scale**2 * penalty
+    least, largest = s.min() ** 2 + lift, s.max() ** 2 + lift
+    s = np.where(s > doubt, s, 0.0)[:, None]
+    spectrum = s**2 + lift
+    inverse = np.divide(1.0, spectrum, out=np.zeros_like(spectrum), where=spectrum > doubt**2)
+    nothing, every, theta = np.empty((len(vt), 0)), np.arange(len(penalty)), doubt / np.sqrt(least)
+    # The columns of K are no longer than the root of 1 + lift.
+    smallest = (1 - np.minimum(theta, 1.0)) ** 2 * least / (1 + lift)
+    rcond = float((least / largest).min())
+    return _Factor(every, scale * vt.T, u, s * inverse, inverse, theta, smallest, rcond, nothing, nothing)
+
+
+def _own(K: Vector, n_rows: int, scale: Vector, targets: np.ndarray, alpha: float, longest: int) -> _Factor:
+    """The decomposition of K = [R; sqrt(alpha) I] C, of which R has `n_rows`, for the targets with this penalty"""
+    u, s, vt = svd(K, full_matrices=False, check_finite=False, lapack_driver="gesdd")
+    doubt = BACKWARD_ERROR * np.sqrt(longest) * float(np.linalg.norm(s))
+    known = s > (doubt if alpha > 0 else longest * EPS * s.max())
+    theta = np.full(len(targets), doubt / s.min() if known.all() else np.inf)
+    smallest = ((1 - np.minimum(theta, 1.0)) * s.min()) ** 2  # the columns of K are no longer than one
+    rcond = float((s.min() / s.max()) ** 2) if s.max() > 0 else 0.0
+    inverse = np.repeat(1.0 / s[known, None], len(targets), axis=1)
+    basis = scale[:, None] * vt[known].T
+    silent = _silent(vt[~known].T, scale)
+    return _Factor(targets, basis, u[:n_rows, known], inverse, inverse**2, theta, smallest, rcond, *silent)
+
+
+def _silent(null: Vector, scale: Vector) -> tuple[Vector, Vector]:
+    """An orthonormal basis of C null, null (c, q), and C null R^-1, which is the same"""
+    if not null.size:
+        return null, null
+    # Rows of very different size: the largest first, and columns pivoted (Powell & Reid 1969).
+    order = np.argsort(-scale, kind="stable")
+    rotated, R, pivots = qr((scale[:, None] * null)[order], mode="economic", pivoting=True, check_finite=False)
+    silent = np.empty_like(rotated)
+    silent[order] = rotated
+    return silent, scale[:, None] * solve_triangular(R, null[:, pivots].T, trans="T", check_finite=False).T
 
 
 def _triangle(problem: Problem) -> Vector:
@@ -80,5 +245,6 @@ def _triangle(problem: Problem) -> Vector:
     triangle = np.empty((0, c + extra.shape[1]))
     for lo, hi, block in problem.side.blocks():
         stacked = np.concatenate([triangle, np.concatenate([block, extra[lo:hi]], axis=1)])
-        triangle = qr(stacked, mode="r", overwrite_a=True, check_finite=False)[0][: c + extra.shape[1]]
+        with threaded_blas():
+            triangle = qr(stacked, mode="r", overwrite_a=True, check_finite=False)[0][: c + extra.shape[1]]
     return triangle
