@@ -1,19 +1,28 @@
-"""Random problems with bounds, and their solutions in long double: what a claim is held against; nothing here uses fastridge."""
+"""Random problems with bounds, their solutions in long double, and what a fit claims held against those."""
 
+import warnings
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 import numpy as np
 import scipy.sparse as sp
 
+from fastridge import Ridge, Status, dual_newton, ridge
+from fastridge.solvers import bounded
+
 LONG = np.longdouble
 EPS = float(np.finfo(LONG).eps)
 WAYS = ("gram", "factors", "cg")
-"""How the solver is to go about it: with A'A, with blocks of it, or by conjugate gradients alone."""
+"""How the solver is to go about it: with A'A, with blocks of it, or by conjugate gradients wherever a few columns do not do."""
+KINDS = ("gauss", "factors", "positive", "geometric", "few huge", "few tiny", "deficient", "hilbert", "twins", "sparse", "onehot")
+KINDS += ("powers", "cauchy", "counts", "far")
 STARTS = ("none", "none", "none", "noise", "near")
 MAX_CHANGES = 400
 """Of the set of free coordinates, on the way to the solution."""
-SURE = 0.05
-"""Share of the tolerance that the solution may be unsure by: cases that are worse tell nothing."""
+SURE, LEAST = 0.05, 1e-13
+"""Share of the tolerance, and what is always allowed, that the solution may be unsure by: cases that are worse tell nothing."""
+SLACK = 1e-3
+"""By which a bound may be missed, relative to itself."""
 
 
 @dataclass(frozen=True)
@@ -94,6 +103,68 @@ def first_guess(case, seed):
     return exact.coef * (1 + 10 ** rng.uniform(-9, -1) * rng.standard_normal(p))
 
 
+@contextmanager
+def going(way, p):
+    """Have small problems of p features solved as large ones are"""
+    before = bounded.MAX_GRAM, bounded.MAX_BLOCK, dual_newton.MAX_STEPS
+    try:
+        if way != "gram":
+            bounded.MAX_GRAM = 0
+        if way == "cg":
+            bounded.MAX_BLOCK, dual_newton.MAX_STEPS = p // 3, 0
+        yield
+    finally:
+        bounded.MAX_GRAM, bounded.MAX_BLOCK, dual_newton.MAX_STEPS = before
+
+
+def fit(case, seed):
+    """Coefficients and report of a case"""
+    start, bounds = first_guess(case, seed), (case.lower, case.upper)
+    options = {"fit_intercept": case.intercept, "bounds": bounds, "penalty_weights": case.d, "tol": case.tol}
+    with going(case.way, case.dense.shape[1]), warnings.catch_warnings():
+        if start is None or len(case.y) == 1:  # estimators want two samples
+            found = ridge(case.X, case.y, case.alpha, sample_weight=case.weights, **options)
+            return found.coef, found.report
+        warnings.simplefilter("ignore")
+        model = Ridge(case.alpha, warm_start=True, **options)
+        model.coef_ = start
+        model.fit(case.X, case.y, sample_weight=case.weights)
+        return model.coef_, model.report_
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """What came of a case: `wrong` names what is claimed and not so, or is empty; `sure` where the truth is known well enough"""
+
+    case: BoundedCase
+    report: object
+    error: float
+    sure: bool
+    wrong: str
+
+    def __str__(self):
+        claim = (
+            f"{self.report.status} {self.report.error:.1e}, bound {self.report.error_bound:.1e}, {self.report.n_iter[0]} rounds"
+        )
+        return f"{self.wrong or 'right'}: {claim}; truth {self.error:.1e}, {self.case.info}"
+
+
+def bounded_verdict(seed, n_max=40, p_max=40):
+    """Solve a random case, and hold what the report claims against the solution in long double"""
+    case = bounded_case(seed, n_max, p_max)
+    coef, report = fit(case, seed)
+    truth = BoundedTruth(case, np.asarray(coef, dtype=np.float64))
+    error, sure = truth.error(coef), bool(truth.unsure <= max(SURE * case.tol, LEAST))
+    least = (error - truth.unsure) / (1 + SLACK)
+    wrong = []
+    if sure and not least <= report.error_bound:
+        wrong.append("bound")
+    if sure and report.status is Status.CONVERGED and least > case.tol:
+        wrong.append("claim")
+    inside = coef.dtype == np.float32 or bool(((coef >= case.lower) & (coef <= case.upper)).all())  # float32 may have none inside
+    return Verdict(case, report, error, sure, " and ".join(wrong if inside else [*wrong, "outside"]))
+
+
 def _spectrum(rng, kind, m):
     if kind == "geometric":
         return 10.0 ** -np.linspace(0, rng.uniform(1, 12), m)
@@ -105,27 +176,7 @@ def _spectrum(rng, kind, m):
 
 
 def _matrix(rng, n, p):
-    kind = str(
-        rng.choice(
-            [
-                "gauss",
-                "factors",
-                "positive",
-                "geometric",
-                "few huge",
-                "few tiny",
-                "deficient",
-                "hilbert",
-                "twins",
-                "sparse",
-                "onehot",
-                "powers",
-                "cauchy",
-                "counts",
-                "far",
-            ]
-        )
-    )
+    kind = str(rng.choice(KINDS))
     if kind == "gauss":
         return kind, rng.standard_normal((n, p))
     if kind == "factors":
@@ -213,7 +264,7 @@ def _bounds(rng, X, y, info):
 
 
 class BoundedTruth:
-    """The minimiser within bounds in long double, by an active set method on QR factors of the stacked data, columns scaled to 1
+    """The minimiser within bounds in long double, by an active set method on QR factors of the stacked data, columns of norm one
 
     Attributes
     ----------

@@ -39,7 +39,8 @@ CLOSE = 4 * np.finfo(np.float64).eps
 ROOM, FORCING = 0.3, 0.05
 """Share of the tolerance, and while the free coordinates still change share of the last error, that CG aims at."""
 PATIENCE = 4
-"""Rounds with the same free coordinates in which the error does not halve, after which rounding is in the way."""
+"""Rounds with the same free coordinates in which neither error nor bound halves, nor P falls by what IDLE says, after which
+rounding is in the way."""
 PROXIMAL = 1e-8
 """Of a coordinate without a penalty, or of a block that is singular: a penalty on the step, relative to the diagonal."""
 ADDED = 0.01
@@ -254,7 +255,8 @@ def _descend(newton: _Gram | _Lines, w: Vector, tol: float, limit: int, on_step:
         bound = look.error(sq_bound)
         on_step(error)
         if settled and full:
-            patience = PATIENCE if error < 0.5 * best[0] or bound < 0.5 * best[1] else patience - 1
+            better = error < 0.5 * best[0] or bound < 0.5 * best[1] or n_idle == 0
+            patience = PATIENCE if better else patience - 1
             best = min(best[0], error), min(best[1], bound)
         else:
             patience, best = PATIENCE, (np.inf, np.inf)
@@ -336,13 +338,20 @@ class _Newton:
         self.d, self.bounds = d, problem.bounds
         self.lower, self.upper = problem.bounds.lower, problem.bounds.upper
         self.norms: Vector = np.sqrt(problem.design.sq_norms)
+        self.blocks: list[_Block] = []
+        self.held = self.block_bytes = 0
+
+    @property
+    def nbytes(self) -> int:
+        """Held at most so far"""
+        return self.held + self.block_bytes
 
     def begin(self, problem: Problem) -> None:
         """Turn to another target or penalty"""
         self.problem, self.alpha = problem, float(problem.penalty[0])
         self.pull = self.alpha * self.d
         self.curvatures: Vector = problem.design.sq_norms + self.pull
-        self.blocks: list[_Block] = []
+        self.blocks = []
 
     def by_dual(self, w: Vector, tol: float, max_iter: int, on_step: Callable[[float], None]) -> tuple[Vector, int]:
         """Go to where Newton steps on the dual problem lead, if it is small and they help; return that, and their number"""
@@ -474,6 +483,7 @@ class _Newton:
                 return block
         del self.blocks[1:]
         self.blocks.insert(0, _Block(self.gram_of(chosen), chosen, self.pull, max(self.problem.design.shape)))
+        self.block_bytes = max(self.block_bytes, sum(block.nbytes for block in self.blocks))
         return self.blocks[0]
 
     def gram_of(self, chosen: Array) -> Vector:
@@ -529,7 +539,7 @@ class _Gram(_Newton):
         super().__init__(problem, d)
         self.gram = problem.design.full_gram().T
         # A'y of all targets, for each to take from.
-        self.nbytes = 2 * self.gram.nbytes + problem.rhs.nbytes
+        self.held = self.gram.nbytes + problem.rhs.nbytes
 
     def begin(self, problem: Problem) -> None:
         super().begin(problem)
@@ -590,17 +600,11 @@ class _Lines(_Newton):
         super().__init__(problem, d)
         self.dual: Vector | None = None
         self.columns = problem.design.with_rows_as_lines(False)
-        self.block_bytes = 0
         n, p = problem.design.shape
         self.held = self.columns.extra_bytes - problem.design.extra_bytes + 8 * (8 * min(n, p) + 4 * p)
         if n < p and n <= dual_newton.MAX_FACTOR:
             self.held += 8 * n * n
         self.no_linear = np.zeros(len(d))
-
-    @property
-    def nbytes(self) -> int:
-        """Held so far"""
-        return self.held + self.block_bytes
 
     def by_dual(self, w: Vector, tol: float, max_iter: int, on_step: Callable[[float], None]) -> tuple[Vector, int]:
         n, p = self.problem.design.shape
@@ -658,8 +662,8 @@ class _Lines(_Newton):
     def gram_of(self, chosen: Array) -> Vector:
         few = self.columns.with_columns(chosen)
         gram = few.full_gram()
-        held = 8 * sum(len(block.scale) ** 2 for block in self.blocks)
-        self.block_bytes = max(self.block_bytes, few.extra_bytes - self.columns.extra_bytes + 2 * gram.nbytes + held)
+        held = gram.nbytes + sum(block.nbytes for block in self.blocks)
+        self.block_bytes = max(self.block_bytes, few.extra_bytes - self.columns.extra_bytes + held)
         return gram
 
     def image(self, s: Vector) -> Vector:
