@@ -41,11 +41,11 @@ def solve(problem: Problem, settings: Settings) -> Answer:
         penalties, group = problem.penalty, np.zeros(1, dtype=np.intp)
     else:
         penalties, group = np.unique(problem.penalty, return_inverse=True)
-    longest = max(problem.design.shape)
-    factors = [
-        _Factor(gram if i == len(penalties) - 1 else gram.copy(order="F"), float(penalty), longest)
-        for i, penalty in enumerate(penalties)
-    ]
+    rounding = BACKWARD_ERROR * float(np.sqrt(max(problem.design.shape)))
+    factors = []
+    for i, penalty in enumerate(penalties):
+        own = gram if i == len(penalties) - 1 else gram.copy(order="F")
+        factors.append(_Factor(own, float(penalty), rounding * problem.cancelled(float(penalty))))
     del gram
     parts = (_refined(part, factors, group[targets], settings.tol) for targets, part in problem.chunks())
     return Answer.joined(parts, (problem.design.shape[1], k))
@@ -54,7 +54,7 @@ def solve(problem: Problem, settings: Settings) -> Answer:
 class _Factor:
     """D M D = L L' with D the inverse roots of the diagonal of M = gram + penalty I
 
-    The lower triangle of `gram`, F order, is overwritten.
+    The lower triangle of `gram`, F order, is overwritten. `rounding` is the relative error of D M D and its factor.
 
     Attributes
     ----------
@@ -66,7 +66,7 @@ class _Factor:
         M is at least 1 - loss times the matrix that the factor really belongs to; inf where rounding leaves nothing.
     """
 
-    def __init__(self, gram: Vector, penalty: float, longest: int) -> None:
+    def __init__(self, gram: Vector, penalty: float, rounding: float) -> None:
         diagonal = np.einsum("ii->i", gram)
         diagonal += penalty
         self.scale = np.divide(1.0, np.sqrt(diagonal), out=np.ones(len(gram)), where=diagonal > 0)
@@ -76,7 +76,7 @@ class _Factor:
         with blas_for(len(gram)):
             self.factor, info = dpotrf(gram, lower=1, clean=0, overwrite_a=1)
         self.rcond = 0.0 if info else float(dpocon(self.factor, norm, uplo="L")[0])
-        theta = BACKWARD_ERROR * np.sqrt(longest) / self.rcond if self.rcond > 0 else np.inf
+        theta = rounding / self.rcond if self.rcond > 0 else np.inf
         # Without a penalty a factor that is not believed may hold no right digit.
         if info or (penalty == 0 and theta >= LARGEST_LOSS):
             raise np.linalg.LinAlgError(
