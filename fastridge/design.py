@@ -90,6 +90,11 @@ class Design:
         self._sq_norms: Vector | None = None
 
     @property
+    def raw(self) -> Design:
+        """What is stored: neither centred nor scaled"""
+        return Design(self.lines.with_terms(None, None, None, None), self.along)
+
+    @property
     def T(self) -> Design:
         """The transposed matrix: the same lines read the other way"""
         return Design(self.lines, not self.along, self.extra_bytes)
@@ -119,7 +124,7 @@ class Design:
         shift, roots, scale = lines.line_shift, lines.cross_scale, lines.line_scale
         if self.along:
             shift, roots, scale = lines.cross_shift, lines.line_scale, lines.cross_scale
-        raw = Design(lines.with_terms(None, None, None, None), self.along)
+        raw = self.raw
         out = np.empty_like(v)
         for j in range(v.shape[1]):
             w = np.ascontiguousarray(v[:, j] if scale is None else v[:, j] * scale)

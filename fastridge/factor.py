@@ -21,7 +21,8 @@ class ScaledFactor:
 
     The lower triangle of `gram`, A'A, F order, is overwritten; `penalty` is a number or (c,), and `longest` the longer side of A.
     A column of zeros counts as a unit vector. Where M is singular, `added` goes to the diagonal of D M D, and a hundred times as
-    much until that does; the upper triangle must then be given as well.
+    much until that does; the upper triangle must then be given as well. `cancelled`: how much larger than the diagonal of M the
+    terms were that its entries are differences of.
 
     Attributes
     ----------
@@ -39,7 +40,7 @@ class ScaledFactor:
     Higham (2002), Accuracy and Stability of Numerical Algorithms, ch. 10 and 15, DOI 10.1137/1.9780898718027.
     """
 
-    def __init__(self, gram: Vector, penalty: Vector | float, longest: int, added: float = 0.0) -> None:
+    def __init__(self, gram: Vector, penalty: Vector | float, longest: int, added: float = 0.0, cancelled: float = 1.0) -> None:
         diagonal = np.einsum("ii->i", gram)
         diagonal += penalty
         self.scale: Vector = 1.0 / np.sqrt(np.where(diagonal > 0, diagonal, 1.0))
@@ -58,7 +59,7 @@ class ScaledFactor:
             diagonal[:] = 1.0 + added
             added *= 100
         self.rcond = 0.0 if singular else float(dpocon(self._factor, norm, uplo="L")[0])
-        loss = BACKWARD_ERROR * float(np.sqrt(longest)) / self.rcond if self.rcond > 0 else np.inf
+        loss = BACKWARD_ERROR * cancelled * float(np.sqrt(longest)) / self.rcond if self.rcond > 0 else np.inf
         self.loss = loss if loss < LARGEST_LOSS else np.inf
         self.smallest = (1 - loss) * self.rcond * norm if loss < LARGEST_LOSS else 0.0
 

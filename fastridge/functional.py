@@ -14,7 +14,7 @@ from fastridge.design import centred_design
 from fastridge.least_squares import plainly_failed
 from fastridge.lines import Array, Matrix, Vector
 from fastridge.parallel import resolve_threads
-from fastridge.problem import Bounds, Problem
+from fastridge.problem import Bounds, Problem, relative
 from fastridge.solution import Answer, FitReport, Settings, Solution, Status, status_of
 from fastridge.standard_form import StandardForm, standard_form
 from fastridge.units import Units
@@ -184,10 +184,11 @@ def solve_checked(
 def _rounded(
     problem: Problem, form: StandardForm, answer: Answer, alpha: Vector, bounds: Bounds | None, dtype: Any
 ) -> tuple[Array, Vector]:
-    """The user's coefficients, (p, k), rounded to `dtype`, and the H-norm of what that took from them, relative, (k,)"""
+    """The user's coefficients, (p, k), rounded to `dtype`, and what that and the way there add to the error, relative, (k,)"""
     own = form.coefficients(answer.w)
     w = rounded_coefficients(problem, own, alpha, bounds, dtype)
-    return w, problem.rounding_loss(own, problem.own_coefficients(w.astype(np.float64), alpha), answer.sq_size)
+    lost = problem.rounding_loss(own, problem.own_coefficients(w.astype(np.float64), alpha), answer.sq_size)
+    return w, lost + relative(np.square(form.doubt(answer.w, form.problem.penalty)), answer.sq_size)
 
 
 def rounded_coefficients(problem: Problem, own: Vector, alpha: Vector, bounds: Bounds | None, dtype: Any) -> Array:

@@ -11,12 +11,13 @@ from typing import Any
 import numpy as np
 
 from fastridge import planner, validation
-from fastridge.functional import make_problem, plain_form, print_step, rounded_coefficients
+from fastridge.functional import EPS, make_problem, plain_form, print_step, rounded_coefficients
 from fastridge.lines import Array, Vector
 from fastridge.penalty_range import useful_penalties
-from fastridge.problem import Bounds, Problem
+from fastridge.problem import Bounds, Problem, relative
 from fastridge.solution import Answer, FitReport, Settings, status_of
 from fastridge.solvers import bounded, eigen, galerkin, shifted
+from fastridge.standard_form import StandardForm
 
 KRYLOV_STEPS = 100
 """Products that a path takes on one Krylov space, as the planner's EXPECTED_STEPS: a guess."""
@@ -211,7 +212,7 @@ def ridge_path(
     else:
         _solve_bounded(problem, penalties, solver, settings, points, verbose)
     points.repeat()
-    own = points.coefs if d is None else np.stack([form.coefficients(coef.T).T for coef in points.coefs])
+    own = points.coefs if d is None else _in_own_units(form, penalties, points)
     coefs = own if original.units is None else _in_user_units(original, box, own, given, penalties, points)
     intercepts = np.stack([original.intercept(coef.T) if fit_intercept else np.zeros(k) for coef in coefs])
     seconds = time.perf_counter() - begin
@@ -221,20 +222,22 @@ def ridge_path(
     return RidgePath(given, coefs, intercepts, reports)
 
 
+def _in_own_units(form: StandardForm, penalties: Vector, points: _Points) -> Vector:
+    """Coefficients (n_alphas, k, p) of the problem that its standard form has; what the way back may lose counts as an error"""
+    for i, u in enumerate(points.coefs):
+        points.lose(i, relative(np.square(form.doubt(u.T, penalties[i])), points.sq_size[i]))
+    return np.stack([form.coefficients(u.T).T for u in points.coefs])
+
+
 def _in_user_units(
     problem: Problem, bounds: Bounds | None, own: Vector, alphas: Vector, penalties: Vector, points: _Points
 ) -> Vector:
     """Coefficients (n_alphas, k, p) of the problem in the user's units; what is lost where float64 ends counts as an error"""
     coefs = np.empty_like(own)
-    one = np.ones(own.shape[1])
     for i, w in enumerate(own):
-        at, alpha = replace(problem, penalty=penalties[i] * one), alphas[i] * one
+        at, alpha = (replace(problem, penalty=np.full(own.shape[1], penalties[i])), np.full(own.shape[1], alphas[i]))
         coefs[i] = rounded_coefficients(problem, w.T, alpha, bounds, np.float64).T
-        lost = at.rounding_loss(w.T, problem.own_coefficients(coefs[i].T, alpha), one)
-        if lost.any():
-            lost /= at.rounding_loss(w.T, np.zeros_like(w.T), one)
-            points.error[i] += lost
-            points.bound[i] += lost
+        points.lose(i, at.rounding_loss(w.T, problem.own_coefficients(coefs[i].T, alpha), points.sq_size[i]))
     return coefs
 
 
@@ -247,6 +250,7 @@ class _Points:
         self.penalties = penalties
         self.coefs = np.zeros((*shape, problem.design.shape[1]))
         self.error, self.bound = np.full(shape, np.inf), np.full(shape, np.inf)
+        self.sq_size = np.zeros(shape)
         self.rcond = np.full(shape[0], np.nan)
         self.n_iter = np.zeros(shape, dtype=np.int64)
         self.stalled = np.zeros(shape, dtype=bool)
@@ -258,10 +262,16 @@ class _Points:
         """Take the answers at penalties `rows` of `targets`, (k,) each"""
         self.coefs[rows, targets] = answer.w.T
         self.error[rows, targets], self.bound[rows, targets] = answer.error, answer.error_bound
+        self.sq_size[rows, targets] = answer.sq_size
         self.n_iter[rows, targets] += answer.n_iter
         self.stalled[rows, targets] = answer.stalled
         self.rcond[rows], self.solver[rows], self.reason[rows] = answer.rcond, solver, reason
         self.workspace_bytes = max(self.workspace_bytes, answer.workspace_bytes)
+
+    def lose(self, row: int, lost: Vector | float) -> None:
+        """Count what the answers at a penalty lose on the way to the user, relative, as an error"""
+        self.error[row] += lost
+        self.bound[row] += lost
 
     def left(self, rows: np.ndarray, target: int, tol: float) -> np.ndarray:
         """Those of the penalties `rows` at which the target is not proven to be solved; of alpha = 0 by the estimate"""
@@ -272,15 +282,25 @@ class _Points:
         """Give penalties that come again what the first of them got"""
         every = _first_of_each(self.penalties)
         first = every[np.searchsorted(self.penalties[every], self.penalties)]
-        of_all = (self.coefs, self.error, self.bound, self.n_iter, self.stalled, self.rcond, self.solver, self.reason)
+        of_all = (
+            self.coefs,
+            self.error,
+            self.bound,
+            self.sq_size,
+            self.n_iter,
+            self.stalled,
+            self.rcond,
+            self.solver,
+            self.reason,
+        )
         for i in np.flatnonzero(first != np.arange(len(first))):
             for kept in of_all:
                 kept[i] = kept[first[i]]
 
     def report(self, i: int, tol: float, seconds: float) -> FitReport:
         """The report on penalty i"""
-        error = float(self.error[i].max())
         bound = float(self.bound[i].max())
+        error = min(bound, max(float(self.error[i].max()), EPS))  # zero only where that is proven
         provable = bool(self.penalties[i] > 0) or bound < np.inf
         status = status_of(error, bound, tol, bool(self.stalled[i].any()), provable)
         return FitReport(

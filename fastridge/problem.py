@@ -156,6 +156,14 @@ class Problem:
         """Frobenius norm of A as it is read, to which the rounding of products is relative"""
         return float(np.sqrt(self.design.sq_read_norms.sum()))
 
+    def cancelled(self, penalty: float) -> float:
+        """How much larger than its diagonal the terms of M may be: 1 unless scalars centre it or something is projected out"""
+        sq_norms, sq_read = self.side.sq_norms, self.side.sq_read_norms
+        if sq_read is sq_norms:
+            return 1.0
+        left = sq_norms + penalty
+        return float(np.divide(sq_read + penalty, left, out=np.ones_like(left), where=left > 0).max())
+
     def product(self, x: Vector) -> Vector:
         """B'B x: (c, k) -> (c, k)"""
         return (self.streamed or self.side).normal(x)
@@ -357,7 +365,7 @@ class Problem:
             return column_dots(d, d)
         if weights.ndim == 2:
             return np.asarray(np.einsum("jl,jl->l", d, weights @ d))
-        weighted = np.where(d != 0, d * np.sqrt(weights)[:, None], 0.0)
+        weighted = d * np.sqrt(np.where(np.isinf(weights), 0.0, weights))[:, None]  # where infinite, coefficients are zero
         return column_dots(weighted, weighted)
 
     def sq_bound(self, residual: Vector) -> Vector:

@@ -12,14 +12,17 @@ A penalty matrix w'D w is taken to its eigenvectors: D = V S V' and w = V u; fro
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
+from fractions import Fraction
+from math import lcm
 
 import numpy as np
-from scipy.linalg import eigh, svd
+from scipy.linalg import eigh, qr, svd
 
+from fastridge._kernels import vectors
 from fastridge.design import SUM_ERROR, Design, Origin
 from fastridge.lines import Vector
-from fastridge.problem import Problem
+from fastridge.problem import ROUNDING, Problem, column_dots
 
 COLUMNS_AT_ONCE = 64
 """Unpenalised columns that are read together."""
@@ -27,6 +30,10 @@ MEAN_SHARE = 1e-18
 """Of the squared norms of columns, summed, that the rounding of their means may be: means up to some 1e7 standard deviations."""
 NEGLIGIBLE = 1e-12
 """Of the largest squared norm of a column, below which one counts as no less: such a column may be rounding alone."""
+
+
+SIMPLE = 64
+"""Largest denominator of the fractions that are tried as weights of columns that depend on one another."""
 
 
 class Projected(Design):
@@ -87,7 +94,7 @@ class Projected(Design):
         if self.rows:
             gram = self.base.gram()
             gram -= self.image @ self.image.T
-            return gram
+            return _nowhere_negative(gram)
         # P G P with G = A'A: G Q = A'(A Q).
         gram = self.base.full_gram()
         mixed = self.base.rmatvec(self.image)
@@ -95,7 +102,7 @@ class Projected(Design):
         lost = (mixed - half) @ self.basis.T
         gram -= lost
         gram -= lost.T
-        return gram
+        return _nowhere_negative(gram)
 
     def blocks(self) -> Iterator[tuple[int, int, Vector]]:
         """Yield (lo, hi, rows [lo, hi) as dense float64)"""
@@ -117,6 +124,11 @@ class Projected(Design):
                 lost = np.einsum("ij,ij->i", mixed, self.basis)
             self._sq_norms = np.maximum(self.base.sq_norms - lost, 0.0)
         return self._sq_norms
+
+    @property
+    def sq_read_norms(self) -> Vector:
+        """Squared norms of the columns before the projection, and more where `standard_form` knows more; (c,)"""
+        return super().sq_read_norms if self.rows else self.base.sq_norms
 
     @property
     def frobenius(self) -> float:
@@ -166,6 +178,13 @@ class Recentred(Projected):
     def sq_norms(self) -> Vector:
         """Squared norms of the columns: (c,); those of data as they were given are about the true mean"""
         return self.base.sq_norms if self.rows else super().sq_norms
+
+
+def _nowhere_negative(gram: Vector) -> Vector:
+    """A Gram matrix whose diagonal rounding has not left below zero"""
+    diagonal = np.einsum("ii->i", gram)
+    np.maximum(diagonal, 0.0, out=diagonal)
+    return gram
 
 
 class Transformed(Design):
@@ -255,6 +274,10 @@ class StandardForm:
         Q'y.
     vectors : (p, p) float64 or None
         Eigenvectors of a penalty matrix, in whose coordinates all the above is.
+    sizes : (q,) float64
+        Norms of the unpenalised columns.
+    tilt : float
+        How far what they span may be from what is projected out, as the sine of an angle; 1 where that is not known.
     """
 
     problem: Problem
@@ -263,6 +286,8 @@ class StandardForm:
     solve_free: Vector
     fit: Vector
     vectors: Vector | None = None
+    sizes: Vector = field(default_factory=lambda: np.empty(0))
+    tilt: float = 0.0
 
     @classmethod
     def of(cls, problem: Problem) -> StandardForm:
@@ -284,6 +309,23 @@ class StandardForm:
             assert isinstance(design, Projected)
             w[self.free] = self.solve_free @ (self.fit - design.image.T @ u)
         return w
+
+    def doubt(self, u: Vector, penalty: Vector) -> Vector | float:
+        """What the unpenalised may add to the H-norm error of an answer u, (p, k), at penalties (k,): (k,)
+
+        Rounding of what they are solved with is relative to the terms that cancel in it. What they span is known up to an angle,
+        whose share of what is left to fit, 2 P(w) = ||y - A w||^2 + alpha ||u||^2, they may miss.
+        """
+        if not len(self.free):
+            return 0.0
+        design, u = self.problem.design, np.ascontiguousarray(u)
+        assert isinstance(design, Projected)
+        others = self.solve_free @ (design.image.T @ u)
+        terms = self.sizes @ (np.abs(others) + np.abs(self.solve_free @ self.fit - others))
+        terms = terms + np.sqrt(design.sq_read_norms) @ np.abs(u)
+        left = self.problem.target - design.matvec(u)
+        sq_left = column_dots(left, left) + penalty * column_dots(u, u)
+        return np.asarray(ROUNDING * np.sqrt(len(self.free)) * terms + self.tilt * np.sqrt(sq_left))
 
     def scaled(self, w: Vector) -> Vector:
         """U of w: (p, k) -> (p, k)"""
@@ -323,26 +365,66 @@ def standard_form(problem: Problem) -> StandardForm:
     if not len(free):
         plain = replace(problem, design=scaled, penalty_weights=None)
         return StandardForm(plain, scale, free, nothing, nothing)
-    n, p = problem.design.shape
-    columns = np.empty((n, len(free)))
-    for lo in range(0, len(free), COLUMNS_AT_ONCE):
-        chosen = free[lo : lo + COLUMNS_AT_ONCE]
-        unit = np.zeros((p, len(chosen)))
-        unit[chosen, np.arange(len(chosen))] = 1.0
-        columns[:, lo : lo + len(chosen)] = problem.design.matvec(unit)
+    columns = _columns(problem.design, free)
     # Columns of very different size are no less independent for it.
     sizes = np.sqrt((columns**2).sum(axis=0))
     inverse = np.divide(1.0, sizes, out=np.zeros_like(sizes), where=sizes > 0)
     u, s, vt = svd(columns * inverse, full_matrices=False, check_finite=False)
-    rank = int((s > max(n, len(free)) * np.finfo(np.float64).eps * s.max(initial=0.0)).sum())
+    longest = max(columns.shape)
+    rank = int((s > longest * np.finfo(np.float64).eps * s.max(initial=0.0)).sum())
+    tilt = min(1.0, ROUNDING * float(np.sqrt(longest)) / float(s[rank - 1])) if rank else 0.0
+    centred = problem.design.lines.cross_shift is not None
+    most = min(int(np.count_nonzero(sizes)), int(columns.any(axis=1).sum()) - centred)
+    if rank < most and not _exactly_dependent(problem.design, free[sizes > 0], columns[:, sizes > 0]):
+        tilt = 1.0
     basis = np.ascontiguousarray(u[:, :rank])
     solve_free = inverse[:, None] * (vt[:rank].T / s[:rank])
     fit = basis.T @ problem.target
     target = problem.target - basis @ fit
     target -= basis @ (basis.T @ target)
     design = Projected(scaled, basis, rows=True)
+    # What rounding leaves of a column that the unpenalised all but span is relative to what cancelled.
+    cancelled = np.sqrt(len(free)) * (sizes @ np.abs(solve_free @ design.image.T))
+    assert design.origin is not None
+    design.origin = replace(design.origin, sq_read=(np.sqrt(design.origin.sq_read) + cancelled) ** 2)
     plain = replace(problem, design=design, target=target, penalty_weights=None, sq_fitted=(fit**2).sum(axis=0))
-    return StandardForm(plain, scale, free, solve_free, fit)
+    return StandardForm(plain, scale, free, solve_free, fit, sizes=sizes, tilt=tilt)
+
+
+def _columns(design: Design, chosen: np.ndarray) -> Vector:
+    """Some columns, (n, q)"""
+    n, p = design.shape
+    columns = np.empty((n, len(chosen)))
+    for lo in range(0, len(chosen), COLUMNS_AT_ONCE):
+        some = chosen[lo : lo + COLUMNS_AT_ONCE]
+        unit = np.zeros((p, len(some)))
+        unit[some, np.arange(len(some))] = 1.0
+        columns[:, lo : lo + len(some)] = design.matvec(unit)
+    return columns
+
+
+def _exactly_dependent(design: Design, chosen: np.ndarray, columns: Vector) -> bool:
+    """Whether columns that float64 finds dependent are: sums of them by simple numbers, such as those of dummies, leave nothing
+
+    Without such a proof the direction that they do not quite share may fit anything.
+    """
+    if isinstance(design, Transformed):
+        return False
+    sizes = np.sqrt((columns**2).sum(axis=0))
+    s, vt = svd(columns / sizes, full_matrices=True, check_finite=False)[1:]
+    null = vt[int((s > max(columns.shape) * np.finfo(np.float64).eps * s.max()).sum()) :].T / sizes[:, None]
+    pivots = qr(null.T, mode="r", pivoting=True, check_finite=False)[1][: null.shape[1]]
+    combinations = null @ np.linalg.inv(null[pivots])
+    raw = np.ascontiguousarray(_columns(design.raw, chosen).T)
+    sums = np.empty((2, raw.shape[1]))
+    for combination in combinations.T:
+        simple = [Fraction(float(weight)).limit_denominator(SIMPLE) for weight in combination]
+        whole = [float(weight * lcm(*(weight.denominator for weight in simple))) for weight in simple]
+        vectors.accurate_sums(np.array(whole), raw, sums)
+        wanted = 0.0 if design.lines.cross_shift is None else sums[:, :1]  # centring takes a constant away
+        if (sums != wanted).any():
+            return False
+    return True
 
 
 def _with_true_means(problem: Problem, surely: bool = False) -> Problem:

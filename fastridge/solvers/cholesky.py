@@ -35,9 +35,8 @@ def solve(problem: Problem, settings: Settings) -> Answer:
         penalties, group = problem.penalty, np.zeros(1, dtype=np.intp)
     else:
         penalties, group = np.unique(problem.penalty, return_inverse=True)
-    longest = max(problem.design.shape)
     factors = [
-        _factor(gram if i == len(penalties) - 1 else gram.copy(order="F"), float(penalty), longest)
+        _factor(problem, gram if i == len(penalties) - 1 else gram.copy(order="F"), float(penalty))
         for i, penalty in enumerate(penalties)
     ]
     del gram
@@ -45,9 +44,9 @@ def solve(problem: Problem, settings: Settings) -> Answer:
     return Answer.joined(parts, (problem.design.shape[1], k))
 
 
-def _factor(gram: Vector, penalty: float, longest: int) -> ScaledFactor:
+def _factor(problem: Problem, gram: Vector, penalty: float) -> ScaledFactor:
     """Factor gram + penalty I; gram is overwritten"""
-    factor = ScaledFactor(gram, penalty, longest)
+    factor = ScaledFactor(gram, penalty, max(problem.design.shape), cancelled=problem.cancelled(penalty))
     # Without a penalty a factor that is not believed may hold no right digit.
     if factor.rcond == 0 or (penalty == 0 and factor.loss == np.inf):
         raise np.linalg.LinAlgError(

@@ -169,7 +169,12 @@ class _GramSweeper:
     def measure(self, problem: Problem, check: Check) -> float:
         """Upper bound of the relative error of an answer to a tall problem; inf where a factor does not tell"""
         if self._factor is None:
-            self._factor = ScaledFactor(self.gram.T.copy(order="F"), self.penalty, max(problem.design.shape))
+            self._factor = ScaledFactor(
+                self.gram.T.copy(order="F"),
+                self.penalty,
+                max(problem.design.shape),
+                cancelled=problem.cancelled(self.penalty),
+            )
         if self._factor.loss == np.inf:
             return np.inf
         sq_error = problem.sq_error(check.residual, self._factor.solve(check.residual)) / (1 - self._factor.loss)

@@ -35,7 +35,9 @@ class Spectrum:
             s, self.v = eigh(gram, lower=True, overwrite_a=True, check_finite=False, driver="evd")
         self.s: Vector = np.maximum(s, 0.0)
         self.largest = float(self.s.max(initial=0.0))
-        self.doubt = BACKWARD_ERROR * float(np.sqrt(max(problem.design.shape))) * self.largest
+        side = problem.side
+        terms = self.largest if side.sq_read_norms is side.sq_norms else max(self.largest, float(side.sq_read_norms.sum()))
+        self.doubt = BACKWARD_ERROR * float(np.sqrt(max(problem.design.shape))) * terms
         self.nbytes = 4 * 8 * c * c
 
     def solve(self, problem: Problem, settings: Settings) -> Answer:
@@ -61,7 +63,8 @@ class Spectrum:
         while True:
             check = problem.check(x)
             rotated = self._rotate(check.residual)
-            sq_error = (cost * rotated**2).sum(axis=0)
+            with np.errstate(over="ignore"):
+                sq_error = (cost * rotated**2).sum(axis=0)
             error = relative(sq_error, check.sq_size)
             bound = relative_bound(problem.sq_error_bound(check.residual, sq_error, loss), check)
             refine = (bound > settings.tol) & (error < previous / 2)

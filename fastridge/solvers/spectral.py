@@ -177,11 +177,12 @@ class _Factor:
 def _factors(problem: Problem, R: Vector) -> list[_Factor]:
     """A decomposition for every penalty, or one for all"""
     penalty, longest = problem.penalty, max(problem.design.shape)
+    read = np.sqrt(problem.side.sq_read_norms)
     norms = np.sqrt(np.einsum("ij,ij->j", R, R))
     powers = np.frexp(norms[norms > 0])[1]
     if penalty.min() > 0 and (not len(powers) or np.ptp(powers) <= EVEN):
         scale = 2.0 ** -float(powers.max(initial=0))
-        return [_shared(R, scale, penalty, longest)]
+        return [_shared(R, scale, penalty, longest, float(np.linalg.norm(read * scale)))]
     penalties, group = np.unique(penalty, return_inverse=True)
     factors = []
     for i, alpha in enumerate(penalties):
@@ -192,14 +193,15 @@ def _factors(problem: Problem, R: Vector) -> list[_Factor]:
             K[:, norms <= ROUNDING_ALONE * np.sqrt(problem.design.sq_raw_norms)] = 0.0
         if alpha > 0:
             K = np.concatenate([K, np.diag(np.sqrt(alpha) * scale)])
-        factors.append(_own(K, len(R), scale, np.flatnonzero(group == i), float(alpha), longest))
+        size = float(np.linalg.norm(np.hypot(read, np.sqrt(alpha)) * scale))
+        factors.append(_own(K, len(R), scale, np.flatnonzero(group == i), float(alpha), longest, size))
     return factors
 
 
-def _shared(R: Vector, scale: float, penalty: Vector, longest: int) -> _Factor:
-    """One decomposition, of R times `scale`, for all penalties > 0"""
+def _shared(R: Vector, scale: float, penalty: Vector, longest: int, size: float) -> _Factor:
+    """One decomposition, of R times `scale`, for all penalties > 0; `size` is what its rounding is relative to"""
     u, s, vt = svd(R * scale, full_matrices=False, check_finite=False, lapack_driver="gesdd")
-    doubt = BACKWARD_ERROR * np.sqrt(longest) * float(np.linalg.norm(s))
+    doubt = BACKWARD_ERROR * np.sqrt(longest) * max(size, float(np.linalg.norm(s)))
     lift = scale**2 * penalty
     least, largest = s.min() ** 2 + lift, s.max() ** 2 + lift
     s = np.where(s > doubt, s, 0.0)[:, None]
@@ -212,10 +214,10 @@ def _shared(R: Vector, scale: float, penalty: Vector, longest: int) -> _Factor:
     return _Factor(every, scale * vt.T, u, s * inverse, inverse, theta, smallest, rcond, nothing, nothing)
 
 
-def _own(K: Vector, n_rows: int, scale: Vector, targets: np.ndarray, alpha: float, longest: int) -> _Factor:
+def _own(K: Vector, n_rows: int, scale: Vector, targets: np.ndarray, alpha: float, longest: int, size: float) -> _Factor:
     """The decomposition of K = [R; sqrt(alpha) I] C, of which R has `n_rows`, for the targets with this penalty"""
     u, s, vt = svd(K, full_matrices=False, check_finite=False, lapack_driver="gesdd")
-    doubt = BACKWARD_ERROR * np.sqrt(longest) * float(np.linalg.norm(s))
+    doubt = BACKWARD_ERROR * np.sqrt(longest) * max(size, float(np.linalg.norm(s)))
     known = s > (doubt if alpha > 0 else longest * EPS * s.max())
     theta = np.full(len(targets), doubt / s.min() if known.all() else np.inf)
     smallest = ((1 - np.minimum(theta, 1.0)) * s.min()) ** 2  # the columns of K are no longer than one
