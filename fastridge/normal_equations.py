@@ -19,7 +19,8 @@ from fastridge.parallel import blas_for
 from fastridge.solution import FitReport, status_of
 from fastridge.sums import UNDERFLOW, Sums
 
-BACKWARD_ERROR = 10 * np.finfo(np.float64).eps
+EPS = np.finfo(np.float64).eps
+BACKWARD_ERROR = 10 * EPS
 """Of factors, inverses and products with H, entry by entry relative to sqrt(H_ii H_jj); times the square root of p."""
 MAX_REFINEMENTS = 3
 """Each multiplies the error by about eps times the condition number; where three do not do, no more will."""
@@ -306,15 +307,15 @@ def _by_spectrum(
 
 
 def _refined(equations: NormalEquations, solver: Inverse | Spectrum, cross: Vector, penalty: Vector) -> tuple[Vector, np.ndarray]:
-    """Solve for (p, m) right-hand sides and refine each while its correction is less than half of the one before"""
+    """Solve for (p, m) right-hand sides; refine each while that gains a factor of two, and more than rounding"""
     w = solver.solve(cross, penalty)
     n_iter, previous = np.zeros(len(penalty), dtype=np.int64), np.full(len(penalty), np.inf)
     for _ in range(MAX_REFINEMENTS):
         residual = cross - equations.fit(w) - penalty * equations.penalised(w)
         step = solver.solve(residual, penalty)
-        sq_step = np.maximum(_dots(residual, step), 0.0)
-        gains = sq_step < previous / 4
-        if not (gains & (sq_step > 0)).any():
+        sq_step = _dots(residual, step)
+        gains = (sq_step < previous / 4) & (sq_step > EPS**2 * _dots(w, cross))
+        if not gains.any():
             break
         w = w + step * gains
         n_iter, previous = n_iter + gains, np.where(gains, sq_step, 0.0)
@@ -327,7 +328,7 @@ def _least_norm(equations: NormalEquations, penalty: Vector) -> tuple[Vector, np
     doubt = _whole_doubt(equations, matrix)
     with blas_for(len(matrix)):
         s, v = eigh(matrix, lower=True, overwrite_a=True, check_finite=False, driver="evd")
-    kept = s > max(len(s) * np.finfo(np.float64).eps * np.abs(s).max(initial=0.0), (doubt**2).max(initial=0.0))
+    kept = s > max(len(s) * EPS * np.abs(s).max(initial=0.0), (doubt**2).max(initial=0.0))
     v, inverse = v[:, kept], 1.0 / s[kept][:, None]
     w = v @ (inverse * (v.T @ equations.cross))
     check = _Check(equations, w, penalty, doubt)

@@ -2,6 +2,7 @@
 
 import copy
 import json
+import os
 import pickle
 import signal
 import sys
@@ -232,14 +233,31 @@ def test_errors_stay_within_the_doubt_whatever_was_taken_away(seed):
     assert n_lost > 0
 
 
-def test_a_heavy_row_that_leaves_and_comes_back_costs_nothing():
+def test_heavy_rows_that_leave_and_come_back_cost_nothing():
     X, y = data(40, 3)
     X += 1e5
     weights = np.ones(40)
-    weights[7] = 1e6
+    weights[7] = 1e7 / 3
     heavy = Moments().update(X[7:8], y[7:8], weights[7:8])
-    moments = sums_of(X, y, weights) - heavy + heavy
+    rest = np.delete(np.arange(40), 7)
+    moments = sums_of(X[rest], y[rest], weights[rest], np.array_split(np.arange(39), 5)) + heavy - heavy + heavy
     assert Truth(X, y, weights).error(moments) <= ROUNDING
+
+
+def test_what_a_heavy_block_leaves_behind_is_within_the_doubt():
+    rng = np.random.default_rng(0)
+    X, y = data(420, 3)
+    X[20:] += 1e4
+    weights = np.where(np.arange(420) < 20, 1.0, 1e8)
+    light, order = np.arange(20), 20 + rng.permutation(400)
+    moments = sums_of(X, y, weights, [light, np.arange(20, 420)])
+    for rows in np.array_split(order, 3)[:2]:
+        moments = moments - sums_of(X[rows], y[rows], weights[rows])
+    moments = moments - sums_of(X[order[267:]], y[order[267:]], weights[order[267:]])
+    assert moments.n_samples == 20
+    truth = Truth(X[:20], y[:20])
+    assert truth.error(moments) > 1e-9  # it does cost digits
+    assert truth.share_of_doubt(moments) <= 1
 
 
 def test_digits_lost():
@@ -393,6 +411,71 @@ def test_penalty_weights(kind, n_alphas):
     assert not moments.solve(1.0, penalty_weights=np.full(8, np.inf)).coef.any()
 
 
+@pytest.mark.parametrize("n_alphas", [2, 30])
+@pytest.mark.parametrize("d", [np.ones(5), np.array([1.0, 0.0, 1e-3, 1e3, 1.0])])
+def test_no_change_within_the_doubt_moves_an_answer_beyond_its_bound(n_alphas, d):
+    """The worst that the doubt allows is tried, sign by sign; the bound is not far above it."""
+    p = 5
+    rng = np.random.default_rng(3)
+    A = rng.standard_normal((40, p)) * 10.0 ** np.linspace(-1, 2, p)
+    A[:, 1] = A[:, 2] + 0.1 * A[:, 1]
+    y = A @ np.ones(p) + rng.standard_normal(40)
+    gram, cross = np.asfortranarray(A.T @ A), (A.T @ y)[:, None]
+    doubt, target_doubt = 1e-5 * np.sqrt(gram.diagonal()), 1e-5 * np.sqrt(y @ y)
+    equations = normal_equations.NormalEquations(gram, cross, doubt, np.array([target_doubt]), d)
+    alphas = np.logspace(-3, 3, n_alphas)
+    answers = normal_equations.solve(equations, alphas, 1e-2)
+    assert (answers.error_bound <= 1e-2).all()
+    for alpha, coef, bound in zip(alphas, answers.coefs, answers.error_bound, strict=True):
+        largest = 0.0
+        for signs in np.ndindex(*(2,) * (p + 1)):
+            sign = 2 * np.array(signs) - 1
+            change = np.outer(sign[:p] * doubt, sign[:p] * doubt) * sign[p]
+            H = gram + change + alpha * np.diag(d)
+            for sign_y in (-1, 1):
+                w = np.linalg.solve(H, cross[:, 0] + sign_y * sign[:p] * doubt * target_doubt)
+                off = coef[0] - w
+                largest = max(largest, np.sqrt((off @ H @ off) / (w @ H @ w)))
+        assert largest <= bound[0]
+        assert bound[0] <= 30 * largest
+
+
+def test_the_normal_equations_without_an_intercept_are_within_their_doubt():
+    X, y = data(3000, 3)
+    X += 1e4
+    cut = np.array_split(np.arange(3000), 3)
+    equations, _ = normal_equations.NormalEquations.of(sums_of(X, y, cut=cut)._sums, np.ones(3), False)
+    exact = X.T.astype(np.longdouble) @ np.column_stack([X, y])
+    lower = np.tril_indices(3)
+    assert (np.abs(equations.gram - exact[:, :3])[lower] <= np.outer(equations.doubt, equations.doubt)[lower]).all()
+    assert (np.abs(equations.cross[:, 0] - exact[:, 3]) <= equations.doubt * equations.target_doubt).all()
+    assert (equations.doubt**2 >= EPS * np.diag(exact)[:3]).all()
+    assert (equations.doubt**2 <= 1e-10 * np.diag(exact)[:3]).all()
+
+
+def test_an_eigendecomposition_serves_columns_of_any_scale_and_penalties_of_many_decades():
+    X, y = data(200, 16)
+    X *= 10.0 ** np.linspace(-8, 8, 16)
+    moments = sums_of(X, y)
+    path = moments.solve(np.trace(moments.gram) * np.logspace(2, -14, 60), tol=1e-10)
+    assert [report.solver for report in path.reports] == ["eigh"] * 59 + ["cholesky"]
+    assert path.converged
+
+
+@pytest.mark.parametrize("ratio", [1e4, 1e8])
+def test_intercepts_have_all_their_digits(ratio):
+    X, y = data(100, 3)
+    y = y + 0.1 * ratio
+    X = X + ratio
+    solution = sums_of(X, y, cut=np.array_split(np.arange(100), 7)).solve(0.1)
+    rows = [[Fraction(x) for x in row] for row in np.column_stack([X, y])]
+    means = [sum(column) / 100 for column in zip(*rows, strict=True)]
+    exact = means[3] - sum(mean * Fraction(w) for mean, w in zip(means, solution.coef, strict=False))
+    # The means are those of blocks, to some eps of their standard deviations.
+    slack = ROUNDING * (np.abs(solution.coef) @ X.std(axis=0) + y.std()) + EPS * abs(float(exact))
+    assert abs(float(Fraction(solution.intercept) - exact)) <= slack
+
+
 def test_one_inverse_serves_a_path(monkeypatch):
     X, y = data(400, 10)
     inverted = []
@@ -424,7 +507,8 @@ def test_least_squares():
 
 def test_a_constant_target_and_constant_columns():
     X, y = data(60, 4)
-    solution = sums_of(X, np.full(60, 0.1), cut=np.array_split(np.arange(60), 7)).solve(1.0)
+    weights = make_weights(60, 1)
+    solution = sums_of(X, np.full(60, 0.1), weights, cut=np.array_split(np.arange(60), 7)).solve(1.0)
     assert not solution.coef.any()
     assert solution.intercept == 0.1
     assert solution.report.error_bound == 0
@@ -460,6 +544,12 @@ def test_numbers_whose_squares_underflow_prove_nothing():
         true = Exact(X, y, 1e-3).error(solution.coef / scale)
         assert true <= solution.report.error_bound
         assert not (solution.report.converged and true > 1e-6)
+    # Of products that are denormal a few digits are left: w = c / alpha, alpha being much the larger.
+    small = np.ldexp(X, -530)
+    solution = sums_of(small, np.ldexp(y, -530)).solve(1e-3, fit_intercept=False)
+    true = np.abs(np.ldexp(solution.coef, 700) * 1e-3 - np.ldexp(X.T @ y, -360)).max() / np.ldexp(np.abs(X.T @ y).max(), -360)
+    assert true > 1e-6
+    assert solution.report.error_bound >= true
 
 
 def test_an_answer_is_no_worse_for_the_number_of_pieces_than_one_fit():
@@ -753,8 +843,10 @@ def test_saved_and_loaded(tmp_path, k):
     np.testing.assert_array_equal(loaded.solve(1.0).coef, moments.solve(1.0).coef)
     assert loaded.solve(1.0).coef.shape == ((2, 4) if k else (4,))
     assert loaded.update(X, y).n_samples == 100  # what was read can be written to
-    moments.save(path)
-    assert state(Moments.load(path)) == state(moments)
+    os.link(path, tmp_path / "before")
+    loaded.save(path)
+    assert state(Moments.load(path)) == state(loaded)
+    assert state(Moments.load(tmp_path / "before")) == state(moments)  # a new file, not the old one written over
 
 
 def test_files_that_are_refused(tmp_path):
