@@ -43,8 +43,8 @@ def status_of(error: float, error_bound: float, tol: float, stalled: bool, prova
 class FitReport:
     """How a solve went and how accurate its answer is
 
-    Errors are those of the coefficients as they are returned; the intercept is the best one for these, rounded to float64. They are
-    relative in the norm of the objective, ``||w - w*||_H / ||w*||_H`` with ``H = A'A + alpha I`` (A: centred, weighted
+    Errors are those of the coefficients as they are returned; the intercept is the best one for these, rounded to float64. They
+    are relative in the norm of the objective, ``||w - w*||_H / ||w*||_H`` with ``H = A'A + alpha I`` (A: centred, weighted
     X). With several targets, errors are those of the worst one.
 
     Attributes
