@@ -122,7 +122,7 @@ def add(double[:, ::1] out, const double[:, ::1] x, const double[::1] scale):
 def wide_sizes(
     const double[:, ::1] b, const double[:, ::1] r, const double[:, ::1] x, const double[::1] penalty, double[::1] out,
 ):
-    """out = ||f||^2 + penalty x'f with f = b - r - penalty x, A w of w = A'x: ||w||_H^2, or 0 where rounding leaves nothing of f"""
+    """out = ||f||^2 + penalty x'f with f = b - r - penalty x, A w of w = A'x: ||w||_H^2, or 0 where rounding leaves none of f"""
     cdef Py_ssize_t i, l, n = x.shape[0], k = x.shape[1]
     cdef double f
     for l in range(k):
