@@ -45,7 +45,7 @@ if platform.machine().lower() in ("x86_64", "amd64"):
 
 # A sum that keeps what rounding takes from it must be rounded where it says so: no fused multiply-add of the compiler's own.
 EXACT = [] if sys.platform == "win32" else ["-ffp-contract=off"]
-flags = {name: [] for name in ("blas", "moments", "sparse", "descent")} | {"vectors": EXACT} | LEVELS
+flags = {name: [] for name in ("blas", "sparse", "descent")} | dict.fromkeys(("moments", "vectors"), EXACT) | LEVELS
 extensions = [
     Extension(
         f"fastridge._kernels.{name}",

@@ -391,6 +391,28 @@ def test_vectors(n, k):
     check(p_new, x + gamma * p)
 
 
+@pytest.mark.parametrize("paired", [True, False])
+def test_merged_sums_keep_what_rounding_takes(paired):
+    """High and low parts together are exact to twice the digits, in tiles that are full and in those at the edge"""
+    rng = np.random.default_rng(32)
+    p = 70
+    gram, more = (np.asfortranarray(np.tril(rng.standard_normal((p, p)))) for _ in range(2))
+    low, more_low, delta = np.zeros(p), 1e-17 * rng.standard_normal(p), rng.standard_normal(p)
+    rest, more_rest = np.array([[1.0, 2.0], [0.0, 0.0]]), np.array([[1e-17, 0.3], [1e-30, 0.0]])
+    expected = {(i, j): Fraction(gram[i, j]) - Fraction(more[i, j]) for i in (0, 33, 69) for j in (0, 33, 69) if j <= i}
+    weight = -0.75
+    for i, j in expected:
+        expected[i, j] += Fraction(weight * (delta[i] * delta[j]))
+        if paired and i == j:
+            expected[i, j] -= Fraction(more_low[i])
+    moments.merge(gram, low, more, more_low if paired else None, -1.0, weight, delta, rest, more_rest)
+    for (i, j), value in expected.items():
+        found = Fraction(gram[i, j]) + Fraction(low[i] if i == j else gram[j, i])
+        assert abs(found - value) <= 10 * Fraction(np.finfo(float).eps) ** 2
+    for j, value in enumerate((Fraction(1) + Fraction(1e-17) + Fraction(1e-30), Fraction(2) + Fraction(0.3))):
+        assert abs(Fraction(rest[0, j]) + Fraction(rest[1, j]) - value) <= Fraction(np.finfo(float).eps) ** 2
+
+
 @pytest.mark.parametrize("k", [1, 3])
 def test_sums_with_twice_the_digits(k):
     rng = np.random.default_rng(31)

@@ -263,7 +263,13 @@ def test_alphas_with_penalty_weights():
     np.testing.assert_allclose(found.alphas, ridge_path(A, project @ y, 4, fit_intercept=False).alphas, rtol=0.05)
 
 
-@pytest.mark.parametrize("scale", [1e-162, 1e-150, 1e150])
+def test_alphas_that_float64_does_not_hold_are_refused():
+    X = make_X(40, 40, seed=188) * 1e-162
+    with pytest.raises(OverflowError, match="no float64 numbers; rescale X"):
+        ridge_path(X, make_y(X, 189) * 1e162, 5)
+
+
+@pytest.mark.parametrize("scale", [1e-150, 1e150])
 def test_alphas_where_squares_nearly_leave_the_range(monkeypatch, scale):
     monkeypatch.setattr(path, "_solve", lambda *args: None)
     X = make_X(40, 40, seed=188) * scale
