@@ -408,7 +408,8 @@ def relative(sq_error: Vector, sq_size: Vector) -> Vector:
 
 def relative_bound(sq_bound: Vector, check: Check) -> Vector:
     """The bound of the error relative to ||w*||_H, with what the rounding of the residual may hide added"""
-    return relative((np.sqrt(sq_bound) + check.rounding) ** 2, check.sq_size)
+    with np.errstate(over="ignore"):
+        return relative((np.sqrt(sq_bound) + check.rounding) ** 2, check.sq_size)
 
 
 def column_dots(x: Vector, y: Vector) -> Vector:
