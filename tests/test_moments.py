@@ -236,7 +236,7 @@ def test_errors_stay_within_the_doubt_whatever_was_taken_away(seed):
 def test_heavy_rows_that_leave_and_come_back_cost_nothing():
     X, y = data(40, 3)
     X += 1e5
-    weights = np.ones(40)
+    weights = make_weights(40, 0)
     weights[7] = 1e7 / 3
     heavy = Moments().update(X[7:8], y[7:8], weights[7:8])
     rest = np.delete(np.arange(40), 7)
