@@ -4,15 +4,14 @@ Every block of rows is summed about its own mean, and blocks are joined by the d
 
     G = G_a + G_b + W_a W_b / (W_a + W_b) d d'        d = mean_b - mean_a
 
-where all sums and means are kept as pairs of numbers, high and low, so that joining does not round: means far away from zero,
+where all sums and means are kept as pairs of numbers, high and low, so that adding up does not round: means far away from zero,
 the number of the blocks and their order cost no digits. What stays is the rounding within blocks, of which `Sums` keeps account.
 
 References
 ----------
 Chan, Golub & LeVeque (1983), DOI 10.1080/00031305.1983.10483115 (blocks about their own means, joined);
 Schubert & Gertz (2018), DOI 10.1145/3221269.3223036 (covariances, weights, removal);
-Knuth (1997), The Art of Computer Programming 2, section 4.2.2, theorem B, and Dekker (1971), DOI 10.1007/BF01397083 (what the
-rounding of a sum or a product takes is a number).
+Knuth (1997), The Art of Computer Programming 2, section 4.2.2, theorem B (what the rounding of a sum takes is a number).
 """
 
 from __future__ import annotations
@@ -35,8 +34,6 @@ DOUBT = 10 * np.finfo(np.float64).eps
 UNDERFLOW = float(np.finfo(np.float64).tiny)
 """What a product of two numbers may lose by underflow is less."""
 
-SPLIT = 2.0**27 + 1
-"""Splits a float64 number into two of 26 bits, whose products are exact."""
 REMOVED = 1e-9
 """Share of the weight that must have been taken away before its rounding is told from none."""
 
@@ -200,18 +197,17 @@ class Sums:
             If sums would overflow.
         """
         p, k = self.shape
-        # In pairs as well: where a heavy row leaves and comes back, the mean between must not have lost what it needs.
+        # In pairs, since heavy rows that leave take most of the weight and of the distance with them.
         change = sign * other._both("weight")
-        share = _quotient(change, _sum(self._both("weight"), change)) if self.weight else np.array([[1.0], [0.0]])
-        weight = self.weight * float(share[0, 0])
-        apart = _sum(other._both("mean"), -self._both("mean"))
-        delta = apart[0]
+        share = float((change[0] / _sum(self._both("weight"), change)[0])[0]) if self.weight else 1.0
+        weight = self.weight * share
+        delta = _sum(other._both("mean"), -self._both("mean"))[0]
         more = Sums(p, k, of_one_block=True)
         more.rest[...] = other.rest
         for name in ("count", "weight", "cross", "sq_y"):
             more._both(name)[...] *= sign
         if self.weight:
-            more._both("mean")[...] = _product(apart, share)
+            more._both("mean")[...] = delta * share, np.zeros(p + k)
         more._both("cross")[1] += weight * np.multiply.outer(delta[:p], delta[p:]).ravel()
         more._both("sq_y")[1] += weight * delta[p:] ** 2
         # The account of errors grows by either.
@@ -301,32 +297,11 @@ def _sum(a: Vector, b: Vector) -> Vector:
     return np.stack(_two_sum(high, low + (a[1] + b[1])))
 
 
-def _product(a: Vector, b: Vector) -> Vector:
-    """Of pairs as a pair"""
-    high, low = _two_product(a[0], b[0])
-    return np.stack([high, low + (a[0] * b[1] + a[1] * b[0])])
-
-
-def _quotient(a: Vector, b: Vector) -> Vector:
-    """Of pairs as a pair"""
-    quotient = a[0] / b[0]
-    high, low = _two_product(quotient, b[0])
-    return np.stack([quotient, ((a[0] - high) - low + a[1] - quotient * b[1]) / b[0]])
-
-
 def _two_sum(a: Vector, b: Vector) -> tuple[Vector, Vector]:
     """The rounded sum, and exactly what the rounding took (Knuth)"""
     total = a + b
     part = total - a
     return total, (a - (total - part)) + (b - part)
-
-
-def _two_product(a: Vector, b: Vector) -> tuple[Vector, Vector]:
-    """The rounded product, and exactly what the rounding took (Dekker)"""
-    product = a * b
-    a_high, b_high = (SPLIT * x - (SPLIT * x - x) for x in (a, b))
-    a_low, b_low = a - a_high, b - b_high
-    return product, a_low * b_low - (((product - a_high * b_high) - a_low * b_high) - a_high * b_low)
 
 
 def check_memory(p: int) -> None:

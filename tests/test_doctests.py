@@ -35,6 +35,7 @@ def test_the_public_functions_have_examples():
         "fastridge.functional.ridge",
         "fastridge.functional.explain",
         "fastridge.path.ridge_path",
+        "fastridge.moments.Moments",
         "fastridge.estimators.Ridge",
         "fastridge.classifier.RidgeClassifier",
         *(f"fastridge.scales.{name}" for name in fastridge.__all__ if name.startswith("alpha_")),
