@@ -111,6 +111,10 @@ class Design:
         """A'(A v - target): (c, k) -> (c, k), target (m, k) or None for zero; reads A once where its storage allows"""
         return self.lines.normal_along(v, target) if self.along else self.lines.normal_across(v, target)
 
+    def gradient(self, v: Vector, target: Vector) -> Vector:
+        """A'(target - A v): (c, k), with errors relative to the size of target - A v: what checks take in place of `normal`"""
+        return -self.normal(v, target)
+
     def precise_gradient(self, v: Vector, target: Vector) -> Vector | None:
         """A'(target - A v): (c, k), its products and sums with twice the digits; None where there are too many of them
 

@@ -176,6 +176,8 @@ def solve_checked(
         history=answer.history,
     )
     intercept = problem.intercept(w.astype(np.float64)) if fit_intercept else np.zeros(len(penalty))
+    if report.converged and not np.isfinite(intercept).all():
+        raise OverflowError("the intercept overflows float64; rescale y")
     if y.ndim == 1:
         return Solution(np.ascontiguousarray(w[:, 0]), intercept[0], report, answer.x)
     return Solution(np.ascontiguousarray(w.T), intercept, report, answer.x)

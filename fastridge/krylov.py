@@ -61,7 +61,7 @@ class EnergyEstimate:
             self.radau = np.where(smallest > 0, 1.0 / smallest, np.inf)
         self.n_steps = 0
         self._sums = np.empty((16, len(smallest)))
-        with np.errstate(invalid="ignore"):
+        with np.errstate(over="ignore", invalid="ignore"):
             self.sq_bound = np.where(sq_residual > 0, self.radau * sq_residual, 0.0)
         self.sq_error = self.sq_bound
 

@@ -251,10 +251,7 @@ class Problem:
     def intercept(self, w: Vector) -> Vector:
         """B of the user's coefficients, (p, k): mean of y less x_mean'w, which may cancel, with all the digits w has; (k,)
 
-        Raises
-        ------
-        OverflowError
-            If float64 does not hold it.
+        Infinite where float64 does not hold it.
         """
         units = self.units
         w = np.ascontiguousarray(w if units is None else np.ldexp(w, -units.target - units.coefficient))
@@ -265,8 +262,6 @@ class Problem:
         if units is not None:
             with np.errstate(over="ignore"):
                 b = np.ldexp(b, units.target)
-            if np.isinf(b).any():
-                raise OverflowError("the intercept overflows float64; rescale y")
         return b
 
     def streaming(self) -> Problem:
@@ -295,7 +290,7 @@ class Problem:
             slope = column_dots(self.target, fit)
         else:
             w = x
-            residual = -self.side.normal(x, self.target) - penalty * x
+            residual = self.side.gradient(x, self.target) - penalty * x
             slope = column_dots(x, self.rhs)
             sq_own = np.maximum(slope - column_dots(x, residual), 0.0)
         moved = np.empty(len(penalty))
@@ -308,7 +303,8 @@ class Problem:
         sq_rest = 0.0 if self.wide else sq_target - 2 * slope + sq_own + SLACK * sq_target + 4 * doubt
         sq_lost = np.where(sq_target > 0, sq_lost, 0.0)
         rounding = ROUNDING * (moved + np.sqrt(sq_own) + np.sqrt(sq_lost)) + self._hidden(x, sq_rest, smallest)
-        rounding = rounding + self.off_centre(smallest) * np.sqrt(sq_own)
+        with np.errstate(invalid="ignore"):  # an answer that is not finite
+            rounding = rounding + self.off_centre(smallest) * np.sqrt(sq_own)
         if self.sq_fitted is not None:
             sq_size = sq_size + self.sq_fitted
             rounding = rounding + ROUNDING * np.sqrt(self.sq_fitted)
@@ -352,7 +348,7 @@ class Problem:
 
     def rounding_loss(self, w: Vector, rounded: Vector, sq_size: Vector) -> Vector:
         """H-norm of what rounding took from `w`, (p, k), relative to a size with the square `sq_size`; (k,)"""
-        d = w - rounded
+        d = np.ascontiguousarray(w - rounded)
         if not d.any():
             return np.zeros(d.shape[1])
         fit = self.design.matvec(d)
@@ -378,7 +374,7 @@ class Problem:
         if self.wide:
             most = self.frobenius**2
             return np.where(self.penalty > 0, sq * (most / (most + self.penalty)) if most else 0.0, np.inf)
-        with np.errstate(divide="ignore", invalid="ignore"):
+        with np.errstate(divide="ignore", invalid="ignore", over="ignore"):
             return np.where(self.penalty > 0, sq / self.penalty, np.inf)
 
     def sq_error_bound(self, residual: Vector, sq_error: Vector, loss: Vector) -> Vector:
@@ -412,7 +408,8 @@ def relative(sq_error: Vector, sq_size: Vector) -> Vector:
 
 def relative_bound(sq_bound: Vector, check: Check) -> Vector:
     """The bound of the error relative to ||w*||_H, with what the rounding of the residual may hide added"""
-    return relative((np.sqrt(sq_bound) + check.rounding) ** 2, check.sq_size)
+    with np.errstate(over="ignore"):
+        return relative((np.sqrt(sq_bound) + check.rounding) ** 2, check.sq_size)
 
 
 def column_dots(x: Vector, y: Vector) -> Vector:

@@ -22,7 +22,7 @@ from scipy.linalg import eigh, qr, svd
 from fastridge._kernels import vectors
 from fastridge.design import SUM_ERROR, Design, Origin
 from fastridge.lines import Vector
-from fastridge.problem import ROUNDING, Problem, column_dots
+from fastridge.problem import Problem, column_dots
 
 COLUMNS_AT_ONCE = 64
 """Unpenalised columns that are read together."""
@@ -32,6 +32,8 @@ NEGLIGIBLE = 1e-12
 """Of the largest squared norm of a column, below which one counts as no less: such a column may be rounding alone."""
 
 
+BACKWARD_ERROR = 10 * np.finfo(np.float64).eps
+"""Of unpenalised columns and their singular values, relative to norms; times the roots of the longer side and of their number."""
 SIMPLE = 64
 """Largest denominator of the fractions that are tried as weights of columns that depend on one another."""
 
@@ -44,7 +46,7 @@ class Projected(Design):
     def __init__(self, base: Design, basis: Vector, rows: bool) -> None:
         super().__init__(base.lines, base.along, base.extra_bytes + basis.nbytes * (1 + rows))
         self.base, self.basis, self.rows = base, basis, rows
-        self.projected_out = basis if rows else None
+        self.projected_out = basis if rows and basis.size else None
         self.origin = Origin.of(base) if rows else None
         self._image: Vector | None = None
 
@@ -84,6 +86,10 @@ class Projected(Design):
             out -= self.image @ (self.image.T @ v)
             return out
         return self._project(self.base.normal(self._project(v), target))
+
+    def gradient(self, v: Vector, target: Vector) -> Vector:
+        """In two passes: what is projected out of A v may be far larger than what is left"""
+        return self.rmatvec(target - self.matvec(v))
 
     def precise_gradient(self, v: Vector, target: Vector) -> Vector | None:
         """Not of a projected matrix, whose projection is rounded"""
@@ -170,6 +176,10 @@ class Recentred(Projected):
         root = np.ones(n) if root is None else root
         return cls(base, (root / np.sqrt(root @ root))[:, None], True)
 
+    def gradient(self, v: Vector, target: Vector) -> Vector:
+        """In one pass: what is projected out of A v is small"""
+        return -self.normal(v, target)
+
     def precise_gradient(self, v: Vector, target: Vector) -> Vector | None:
         """Of the base, which takes off what is taken off here"""
         return self.base.precise_gradient(v, target)
@@ -218,6 +228,10 @@ class Transformed(Design):
             return self.factor.T @ self.base.normal(self.factor @ v, target)
         fit = self.matvec(v)
         return self.rmatvec(fit if target is None else fit - target)
+
+    def gradient(self, v: Vector, target: Vector) -> Vector:
+        """Of the base where `columns`"""
+        return self.factor.T @ self.base.gradient(self.factor @ v, target) if self.columns else -self.normal(v, target)
 
     def precise_gradient(self, v: Vector, target: Vector) -> Vector | None:
         """Not of a product of matrices, which is rounded"""
@@ -320,12 +334,11 @@ class StandardForm:
             return 0.0
         design, u = self.problem.design, np.ascontiguousarray(u)
         assert isinstance(design, Projected)
-        others = self.solve_free @ (design.image.T @ u)
-        terms = self.sizes @ (np.abs(others) + np.abs(self.solve_free @ self.fit - others))
-        terms = terms + np.sqrt(design.sq_read_norms) @ np.abs(u)
+        solve, image = np.abs(self.solve_free), np.abs(design.image.T)
+        terms = self.sizes @ (solve @ (np.abs(self.fit) + image @ np.abs(u))) + np.sqrt(design.sq_read_norms) @ np.abs(u)
         left = self.problem.target - design.matvec(u)
         sq_left = column_dots(left, left) + penalty * column_dots(u, u)
-        return np.asarray(ROUNDING * np.sqrt(len(self.free)) * terms + self.tilt * np.sqrt(sq_left))
+        return np.asarray(BACKWARD_ERROR * np.sqrt(len(self.free)) * terms + self.tilt * np.sqrt(sq_left))
 
     def scaled(self, w: Vector) -> Vector:
         """U of w: (p, k) -> (p, k)"""
@@ -372,7 +385,7 @@ def standard_form(problem: Problem) -> StandardForm:
     u, s, vt = svd(columns * inverse, full_matrices=False, check_finite=False)
     longest = max(columns.shape)
     rank = int((s > longest * np.finfo(np.float64).eps * s.max(initial=0.0)).sum())
-    tilt = min(1.0, ROUNDING * float(np.sqrt(longest)) / float(s[rank - 1])) if rank else 0.0
+    tilt = min(1.0, BACKWARD_ERROR * float(np.sqrt(longest * len(free))) / float(s[rank - 1])) if rank else 0.0
     centred = problem.design.lines.cross_shift is not None
     most = min(int(np.count_nonzero(sizes)), int(columns.any(axis=1).sum()) - centred)
     if rank < most and not _exactly_dependent(problem.design, free[sizes > 0], columns[:, sizes > 0]):
@@ -384,7 +397,7 @@ def standard_form(problem: Problem) -> StandardForm:
     target -= basis @ (basis.T @ target)
     design = Projected(scaled, basis, rows=True)
     # What rounding leaves of a column that the unpenalised all but span is relative to what cancelled.
-    cancelled = np.sqrt(len(free)) * (sizes @ np.abs(solve_free @ design.image.T))
+    cancelled = np.sqrt(len(free)) * (sizes @ (np.abs(solve_free) @ np.abs(design.image.T)))
     assert design.origin is not None
     design.origin = replace(design.origin, sq_read=(np.sqrt(design.origin.sq_read) + cancelled) ** 2)
     plain = replace(problem, design=design, target=target, penalty_weights=None, sq_fitted=(fit**2).sum(axis=0))

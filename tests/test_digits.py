@@ -198,6 +198,49 @@ def test_a_constant_column_and_a_constant_target_stay_constant():
                 assert constant.intercept == value
 
 
+# Features without a penalty
+
+
+@pytest.mark.parametrize("intercept", [True, False])
+@pytest.mark.parametrize("storage", ["C", "csr_array"])
+@pytest.mark.parametrize("apart", [1e-4, 1e-8, 1e-12])
+@pytest.mark.parametrize("solver", ["cholesky", "svd", "cg", "path"])
+def test_what_unpenalised_features_all_but_span(solver, apart, storage, intercept):
+    """A penalised feature beside an unpenalised one, and two unpenalised ones, that hardly differ"""
+    for seed in range(3):
+        rng = np.random.default_rng(508 + seed)
+        X = rng.standard_normal((20, 5)) * 10.0 ** rng.uniform(-2, 2, 5)
+        X[:, 1] = X[:, 0] * (1 + apart * rng.standard_normal(20))
+        X[:, 3] = X[:, 2] * (1 + apart * rng.standard_normal(20))
+        y = X @ rng.standard_normal(5) + rng.standard_normal(20)
+        d = np.array([0.0, 1.0, 0.0, 0.0, 1.0])
+        truth = Truth(X, y, 1e-6, intercept=intercept, d=d)
+        options = {"penalty_weights": d, "fit_intercept": intercept, "tol": 1e-7}
+        if solver == "path":
+            path = ridge_path(STORAGES[storage](X), y, [1e-6], solver="cg", **options)
+            judge(path.reports[0], truth, path.coefs[0], 1e-7)
+        else:
+            solution = ridge(STORAGES[storage](X), y, 1e-6, solver=solver, **options)
+            judge(solution.report, truth, solution.coef, 1e-7)
+
+
+@pytest.mark.parametrize("intercept", [True, False])
+@pytest.mark.parametrize("storage", ["C", "F", "csr_array"])
+def test_dummies_without_a_penalty_depend_exactly(storage, intercept):
+    rng = np.random.default_rng(509)
+    groups, others = rng.integers(0, 4, 60), rng.integers(0, 3, 60)
+    numbers = rng.standard_normal((60, 2))
+    X = np.column_stack([numbers, np.eye(4)[groups], np.eye(3)[others], 3 * np.eye(3)[others][:, 0], np.zeros(60)])
+    y, d = rng.standard_normal(60) + groups, np.array([1.0] * 2 + [0.0] * 9)
+    solution = ridge(STORAGES[storage](X), y, 0.1, penalty_weights=d, fit_intercept=intercept, tol=1e-10)
+    assert solution.report.converged
+    truth = Truth(X, y, 0.1, intercept=intercept, d=d)
+    assert judge(solution.report, truth, solution.coef, 1e-10) <= 1e-10
+    # All but dependent: what the last digit of a column would fit is not claimed.
+    X[0, 5] = np.nextafter(1.0, 2.0) if X[0, 5] else 2.0**-52
+    assert not ridge(STORAGES[storage](X), y, 0.1, penalty_weights=d, fit_intercept=intercept, tol=1e-10).report.converged
+
+
 # Sizes whose squares float64 does not hold
 
 

@@ -83,7 +83,10 @@ class Space:
         if not chosen:
             return 0
         new = np.ascontiguousarray(np.stack(chosen, axis=1))
-        products = self.problem.product(new)
+        # Of a projected matrix in two passes: one would lose what is small beside what is projected out.
+        design = self.problem.design
+        nothing = None if design.plain else np.zeros((design.shape[0], new.shape[1]))
+        products = self.problem.product(new) if nothing is None else -design.gradient(new, nothing)
         lo, hi = self.m, self.m + len(chosen)
         self._directions[:, lo:hi], self._products[:, lo:hi] = new, products
         self.m = hi

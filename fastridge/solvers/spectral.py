@@ -163,8 +163,9 @@ class _Factor:
         """
         while self.silent.size:
             shorter = x - self.undone @ (self.silent.T @ x)
-            if not (np.linalg.norm(shorter, axis=0) < 0.5 * np.linalg.norm(x, axis=0)).any():
-                return shorter
+            with np.errstate(over="ignore"):
+                if not (np.linalg.norm(shorter, axis=0) < 0.5 * np.linalg.norm(x, axis=0)).any():
+                    return shorter
             x = shorter
         return x
 
