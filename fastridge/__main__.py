@@ -14,7 +14,7 @@ from threadpoolctl import threadpool_info
 
 import fastridge
 from fastridge import _kernels
-from fastridge.lines import Matrix, Vector
+from fastridge.operators.base import Matrix, Vector
 from fastridge.parallel import available_threads
 
 SIMD = {4: "AVX-512", 3: "AVX2 and FMA", 1: "nothing beyond the platform's baseline"}

@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from fastridge.lines import Array
+from fastridge.operators.base import Array
 
 
 def save(path: str | os.PathLike[str], header: dict[str, Any], arrays: dict[str, Array]) -> None:

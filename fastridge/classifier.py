@@ -12,7 +12,7 @@ from sklearn.utils.validation import check_is_fitted, column_or_1d
 
 from fastridge import validation
 from fastridge.estimators import RidgeBase
-from fastridge.lines import Array, Vector
+from fastridge.operators.base import Array, Vector
 
 
 class RidgeClassifier(ClassifierMixin, RidgeBase):  # type: ignore[misc]

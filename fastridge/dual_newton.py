@@ -10,7 +10,7 @@ import numpy as np
 from scipy.linalg.lapack import dpotrf, dpotrs
 
 from fastridge.krylov import conjugate_gradient
-from fastridge.lines import Vector
+from fastridge.operators.base import Vector
 from fastridge.parallel import blas_for
 from fastridge.preconditioners import Jacobi
 from fastridge.problem import Bounds, Problem

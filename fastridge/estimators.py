@@ -19,7 +19,7 @@ from sklearn.utils.validation import check_is_fitted, validate_data
 
 from fastridge import validation
 from fastridge.functional import solve_checked
-from fastridge.lines import Array, Vector
+from fastridge.operators.base import Array, Vector
 from fastridge.solution import FitReport, Solution, Status
 
 ADVICE = {

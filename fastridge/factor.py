@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 from scipy.linalg.lapack import dpocon, dpotrf, dpotrs
 
-from fastridge.lines import Array, Vector
+from fastridge.operators.base import Array, Vector
 from fastridge.parallel import blas_for
 
 BACKWARD_ERROR = 10 * np.finfo(np.float64).eps

@@ -10,9 +10,9 @@ from typing import Any
 import numpy as np
 
 from fastridge import planner, units, validation
-from fastridge.design import centred_design
 from fastridge.least_squares import plainly_failed
-from fastridge.lines import Array, Matrix, Vector
+from fastridge.operators.base import Array, Matrix, Vector
+from fastridge.operators.design import centred_design
 from fastridge.parallel import resolve_threads
 from fastridge.problem import Bounds, Problem, relative
 from fastridge.solution import Answer, FitReport, Settings, Solution, Status, status_of
@@ -172,7 +172,7 @@ def solve_checked(
         error_bound=bound,
         rcond=answer.rcond,
         seconds=time.perf_counter() - begin,
-        extra_bytes=form.problem.design.extra_bytes + problem.target.nbytes + answer.workspace_bytes,
+        extra_bytes=form.problem.held_bytes + answer.workspace_bytes,
         history=answer.history,
     )
     intercept = problem.intercept(w.astype(np.float64)) if fit_intercept else np.zeros(len(penalty))

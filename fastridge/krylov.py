@@ -19,9 +19,9 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from fastridge._kernels import vectors
-from fastridge.lines import Array, Vector
+from fastridge.operators.base import Array, Vector, column_dots
 from fastridge.preconditioners import Identity, Jacobi, Preconditioner, within_data
-from fastridge.problem import ROUNDING, Check, Problem, column_dots, relative, relative_bound
+from fastridge.problem import ROUNDING, Check, Problem, relative, relative_bound
 from fastridge.solution import Answer, Settings
 
 WINDOW = 1e4
@@ -157,8 +157,8 @@ class First:
             largest = np.abs(start).max(axis=0, initial=0.0)
             usable = np.isfinite(largest) & (largest > 0)
             x = np.ascontiguousarray(np.where(usable, start / np.where(usable, largest, 1.0), 0.0))
-        if problem.wide and problem.silent is not None:  # the answer has nothing there, and CG stays off
-            x -= problem.silent @ (problem.silent.T @ x)
+        if problem.wide and (null := problem.design.left_null) is not None:  # the answer has nothing there, and CG stays off
+            x -= null @ (null.T @ x)
         image = rhs - problem.check(x).residual
         # x'b / x'M x is at least zero along the way to the answer.
         curvature, slope = column_dots(x, image), column_dots(x, rhs)

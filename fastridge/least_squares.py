@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from fastridge.lines import Vector
-from fastridge.problem import ROUNDING, Problem, column_dots
+from fastridge.operators.base import Vector, column_dots
+from fastridge.problem import ROUNDING, Problem
 
 LOOK_STEPS = 12
 """Of conjugate gradients, in search of a direction in which an answer at alpha = 0 is wrong."""
@@ -23,14 +23,13 @@ def plainly_failed(problem: Problem, w: Vector, tol: float) -> bool:
     if not len(targets):
         return False
     design, d = problem.design, problem.penalty_weights
-    goal, w = np.ascontiguousarray(problem.target[:, targets]), np.ascontiguousarray(w[:, targets])
+    goal, w = design.take_targets(problem.target, targets), np.ascontiguousarray(w[:, targets])
     if not np.isfinite(w).all():
         return True
-    norms, size = np.sqrt(design.sq_read_norms)[:, None], np.sqrt(column_dots(goal, goal))
-    residual = goal - design.matvec(w)
-    doubt = ROUNDING * norms * (np.sqrt(column_dots(residual, residual)) + size)
+    norms, size = np.sqrt(design.sq_read_norms)[:, None], np.sqrt(design.sq_target(goal))
+    doubt = ROUNDING * norms * (np.sqrt(design.sq_image(w)) + 2 * size)  # of the residual and of y
     precise = design.precise_gradient(w, goal)
-    g = design.rmatvec(residual) if precise is None else precise
+    g = design.gradient(w, goal) if precise is None else precise
     if precise is None:
         doubt += ROUNDING * norms * (norms * np.abs(w)).sum(axis=0)
     inverse = np.divide(1.0, design.sq_norms[:, None], out=np.zeros_like(norms), where=design.sq_norms[:, None] > 0)
@@ -48,8 +47,7 @@ def plainly_failed(problem: Problem, w: Vector, tol: float) -> bool:
             gain = column_dots(v, g) - (doubt * np.abs(v)).sum(axis=0)
             if (gain > tol * size * np.sqrt(column_dots(v, g))).any():
                 # H v is g on the way so far, up to rounding, which this looks through.
-                fit = design.matvec(v)
-                reach = np.sqrt(column_dots(fit, fit)) + ROUNDING * (norms * np.abs(v)).sum(axis=0)
+                reach = np.sqrt(design.sq_image(v)) + ROUNDING * (norms * np.abs(v)).sum(axis=0)
                 if (gain > tol * size * reach).any():
                     return True
             rest -= length * image

@@ -10,8 +10,8 @@ from typing import Any, Self
 import numpy as np
 
 from fastridge import archive, normal_equations, validation
-from fastridge.lines import Vector
 from fastridge.normal_equations import NormalEquations
+from fastridge.operators.base import Vector
 from fastridge.parallel import resolve_threads
 from fastridge.path import RidgePath
 from fastridge.solution import Solution

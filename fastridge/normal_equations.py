@@ -14,7 +14,7 @@ from scipy.linalg import eigh
 from scipy.linalg.blas import dsymm, dsyr
 from scipy.linalg.lapack import dpotrf, dpotri, dpotrs
 
-from fastridge.lines import Vector
+from fastridge.operators.base import Vector
 from fastridge.parallel import blas_for
 from fastridge.solution import FitReport, status_of
 from fastridge.sums import UNDERFLOW, Sums

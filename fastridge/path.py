@@ -12,7 +12,7 @@ import numpy as np
 
 from fastridge import planner, validation
 from fastridge.functional import EPS, make_problem, plain_form, print_step, rounded_coefficients
-from fastridge.lines import Array, Vector
+from fastridge.operators.base import Array, Vector
 from fastridge.penalty_range import useful_penalties
 from fastridge.problem import Bounds, Problem, relative
 from fastridge.solution import Answer, FitReport, Settings, status_of
@@ -255,7 +255,7 @@ class _Points:
         self.n_iter = np.zeros(shape, dtype=np.int64)
         self.stalled = np.zeros(shape, dtype=bool)
         self.solver, self.reason = np.full(shape[0], "", dtype=object), np.full(shape[0], "", dtype=object)
-        self.held = problem.design.extra_bytes + problem.target.nbytes
+        self.held = problem.held_bytes
         self.workspace_bytes = 0
 
     def keep(self, rows: np.ndarray, targets: np.ndarray, answer: Answer, solver: str, reason: str) -> None:
@@ -396,9 +396,9 @@ def _by_krylov(
     starts: dict[int, Vector],
 ) -> Problem:
     """Solve every target on a space of its own; return the problem as it is best read, and put into `starts` what missed tol"""
-    if not problem.side.streams:
+    if problem.side.traits.passes > 1:
         held = problem.extra_bytes
-        problem = problem.streaming().with_rhs(problem.rhs)
+        problem = problem.with_one_pass().with_rhs(problem.rhs)
         points.held += problem.extra_bytes - held
     solve, name = shifted.solve, "multi-shift CG"
     if not problem.wide and not shifted.suits(problem, penalties[rows]):

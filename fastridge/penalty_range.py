@@ -6,9 +6,9 @@ import numpy as np
 from scipy.linalg import eigh_tridiagonal
 from scipy.linalg.lapack import dpotrf, dpstrf
 
-from fastridge.lines import Vector
+from fastridge.operators.base import Vector, column_dots
 from fastridge.parallel import blas_for
-from fastridge.problem import Problem, column_dots
+from fastridge.problem import Problem
 
 LARGEST_SHARE = 1e-3
 """Of ||y||^2 that the fit at the largest penalty chosen here explains, at most."""
@@ -36,10 +36,8 @@ def useful_penalties(problem: Problem, n_penalties: int) -> tuple[Vector, Vector
     The largest: ||w||_H^2 = y'A H^-1 A'y <= ||A'y||^2 / alpha, a share of ||y||^2. The smallest: every eigenvalue s > 0 of B'B is
     a degree of freedom, of which alpha / (s + alpha) is taken away; in the mean that is a share.
     """
-    sizes = np.abs(problem.target).max(axis=0)
-    unit = problem.target / np.where(sizes > 0, sizes, 1.0)  # squares of y itself may overflow or vanish
-    unit /= np.sqrt(np.where(sizes > 0, column_dots(unit, unit), 1.0))
-    image = problem.design.rmatvec(unit)
+    sq_target = problem.sq_target
+    image = problem.image / np.sqrt(np.where(sq_target > 0, sq_target, 1.0))
     sq_norms = problem.side.sq_norms
     # Without a y to explain, the mean eigenvalue; without an X, anything.
     largest = (float(column_dots(image, image).max()) or float(sq_norms.mean()) or 1.0) / LARGEST_SHARE

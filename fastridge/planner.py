@@ -14,12 +14,12 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from fastridge.lines import Vector
+from fastridge.operators.base import Vector
+from fastridge.operators.sparse import SPARSE_GRAM_SECONDS
 from fastridge.preconditioners import MIN_SIZE, RANK
 from fastridge.problem import Problem
 from fastridge.solution import Answer, Settings
 from fastridge.solvers import bounded, cg, cholesky, descent, eigen, spectral
-from fastridge.sparse_lines import SPARSE_GRAM_SECONDS, SparseLines
 
 SOLVERS: dict[str, Callable[[Problem, Settings], Answer]] = {
     "cholesky": cholesky.solve,
@@ -174,10 +174,10 @@ def plan(problem: Problem, solver: str) -> Plan:
                 f'solver="{solver}" needs about {needed / 1e9:.0f} GB for {n} samples x {p} features '
                 f'and the machine has {memory / 1e9:.0f}; use solver="cg"'
             )
-    relay = steps[0].solver == "cg" and not problem.side.streams and EXPECTED_STEPS > 2 * RELAY_PRODUCTS
+    relay = steps[0].solver == "cg" and problem.side.traits.passes > 1 and EXPECTED_STEPS > 2 * RELAY_PRODUCTS
     if relay:
         reason += "; the data are copied in the order that its products read in one pass"
-    return Plan(steps, reason, tuple(options), problem.design.shape, problem.design.lines.n_threads, relay)
+    return Plan(steps, reason, tuple(options), problem.design.shape, problem.design.traits.n_threads, relay)
 
 
 def run(problem: Problem, chosen: Plan, settings: Settings) -> tuple[Answer, str, str]:
@@ -186,7 +186,7 @@ def run(problem: Problem, chosen: Plan, settings: Settings) -> tuple[Answer, str
     reason = chosen.reason
     held = problem.extra_bytes
     if chosen.relay:
-        problem = problem.streaming()
+        problem = problem.with_one_pass()
     for step, following in zip(chosen.steps, (*chosen.steps[1:], None), strict=True):
         limit = step.max_iter if settings.max_iter is None else settings.max_iter
         try:
@@ -259,20 +259,20 @@ def path_seconds(problem: Problem, n_penalties: int, n_products: int) -> tuple[f
     product = _product_seconds(problem)
     if c > MAX_DIRECT or 4 * 8.0 * c * c > 0.5 * _physical_memory():
         return np.inf, n_products * product
-    rate = EIGH_FLOPS * min(problem.design.lines.n_threads, 8)
+    rate = EIGH_FLOPS * min(problem.design.traits.n_threads, 8)
     rest = 4.0 * c * c * k * n_penalties / GEMM_FLOPS
     return _gram_seconds(problem) + 10 * c**3 / rate + rest, n_products * product
 
 
 def _options(problem: Problem) -> list[Option]:
     """Estimate every way: passes over the data, a Gram matrix and factorisations are what they are made of"""
-    (m, c), k = problem.side.shape, int(problem.target.shape[1])
-    flops = GEMM_FLOPS * min(problem.design.lines.n_threads, 8)
+    (m, c), k = problem.side.shape, len(problem.penalty)
+    flops = GEMM_FLOPS * min(problem.design.traits.n_threads, 8)
     n_penalties = len(set(problem.penalty.tolist()))
     factor, square = c**3 / 3 / flops, 8.0 * c * c
     gram, product, vectors = _gram_seconds(problem), _product_seconds(problem), 8.0 * 7 * c * k
-    sparse = isinstance(problem.design.lines, SparseLines)
-    copy = 0 if problem.side.streams else problem.design.lines.nbytes
+    sparse = problem.design.traits.sparse
+    copy = 0 if problem.side.traits.passes == 1 else problem.design.traits.n_bytes
     sketch = 0.0 if sparse or c < MIN_SIZE else _product_seconds(problem, RANK)
     options = [
         Option(
@@ -282,12 +282,12 @@ def _options(problem: Problem) -> list[Option]:
         ),
         Option(Step("cg"), (EXPECTED_STEPS + 4) * product + sketch, vectors + copy, f"if {EXPECTED_STEPS} steps do"),
         Option(Step("svd"), (3 * m * c * c + 20 * c**3) / flops * GEMM_FLOPS / QR_FLOPS + 2 * product, 5 * square),
-        Option(Step("cd"), 4 * EXPECTED_STEPS * problem.design.lines.n_threads * product, 2 * square * descent.by_gram(problem)),
+        Option(Step("cd"), 4 * EXPECTED_STEPS * problem.design.traits.n_threads * product, 2 * square * descent.by_gram(problem)),
     ]
     if n_penalties > 1:
         decomposition = 10 * c**3 / flops * GEMM_FLOPS / EIGH_FLOPS
         options.insert(1, Option(Step("eigh"), gram + decomposition + 2 * product, 4 * square))
-    if n_penalties == 1 and not sparse and problem.design.plain and gram >= WORTH_ROUNDING:
+    if n_penalties == 1 and problem.side.traits.rough_gram and gram >= WORTH_ROUNDING:
         # In float32 a Gram matrix and its factor cost half; to solve with it is to read it twice.
         one_step = product + square / BYTES_PER_SECOND
 
@@ -307,24 +307,23 @@ def _options(problem: Problem) -> list[Option]:
 
 def _product_seconds(problem: Problem, n_vectors: int = 0) -> float:
     """One product A'(A v) for so many vectors, or all targets"""
-    lines, k = problem.design.lines, n_vectors or int(problem.target.shape[1])
-    threads = min(lines.n_threads, 8)
-    if isinstance(lines, SparseLines):
-        passes = 1 if problem.side.streams else 2
-        return CALL_SECONDS + passes * float(lines.data.size) * (1 + 0.3 * (k - 1)) / (ENTRIES_PER_SECOND * threads)
+    traits, k = problem.side.traits, n_vectors or len(problem.penalty)
+    threads = min(traits.n_threads, 8)
+    if traits.sparse:
+        return CALL_SECONDS + traits.passes * float(traits.n_entries) * (1 + 0.3 * (k - 1)) / (ENTRIES_PER_SECOND * threads)
     n, p = problem.design.shape
     blas = 4.0 * n * p * k / (GEMM_FLOPS if k >= RANK else SKINNY_FLOPS) if k > 1 else 0.0
-    return CALL_SECONDS + (lines.nbytes / BYTES_PER_SECOND + blas) / threads
+    return CALL_SECONDS + (traits.n_bytes / BYTES_PER_SECOND + blas) / threads
 
 
 def _gram_seconds(problem: Problem) -> float:
     """B'B, by dense blocks or, where rows are short, by products of their stored entries"""
     m, c = problem.side.shape
-    lines = problem.design.lines
-    dense = m * float(c) ** 2 / (GEMM_FLOPS * min(lines.n_threads, 8))
-    if not isinstance(lines, SparseLines):
+    traits = problem.side.traits
+    dense = m * float(c) ** 2 / (GEMM_FLOPS * min(traits.n_threads, 8))
+    if not traits.sparse:
         return dense
-    return min(dense, 0.5 * SPARSE_GRAM_SECONDS * float(lines.data.size) ** 2 / m)
+    return min(dense, 0.5 * SPARSE_GRAM_SECONDS * float(traits.n_entries) ** 2 / m)
 
 
 def _choose(problem: Problem, options: list[Option]) -> tuple[tuple[Step, ...], str]:

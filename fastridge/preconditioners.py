@@ -9,9 +9,8 @@ from scipy.linalg import cholesky, solve_triangular, svd
 from scipy.linalg.lapack import spocon, spotrf, spotrs
 
 from fastridge._kernels import vectors
-from fastridge.dense_lines import DenseLines
 from fastridge.factor import norm1
-from fastridge.lines import Array, Vector
+from fastridge.operators.base import Array, Vector
 from fastridge.parallel import blas_for, single_threaded_blas
 from fastridge.problem import Problem
 
@@ -151,29 +150,29 @@ class DiagonalPlusLowRank:
 
 
 class Within:
-    """Another preconditioner on the directions orthogonal to `silent`, (c, q): M has the eigenvalue alpha on those
+    """Another preconditioner on the directions orthogonal to `null`, (c, q): M has the eigenvalue alpha on those
 
     In exact arithmetic the residuals of a wide problem are orthogonal to them. Kept so, CG does not meet their eigenvalue, the
     smallest there is.
     """
 
-    def __init__(self, inner: Preconditioner, silent: Vector) -> None:
-        self.inner, self.silent, self.unit = inner, silent, np.ascontiguousarray(silent[:, 0])
+    def __init__(self, inner: Preconditioner, null: Vector) -> None:
+        self.inner, self.null, self.unit = inner, null, np.ascontiguousarray(null[:, 0])
         self.smallest = inner.smallest
 
     def apply(self, residual: Vector) -> Vector:
         """The other's answer, projected"""
         out = self.inner.apply(residual)
-        if self.silent.shape[1] == 1:
+        if self.null.shape[1] == 1:
             vectors.project(out, self.unit, np.empty(out.shape[1]))
         else:
             with single_threaded_blas():
-                out -= self.silent @ (self.silent.T @ out)
+                out -= self.null @ (self.null.T @ out)
         return out
 
     def keep(self, targets: np.ndarray) -> Within:
         """The same for these targets alone"""
-        return Within(self.inner.keep(targets), self.silent)
+        return Within(self.inner.keep(targets), self.null)
 
 
 class Factor:
@@ -197,7 +196,7 @@ class Factor:
         """
         scale, penalty = _equilibration(problem), float(problem.penalty[0])
         side = problem.side
-        matrix = side.lines.rough_gram(not side.along, scale, fold, np.random.default_rng(SEED))
+        matrix = side.rough_gram(scale, fold, np.random.default_rng(SEED))
         diagonal = np.einsum("ii->i", matrix)
         diagonal += (penalty * scale**2).astype(np.float32)
         norm = norm1(matrix)
@@ -232,7 +231,7 @@ def preconditioner_of(problem: Problem, fold: int) -> Preconditioner:
     """What suits the problem: a factor of the Gram matrix of folded rows where `fold`, else what a block product tells of it"""
     if fold:
         chosen: Preconditioner = Factor.of_gram(problem, fold)
-    elif isinstance(problem.design.lines, DenseLines) and len(problem.rhs) >= MIN_SIZE and np.ptp(problem.penalty) == 0:
+    elif not problem.design.traits.sparse and len(problem.rhs) >= MIN_SIZE and np.ptp(problem.penalty) == 0:
         chosen = DiagonalPlusLowRank.of(problem)
     else:
         chosen = Jacobi.of(problem)
@@ -241,7 +240,8 @@ def preconditioner_of(problem: Problem, fold: int) -> Preconditioner:
 
 def within_data(chosen: Preconditioner, problem: Problem) -> Preconditioner:
     """`chosen`, kept off the directions of a wide problem that hold no data"""
-    return Within(chosen, problem.silent) if problem.wide and problem.silent is not None else chosen
+    null = problem.design.left_null if problem.wide else None
+    return chosen if null is None else Within(chosen, null)
 
 
 def _equilibration(problem: Problem) -> Vector:

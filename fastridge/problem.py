@@ -15,8 +15,7 @@ from typing import Any
 import numpy as np
 
 from fastridge._kernels import vectors
-from fastridge.design import Design
-from fastridge.lines import Array, Vector
+from fastridge.operators.base import Array, Operator, Target, Vector, column_dots
 from fastridge.parallel import cached_property
 from fastridge.units import Units
 
@@ -85,10 +84,10 @@ class Problem:
 
     Attributes
     ----------
-    design : Design
+    design : Operator
         A, (n, p).
     target : (n, k)
-        R (y - mean of y).
+        R (y - mean of y); or what `design` takes for it, where rows live elsewhere.
     penalty : (k,)
         alpha of every target, >= 0.
     x_mean, y_mean : (2, p), (2, k)
@@ -96,10 +95,10 @@ class Problem:
     bounds : Bounds or None
         Of the coefficients; only the solver for bounds looks at them.
     dual : bool or None
-        Whether the unknown is z; None: where p > n.
+        Whether the unknown is z; None: where p > n and A can be transposed.
     penalty_weights : (p,) or (p, p) float64, or None
         d of alpha sum_j d_j w_j^2, ones where None. Only the solver for bounds takes them; `standard_form` takes them away.
-    streamed : Design or None
+    relaid : Operator or None
         A copy of `side` that CG's products read in one pass; all else reads `design`.
     sq_fitted : (k,) float64 or None
         Share of ||w*||_H^2 that unpenalised features have, whatever the others are.
@@ -107,8 +106,8 @@ class Problem:
         What the numbers are multiplied by to be the user's; None: by one.
     """
 
-    design: Design
-    target: Vector
+    design: Operator
+    target: Target
     penalty: Vector
     x_mean: Vector
     y_mean: Vector
@@ -116,16 +115,17 @@ class Problem:
     dual: bool | None = None
     penalty_weights: Vector | None = None
     sq_fitted: Vector | None = None
-    streamed: Design | None = None
+    relaid: Operator | None = None
     units: Units | None = None
 
     @property
     def wide(self) -> bool:
         """Whether the unknown is the n-vector z"""
-        return self.design.shape[1] > self.design.shape[0] if self.dual is None else self.dual
+        n, p = self.design.shape
+        return p > n and self.design.traits.transposes if self.dual is None else self.dual
 
     @cached_property
-    def side(self) -> Design:
+    def side(self) -> Operator:
         """B: A, or A' of a wide problem"""
         return self.design.T if self.wide else self.design
 
@@ -134,22 +134,21 @@ class Problem:
         """b, (c, k): A'y, or y of a wide problem"""
         return self.target if self.wide else self.design.rmatvec(self.target)
 
+    @cached_property
+    def image(self) -> Vector:
+        """A'y, (p, k)"""
+        return self.design.rmatvec(self.target) if self.wide else self.rhs
+
+    @cached_property
+    def sq_target(self) -> Vector:
+        """||y||^2, (k,)"""
+        return self.design.sq_target(self.target)
+
     def with_rhs(self, rhs: Vector) -> Problem:
         """The same problem, b being known"""
         new = replace(self)
         new.__dict__["rhs"] = rhs
         return new
-
-    @cached_property
-    def silent(self) -> Vector | None:
-        """Orthonormal directions, (n, q), in which A and the targets have nothing: centring and projections leave none"""
-        lines, out = self.design.lines, self.design.projected_out
-        if lines.cross_shift is None:
-            return out
-        n = self.design.shape[0]
-        root = lines.line_scale if self.design.along else lines.cross_scale
-        unit = np.full((n, 1), 1.0 / np.sqrt(n)) if root is None else (root / np.sqrt(root @ root))[:, None]
-        return unit if out is None else np.hstack([unit, out])
 
     @cached_property
     def frobenius(self) -> float:
@@ -166,7 +165,7 @@ class Problem:
 
     def product(self, x: Vector) -> Vector:
         """B'B x: (c, k) -> (c, k)"""
-        return (self.streamed or self.side).normal(x)
+        return (self.relaid or self.side).normal(x)
 
     def normal(self, x: Vector, penalty: Vector) -> Vector:
         """M x for targets with the given penalties: (c, k) -> (c, k)"""
@@ -178,9 +177,9 @@ class Problem:
         """The problem of one target alone"""
         return self.select(np.array([target]), self.penalty[[target]])
 
-    def restricted(self, design: Design, dual: bool) -> Problem:
+    def restricted(self, design: Operator, dual: bool) -> Problem:
         """The problem with the columns of `design`, those of A scaled or left out, and the side to take; without bounds"""
-        return replace(self, design=design, dual=dual, bounds=None, streamed=None)
+        return replace(self, design=design, dual=dual, bounds=None, relaid=None)
 
     @property
     def targets_at_once(self) -> int:
@@ -192,7 +191,7 @@ class Problem:
         """The problem of these targets, which may repeat, with these penalties"""
         new = replace(
             self,
-            target=np.ascontiguousarray(self.target[:, targets]),
+            target=self.design.take_targets(self.target, targets),
             penalty=penalty,
             y_mean=self.y_mean[:, targets],
             sq_fitted=None if self.sq_fitted is None else self.sq_fitted[targets],
@@ -264,14 +263,24 @@ class Problem:
                 b = np.ldexp(b, units.target)
         return b
 
-    def streaming(self) -> Problem:
+    def with_one_pass(self) -> Problem:
         """The same problem with a copy of the data, in the order that the products of the small side read in one pass"""
-        return replace(self, streamed=self.side.with_rows_as_lines(True))
+        return replace(self, relaid=self.side.with_one_pass())
 
     @property
     def extra_bytes(self) -> int:
         """Copies of the data"""
-        return (self.streamed or self.design).extra_bytes
+        return (self.relaid or self.design).extra_bytes
+
+    @property
+    def held_bytes(self) -> int:
+        """Copies of the data, and the targets"""
+        return self.extra_bytes + self.target_bytes
+
+    @property
+    def target_bytes(self) -> int:
+        """Of the targets, as far as they are here"""
+        return int(getattr(self.target, "nbytes", 0))
 
     def check(self, x: Vector, smallest: Vector | None = None) -> Check:
         """Compute the residual of the answer `x`, (c, k), from the data, and the size that its error is relative to
@@ -279,8 +288,7 @@ class Problem:
         `smallest`, (k,), is a lower bound of the spectrum of M scaled to a diagonal of ones, where one is known: rounding then
         hides less. By Cauchy and Schwarz ||w*||_H >= w'H w* / ||w||_H, and w'H w* = w'A'y.
         """
-        penalty = self.penalty
-        sq_target = column_dots(self.target, self.target)
+        penalty, sq_target = self.penalty, self.sq_target
         if self.wide:
             smallest = None  # M is not H
             w = self.design.rmatvec(x)
@@ -351,8 +359,7 @@ class Problem:
         d = np.ascontiguousarray(w - rounded)
         if not d.any():
             return np.zeros(d.shape[1])
-        fit = self.design.matvec(d)
-        return relative(column_dots(fit, fit) + self.penalty * self._sq_weighted(d), sq_size)
+        return relative(self.design.sq_image(d) + self.penalty * self._sq_weighted(d), sq_size)
 
     def _sq_weighted(self, d: Vector) -> Vector:
         """The squares d'D d of the columns of d, (p, k)"""
@@ -410,10 +417,3 @@ def relative_bound(sq_bound: Vector, check: Check) -> Vector:
     """The bound of the error relative to ||w*||_H, with what the rounding of the residual may hide added"""
     with np.errstate(over="ignore"):
         return relative((np.sqrt(sq_bound) + check.rounding) ** 2, check.sq_size)
-
-
-def column_dots(x: Vector, y: Vector) -> Vector:
-    """(x * y).sum(axis=0) for C-contiguous (length, k) arrays"""
-    out = np.empty(x.shape[1])
-    vectors.dots(x, y, out)
-    return out

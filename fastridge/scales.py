@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from fastridge import validation
-from fastridge.lines import Vector
+from fastridge.operators.base import Vector
 
 SPARK_SOLVERS = ("normal", "l-bfgs")
 

@@ -8,7 +8,7 @@ from enum import StrEnum
 
 import numpy as np
 
-from fastridge.lines import Vector
+from fastridge.operators.base import Vector
 
 
 class Status(StrEnum):

@@ -21,12 +21,11 @@ import os
 from pathlib import Path
 
 import numpy as np
-import scipy.sparse as sp
 from scipy.linalg.blas import dsymm, dsyr
 
 from fastridge._kernels import moments, vectors
-from fastridge.design import centred_design
-from fastridge.lines import Array, Matrix, Vector
+from fastridge.operators.base import Array, Matrix, Vector
+from fastridge.operators.design import centred_design
 from fastridge.parallel import blas_for
 
 DOUBT = 10 * np.finfo(np.float64).eps
@@ -268,7 +267,7 @@ def sum_block(X: Matrix, y: Vector, weights: Vector | None, n_threads: int) -> S
     # Centres are rounded means. What the rounding has left comes off the products, and is part of the mean.
     x_left, y_left = design.rmatvec(root)[:, 0], root[:, 0] @ target
     dsyr(-1.0 / total, x_left, lower=1, a=gram, overwrite_a=1)
-    x_mean = centred.mean if sp.issparse(X) else np.stack([centred.mean[0], x_left / total])
+    x_mean = centred.mean if design.traits.sparse else np.stack([centred.mean[0], x_left / total])
     with np.errstate(over="ignore", invalid="ignore", under="ignore"):
         cross = design.rmatvec(target) - np.multiply.outer(x_left, y_left / total)
         sq_y = np.einsum("il,il->l", target, target) - y_left * (y_left / total)

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from fastridge._kernels import vectors
-from fastridge.lines import Vector
+from fastridge.operators.base import Vector
 
 SQ_TARGET = 332
 """Squared norms of targets are to lie between two to this power and its inverse, about 1e100 and 1e-100."""

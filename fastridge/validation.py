@@ -11,7 +11,7 @@ import scipy.sparse as sp
 from scipy.linalg.lapack import dpotrf
 
 from fastridge._kernels import sparse
-from fastridge.lines import Array, Matrix, Vector
+from fastridge.operators.base import Array, Matrix, Vector
 from fastridge.problem import Bounds
 
 MAX_PENALTY_MATRIX = 5000

@@ -3,7 +3,8 @@
 import pytest
 from threadpoolctl import threadpool_limits
 
-from fastridge import dense_lines, lines, parallel
+from fastridge import parallel
+from fastridge.operators import dense, lines
 from fastridge.solvers import descent
 
 
@@ -12,7 +13,7 @@ def small_pieces(monkeypatch):
     """Cut work so small that tiny problems run in many lanes and blocks, and coordinate descent sweeps over the data"""
     monkeypatch.setattr(parallel, "LANE_BYTES", 64)
     monkeypatch.setattr(lines, "BLOCK_BYTES", 256)
-    monkeypatch.setattr(dense_lines, "PIECE_BYTES", 256)
+    monkeypatch.setattr(dense, "PIECE_BYTES", 256)
     monkeypatch.setattr(descent, "MAX_GRAM", 0)
 
 

@@ -4,8 +4,9 @@ import numpy as np
 import pytest
 from helpers import Exact, make_weights, make_X, make_y
 
-from fastridge import Status, dense_lines, ridge
+from fastridge import Status, ridge
 from fastridge._kernels import descent as kernel
+from fastridge.operators.dense import DenseLines
 from fastridge.solvers import descent
 
 pytestmark = pytest.mark.usefixtures("one_blas_thread")
@@ -15,7 +16,7 @@ pytestmark = pytest.mark.usefixtures("one_blas_thread")
 def sweeps(request, monkeypatch):
     """Count the sweeps over either"""
     calls = []
-    name, module = ("sweep_gram", kernel) if request.param == "gram" else ("sweep", dense_lines.DenseLines)
+    name, module = ("sweep_gram", kernel) if request.param == "gram" else ("sweep", DenseLines)
     if request.param == "lines":
         monkeypatch.setattr(descent, "MAX_GRAM", 0)
     whole = getattr(module, name)

@@ -15,8 +15,8 @@ from helpers import STORAGES, make_weights
 from test_real_data import FOLDER
 
 from fastridge import Ridge, Status, ridge, ridge_path
-from fastridge.design import centred_design
 from fastridge.functional import make_problem, plain_form, plainly_failed
+from fastridge.operators.design import centred_design
 from fastridge.validation import check_X
 
 pytestmark = pytest.mark.usefixtures("one_blas_thread")
@@ -168,8 +168,9 @@ def test_the_operator_about_true_means(storage, shape):
         np.testing.assert_allclose(design.sq_norms, (wanted**2).sum(axis=0), **close)
         np.testing.assert_allclose(np.tril(design.gram()), np.tril(wanted.T @ wanted), **close)
         np.testing.assert_allclose(np.vstack([block.copy() for _, _, block in design.blocks()]), wanted, **close)
-        other = design.with_rows_as_lines(not design.along)
-        np.testing.assert_allclose(other.matvec(v), wanted @ v, **close)
+        for other in (design.columns(), design.with_one_pass()):
+            np.testing.assert_allclose(other.matvec(v), wanted @ v, **close)
+            np.testing.assert_allclose(other.normal(v), wanted.T @ (wanted @ v), **close)
     scaled = plain_form(problem).problem.design.with_columns_scaled(np.arange(shape[1]) * 1.0)
     np.testing.assert_allclose(scaled.matvec(np.eye(shape[1])), A * np.sqrt(np.arange(shape[1])), **close)
 

@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 from helpers import STORAGES, make_weights, make_X
 
-from fastridge.dense_lines import DenseLines
-from fastridge.design import centred_design
-from fastridge.sparse_lines import SparseLines
+from fastridge.operators.dense import DenseLines
+from fastridge.operators.design import centred_design
+from fastridge.operators.sparse import SparseLines
 from fastridge.validation import check_X
 
 SHAPES = ((30, 11), (11, 30), (1, 5), (5, 1))
@@ -78,11 +78,11 @@ def test_operator_and_its_transpose(storage, weighted, centred, shape, cut, requ
 def test_some_of_the_columns(storage, weighted, centred):
     design, A = make(storage, (30, 11), weighted, centred, np.float32)
     chosen = np.arange(11) % 3 == 1
-    columns = design.with_rows_as_lines(False)
-    some = columns.with_columns(chosen)
+    columns = design.columns()
+    some = columns.take(chosen)
     check(some, A[:, chosen], 27)
     assert some.extra_bytes > columns.extra_bytes
-    close(columns.with_columns(np.arange(11) == 4).full_gram(), A[:, 4:5].T @ A[:, 4:5])
+    close(columns.take(np.arange(11) == 4).full_gram(), A[:, 4:5].T @ A[:, 4:5])
 
 
 @pytest.mark.parametrize("along", [True, False])
@@ -91,7 +91,7 @@ def test_some_of_the_columns(storage, weighted, centred):
 def test_lines_laid_the_other_way(storage, weighted, centred, along):
     design, A = make(storage, (30, 11), weighted, centred, np.float32)
     for one, dense in ((design, A), (design.T, A.T)):
-        turned = one.with_rows_as_lines(along)
+        turned = one.relaid(along)
         assert turned.along == along
         assert (turned is one) == (one.along == along)
         assert (turned.extra_bytes > one.extra_bytes) == (one.along != along)

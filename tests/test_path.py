@@ -101,13 +101,13 @@ def test_many_alphas_take_fewer_products_than_one_by_one(monkeypatch):
     """Counted where the data are read: vectors multiplied, of one solve at the smallest alpha and of the path"""
     krylov(monkeypatch)
     counts = []
-    normal = fastridge.design.Design.normal
+    normal = fastridge.operators.design.Design.normal
 
     def counted(self, v, target=None):
         counts.append(v.shape[1])
         return normal(self, v, target)
 
-    monkeypatch.setattr(fastridge.design.Design, "normal", counted)
+    monkeypatch.setattr(fastridge.operators.design.Design, "normal", counted)
     alphas = np.logspace(-2, 2, 60)
     for n, p, spread in ((4000, 1500, True), (800, 2000, False)):
         X, y = text(n, p, 154, spread)
@@ -194,8 +194,8 @@ def test_the_least_alpha_has_the_degrees_of_freedom(storage, shape, weighted):
 def test_the_least_alpha_from_a_few_products(monkeypatch, n, p, spread):
     X, y = text(n, p, 173, spread)
     products = []
-    normal = fastridge.design.Design.normal
-    monkeypatch.setattr(fastridge.design.Design, "normal", lambda *args: products.append(1) or normal(*args))
+    normal = fastridge.operators.design.Design.normal
+    monkeypatch.setattr(fastridge.operators.design.Design, "normal", lambda *args: products.append(1) or normal(*args))
     monkeypatch.setattr(path, "_solve", lambda *args: None)
     alphas = ridge_path(X, y, 5).alphas
     assert len(products) <= penalty_range.LANCZOS_STEPS
@@ -293,8 +293,8 @@ def test_alphas_where_y_has_nothing_to_do_with_X(shape):
 
 def test_the_gram_matrix_is_formed_once(monkeypatch):
     counts = []
-    gram = fastridge.design.Design.gram
-    monkeypatch.setattr(fastridge.design.Design, "gram", lambda self: counts.append(1) or gram(self))
+    gram = fastridge.operators.design.Design.gram
+    monkeypatch.setattr(fastridge.operators.design.Design, "gram", lambda self: counts.append(1) or gram(self))
     X = make_X(60, 7, seed=183)
     assert {report.solver for report in ridge_path(X, make_y(X, 184), 20).reports} == {"eigh"}
     assert counts == [1]

@@ -80,14 +80,14 @@ def test_every_point_agrees_with_a_solve_of_its_own(lines, monkeypatch):
 
 def test_one_gram_matrix_or_one_copy_of_the_columns_serves_all(monkeypatch):
     calls = []
-    for name in ("full_gram", "with_rows_as_lines"):
-        whole = getattr(fastridge.design.Design, name)
+    for name in ("full_gram", "columns"):
+        whole = getattr(fastridge.operators.design.Design, name)
 
         def counted(self, *given, whole=whole, name=name):
             calls.append(name)
             return whole(self, *given)
 
-        monkeypatch.setattr(fastridge.design.Design, name, counted)
+        monkeypatch.setattr(fastridge.operators.design.Design, name, counted)
     X = make_X(60, 7, seed=201)
     Y = make_y(X, 202, n_targets=2)
     ridge_path(X, Y, 20, positive=True)
@@ -95,7 +95,7 @@ def test_one_gram_matrix_or_one_copy_of_the_columns_serves_all(monkeypatch):
     monkeypatch.setattr(bounded, "MAX_GRAM", 0)
     monkeypatch.setattr(bounded, "MAX_BLOCK", 0)
     ridge_path(X, Y, 20, positive=True)
-    assert calls == ["full_gram", "with_rows_as_lines"]
+    assert calls == ["full_gram", "columns"]
 
 
 @pytest.mark.parametrize(("n", "p"), [(2000, 300), (200, 1200)])

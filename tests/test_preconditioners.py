@@ -108,8 +108,8 @@ def test_shared_factors_are_taken_out(alpha, shape, weighted):
     before = np.linalg.eigvals(Jacobi.of(problem).apply(M)).real
     if problem.wide:
         # The direction of the weights' roots, which centring leaves nothing in.
-        np.testing.assert_allclose(M @ problem.silent, alpha * problem.silent, atol=1e-12 * M.max())
-        assert np.abs(problem.target.T @ problem.silent).max() < 1e-12 * np.abs(problem.target).max() * c
+        np.testing.assert_allclose(M @ problem.design.left_null, alpha * problem.design.left_null, atol=1e-12 * M.max())
+        assert np.abs(problem.target.T @ problem.design.left_null).max() < 1e-12 * np.abs(problem.target).max() * c
     after = np.sort(np.linalg.eigvals(preconditioner.apply(M)).real)
     assert preconditioner.smallest[0] <= after[0] * (1 + 1e-6)
     first = int(problem.wide)

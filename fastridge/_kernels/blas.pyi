@@ -1,6 +1,6 @@
 from types import TracebackType
 
-from fastridge.lines import Array
+from fastridge.operators.base import Array
 
 class SingleThreaded:
     def __enter__(self) -> None: ...

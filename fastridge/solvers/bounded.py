@@ -11,7 +11,7 @@ from fastridge import dual_newton
 from fastridge._kernels import descent
 from fastridge.factor import BACKWARD_ERROR, ScaledFactor
 from fastridge.krylov import conjugate_gradient
-from fastridge.lines import Array, Vector
+from fastridge.operators.base import Array, Vector
 from fastridge.preconditioners import Jacobi
 from fastridge.problem import ROUNDING, Problem
 from fastridge.solution import Answer, Settings
@@ -137,7 +137,7 @@ class BoundedSolver:
 
 def by_gram(problem: Problem) -> bool:
     """Whether A'A is formed"""
-    (n, p), n_bytes = problem.design.shape, problem.design.lines.nbytes
+    (n, p), n_bytes = problem.design.shape, problem.design.traits.n_bytes
     nearly_empty = n_bytes < n * p
     return p <= min(MAX_GRAM, GRAM_RATIO * n) and not (nearly_empty and p**3 > FACTOR_WORTH * n_bytes)
 
@@ -599,7 +599,7 @@ class _Lines(_Newton):
     def __init__(self, problem: Problem, d: Vector) -> None:
         super().__init__(problem, d)
         self.dual: Vector | None = None
-        self.columns = problem.design.with_rows_as_lines(False)
+        self.columns = problem.design.columns()
         n, p = problem.design.shape
         self.held = self.columns.extra_bytes - problem.design.extra_bytes + 8 * (8 * min(n, p) + 4 * p)
         if n < p and n <= dual_newton.MAX_FACTOR:
@@ -630,13 +630,12 @@ class _Lines(_Newton):
         return float(self.rest @ self.rest + np.sum((np.sqrt(self.pull) * w) ** 2))
 
     def sweep(self, w: Vector, n_sweeps: int) -> float:
-        scale = self.columns.lines.cross_scale
+        scale = self.columns.row_scale
         self.tau = self.rest * (1.0 if scale is None else scale)
         return self.sweeps(w, n_sweeps)
 
     def sweep_once(self, w: Vector, backward: bool, lower: Vector, upper: Vector) -> float:
-        sq_norms = self.columns.sq_norms
-        return self.columns.lines.sweep(sq_norms, self.no_linear, self.alpha, w, self.tau, backward, lower, upper, self.d)
+        return self.columns.sweep(self.no_linear, self.alpha, w, self.tau, backward, lower, upper, self.d)
 
     def look(self, w: Vector, exact: bool) -> _Look:
         """The gradient at w"""
@@ -660,7 +659,7 @@ class _Lines(_Newton):
         return int(np.count_nonzero(chosen)) <= MAX_BLOCK
 
     def gram_of(self, chosen: Array) -> Vector:
-        few = self.columns.with_columns(chosen)
+        few = self.columns.take(chosen)
         gram = few.full_gram()
         held = gram.nbytes + sum(block.nbytes for block in self.blocks)
         self.block_bytes = max(self.block_bytes, few.extra_bytes - self.columns.extra_bytes + held)

@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from fastridge.krylov import ROOM, First, Known, conjugate_gradient, known, most_steps, prove
-from fastridge.lines import Vector
+from fastridge.operators.base import Vector
 from fastridge.preconditioners import Preconditioner, preconditioner_of
 from fastridge.problem import Check, Problem, relative, relative_bound
 from fastridge.solution import Answer, Settings

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from fastridge.factor import ScaledFactor
-from fastridge.lines import Vector
+from fastridge.operators.base import Vector
 from fastridge.problem import Problem, relative, relative_bound
 from fastridge.solution import Answer, Settings
 

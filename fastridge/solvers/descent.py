@@ -5,11 +5,10 @@ from __future__ import annotations
 import numpy as np
 
 from fastridge._kernels import descent
-from fastridge.design import Design
 from fastridge.factor import ScaledFactor
 from fastridge.krylov import First, measure
-from fastridge.lines import Vector
-from fastridge.problem import ROUNDING, Check, Problem, column_dots, relative, relative_bound
+from fastridge.operators.base import Vector, column_dots
+from fastridge.problem import ROUNDING, Check, Problem, relative, relative_bound
 from fastridge.solution import Answer, Settings
 
 MAX_GRAM = 2048
@@ -99,8 +98,8 @@ def solve(problem: Problem, settings: Settings) -> Answer:
 
 
 def by_gram(problem: Problem) -> bool:
-    """Whether the Gram matrix is swept: where it is small, or where the matrix is not just its lines"""
-    return problem.side.shape[1] <= MAX_GRAM or not problem.design.plain
+    """Whether the Gram matrix is swept: where it is small, or where columns cannot be"""
+    return problem.side.shape[1] <= MAX_GRAM or not problem.side.traits.sweeps
 
 
 def _forth_and_back(
@@ -188,9 +187,9 @@ class _LineSweeper:
     """
 
     def __init__(self, problem: Problem) -> None:
-        self.design: Design = problem.side.with_rows_as_lines(False)
-        self.nbytes = self.design.extra_bytes - problem.side.extra_bytes + 40 * self.design.shape[0]
-        weights = self.design.lines.sq_cross_scale
+        self.columns = problem.side.columns()
+        self.nbytes = self.columns.extra_bytes - problem.side.extra_bytes + 40 * self.columns.shape[0]
+        weights = self.columns.sq_row_scale
         # Rows of weight zero are zero in B and in tau.
         self._inverse = None if weights is None else np.divide(1.0, weights, out=np.zeros_like(weights), where=weights > 0)
 
@@ -203,20 +202,20 @@ class _LineSweeper:
 
     def refresh(self, z: Vector) -> None:
         """Compute the state anew"""
-        tau = -self.design.matvec(z[:, None])[:, 0]
+        tau = -self.columns.matvec(z[:, None])[:, 0]
         if not self.problem.wide:
             tau += self.problem.target[:, 0]
-        scale = self.design.lines.cross_scale
+        scale = self.columns.row_scale
         self.state: Vector = tau if scale is None else tau * scale
 
     def sweep(self, z: Vector, backward: bool) -> float:
         """Sweep once, changing z and the state in place; return the decrease of the objective, times two"""
-        return self.design.lines.sweep(self.design.sq_norms, self.linear, self.penalty, z, self.state, backward)
+        return self.columns.sweep(self.linear, self.penalty, z, self.state, backward)
 
     def state_step(self, d: Vector, before: Vector) -> Vector:
         """What the step d did to the state, by a product: the difference of states has lost digits where the residual is large"""
-        step = -self.design.matvec(d[:, None])[:, 0]
-        scale = self.design.lines.cross_scale
+        step: Vector = -self.columns.matvec(d[:, None])[:, 0]
+        scale = self.columns.row_scale
         return step if scale is None else step * scale
 
     def _dot(self, s: Vector, t: Vector) -> float:

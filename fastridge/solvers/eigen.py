@@ -6,7 +6,7 @@ import numpy as np
 from scipy.linalg import eigh
 
 from fastridge.factor import BACKWARD_ERROR, LARGEST_LOSS
-from fastridge.lines import Vector
+from fastridge.operators.base import Vector
 from fastridge.parallel import blas_for
 from fastridge.problem import CHUNK_VECTORS, Problem, relative, relative_bound
 from fastridge.solution import Answer, Settings
@@ -81,7 +81,7 @@ class Spectrum:
             check.sq_size,
             stalled=True,
             rcond=smallest / (self.largest + float(penalty.min())),
-            workspace_bytes=self.nbytes + 8 * CHUNK_VECTORS * x.size + problem.target.nbytes,
+            workspace_bytes=self.nbytes + 8 * CHUNK_VECTORS * x.size + problem.target_bytes,
             x=x,
         )
 

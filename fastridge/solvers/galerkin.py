@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 
 from fastridge.krylov import ROOM, settle
-from fastridge.lines import Vector
-from fastridge.problem import ROUNDING, Check, Problem, column_dots, relative
+from fastridge.operators.base import Vector, column_dots
+from fastridge.problem import ROUNDING, Check, Problem, relative
 from fastridge.solution import Answer, Settings
 
 ENERGY_ROUNDING = 4 * np.finfo(np.float64).eps
@@ -83,10 +83,7 @@ class Space:
         if not chosen:
             return 0
         new = np.ascontiguousarray(np.stack(chosen, axis=1))
-        # Of a projected matrix in two passes: one would lose what is small beside what is projected out.
-        design = self.problem.design
-        nothing = None if design.plain else np.zeros((design.shape[0], new.shape[1]))
-        products = self.problem.product(new) if nothing is None else -design.gradient(new, nothing)
+        products = (self.problem.relaid or self.problem.side).stable_normal(new)
         lo, hi = self.m, self.m + len(chosen)
         self._directions[:, lo:hi], self._products[:, lo:hi] = new, products
         self.m = hi
@@ -129,7 +126,7 @@ class Space:
         with np.errstate(divide="ignore", invalid="ignore"):
             sq_size = np.where(sq_own > 0, np.maximum(slope, 0.0) * (slope / sq_own), 0.0)
         # sum_j |t_j| ||A s_j|| <= ||t|| sqrt(trace S'A'A S): the errors of the products, and so of A'y, over sqrt(alpha).
-        frobenius, sq_target = self.problem.frobenius, float(column_dots(self.problem.target, self.problem.target)[0])
+        frobenius, sq_target = self.problem.frobenius, float(self.problem.sq_target[0])
         size = np.sqrt(np.einsum("ij,ij->j", weights, weights))
         seen = np.sqrt(np.trace(self._projected[: self.m, : self.m]))
         rounding = ROUNDING * (np.sqrt(sq_target) + size * (seen + penalties / max(frobenius, np.finfo(np.float64).tiny)))

@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 
 from fastridge.krylov import ROOM, EnergyEstimate, most_steps, settle
-from fastridge.lines import Vector
-from fastridge.problem import Check, Problem, column_dots, relative
+from fastridge.operators.base import Vector, column_dots
+from fastridge.problem import Check, Problem, relative
 from fastridge.solution import Answer, Settings
 
 BUFFER = 32
@@ -41,7 +41,7 @@ def solve(problem: Problem, penalties: Vector, settings: Settings) -> Answer:
     shift = penalties - seed
     r, p = b.copy(), b.copy()
     sq_r = float(column_dots(r, r)[0])
-    sq_target = float(column_dots(problem.target, problem.target)[0])
+    sq_target = float(problem.sq_target[0])
     # Answers and directions of the penalties that are left, and their coefficients in the residuals kept since: the last row is
     # that of `directions`.
     x, directions = np.zeros((c, k)), np.zeros((c, k))

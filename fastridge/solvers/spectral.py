@@ -8,8 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 from scipy.linalg import qr, solve_triangular, svd
 
-from fastridge.lines import Vector
-from fastridge.parallel import threaded_blas
+from fastridge.operators.base import Vector
 from fastridge.problem import Problem, relative, relative_bound
 from fastridge.solution import Answer, Settings
 
@@ -44,7 +43,8 @@ def solve(problem: Problem, settings: Settings) -> Answer:
     van der Sluis (1969), DOI 10.1007/BF02165096 (columns of one size).
     """
     c, k = problem.rhs.shape
-    triangle = _triangle(problem)
+    # Of [A y], or of A' alone for a wide problem.
+    triangle = problem.side.triangle(None if problem.wide else problem.target)
     factors = _factors(problem, triangle[:, :c])
     theta, smallest = np.empty((2, k))
     for factor in factors:
@@ -239,15 +239,3 @@ def _silent(null: Vector, scale: Vector) -> tuple[Vector, Vector]:
     silent = np.empty_like(rotated)
     silent[order] = rotated
     return silent, scale[:, None] * solve_triangular(R, null[:, pivots].T, trans="T", check_finite=False).T
-
-
-def _triangle(problem: Problem) -> Vector:
-    """R of the QR factorisation of [A y] (of A' alone for a wide problem), (rows, c + k): what the blocks leave"""
-    extra = problem.target if not problem.wide else np.empty((problem.side.shape[0], 0))
-    c = problem.side.shape[1]
-    triangle = np.empty((0, c + extra.shape[1]))
-    for lo, hi, block in problem.side.blocks():
-        stacked = np.concatenate([triangle, np.concatenate([block, extra[lo:hi]], axis=1)])
-        with threaded_blas():
-            triangle = qr(stacked, mode="r", overwrite_a=True, check_finite=False)[0][: c + extra.shape[1]]
-    return triangle

@@ -10,7 +10,8 @@ import scipy.sparse as sp
 
 from fastridge import parallel
 from fastridge._kernels import descent, moments, sparse, vectors
-from fastridge.lines import Array, Lines, Vector, add_gram, scaled
+from fastridge.operators.base import Array, Vector
+from fastridge.operators.lines import Lines, add_gram, scaled
 from fastridge.parallel import cached_property
 
 TARGETS_TOGETHER = 4
@@ -27,7 +28,7 @@ class SparseLines(Lines):
         super().__init__(n_threads)
         self.data, self.indices, self.indptr = data, indices, indptr
         self.shape = (indptr.shape[0] - 1, width)
-        self.nbytes = data.nbytes + indices.nbytes
+        self.nbytes, self.n_entries, self.sparse = data.nbytes + indices.nbytes, data.size, True
 
     def _cut(self, out_length: int = 0) -> list[int]:
         n_lanes = min(self.shape[0], parallel.count_lanes(self.nbytes, 8 * out_length))
@@ -224,17 +225,16 @@ class SparseLines(Lines):
         return gram
 
     def gram_across(self) -> Vector:
-        return self.transposed_copy().gram_along()
+        return self.relaid()[0].gram_along()
 
-    def transposed_copy(self) -> SparseLines:
-        """The same matrix with columns as lines: a copy of its entries in the other order"""
+    def relaid(self) -> tuple[Lines, int]:
         other = sp.csr_array((self.data, self.indices, self.indptr), shape=self.shape).tocsc()
         lines = SparseLines(other.data, other.indices, other.indptr, self.shape[0], self.n_threads)
-        return lines.with_terms(*self.terms_of_transposed())  # type: ignore[return-value]
+        return lines.with_terms(*self.terms_of_transposed()), lines.nbytes
 
     def blocks(self, across: bool) -> Iterator[tuple[int, int, Vector]]:
         if across:
-            yield from self.transposed_copy().blocks(across=False)
+            yield from self.relaid()[0].blocks(across=False)
             return
         n_lines, width = self.shape
         size = self._block_rows(n_lines, width)

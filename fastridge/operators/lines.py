@@ -8,21 +8,16 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Callable, Iterator
-from typing import Any, TypeAlias
 
 import numpy as np
 
 from fastridge import parallel
 from fastridge._kernels import blas
+from fastridge.operators.base import Array, Vector
 
 BLOCK_BYTES, MIN_BLOCK_BYTES, BLOCK_SHARE = 1 << 24, 1 << 20, 50
 """Dense float64 blocks (for Gram matrices, factorisations, many targets) take a fiftieth of the data, within these bounds: BLAS
 wants them large, since its threads meet after every one; memory wants them small."""
-
-Array = np.ndarray[Any, np.dtype[Any]]
-Vector = np.ndarray[Any, np.dtype[np.float64]]
-Matrix: TypeAlias = Any
-"""A dense array, a csr_array or a csc_array; scipy is not typed."""
 
 
 class Lines:
@@ -36,10 +31,15 @@ class Lines:
     n_threads : int
     nbytes : int
         What one pass over M reads.
+    n_entries : int
+        Stored entries.
+    sparse : bool
     """
 
     shape: tuple[int, int]
     nbytes: int
+    n_entries: int
+    sparse: bool
 
     def __init__(self, n_threads: int) -> None:
         self.n_threads = n_threads
@@ -145,6 +145,10 @@ class Lines:
         Where `fold` > 1 so many of its rows are added to one, with random signs.
         """
         raise NotImplementedError("only for dense data")
+
+    def relaid(self) -> tuple[Lines, int]:
+        """The transposed matrix of the same entries, columns of M being its lines: a copy, and the bytes that it holds"""
+        raise NotImplementedError
 
     def sums(self, across: bool, weights: Vector | None, centre: Vector) -> Vector:
         """Sums of w (x - c), w (x - c)^2, and one more, over the columns of M, (3, width), or `across` them, (3, n_lines)"""

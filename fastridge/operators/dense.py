@@ -9,7 +9,8 @@ import numpy as np
 
 from fastridge import parallel
 from fastridge._kernels import dense, descent
-from fastridge.lines import Array, Lines, Vector, add_gram, summed
+from fastridge.operators.base import Array, Vector
+from fastridge.operators.lines import Lines, add_gram, summed
 
 PIECE_BYTES = 1 << 17
 """What a fused pass over dense lines keeps in cache, half of the smallest L2 in use (256 KB)."""
@@ -30,7 +31,7 @@ class DenseLines(Lines):
         super().__init__(n_threads)
         self.M = M
         self.shape = (M.shape[0], M.shape[1])
-        self.nbytes = M.size * M.itemsize
+        self.nbytes, self.n_entries, self.sparse = M.size * M.itemsize, M.size, False
 
     @property
     def _centre(self) -> Vector:
@@ -258,6 +259,10 @@ class DenseLines(Lines):
                 penalty_weights,
             )
         )
+
+    def relaid(self) -> tuple[Lines, int]:
+        M = np.ascontiguousarray(self.M.T)
+        return DenseLines(M, self.n_threads).with_terms(*self.terms_of_transposed()), M.nbytes
 
     def blocks(self, across: bool) -> Iterator[tuple[int, int, Vector]]:
         return self._blocks(across, self.line_scale, self.cross_scale)

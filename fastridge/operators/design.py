@@ -14,18 +14,17 @@ import numpy as np
 import scipy.sparse as sp
 
 from fastridge._kernels import vectors
-from fastridge.dense_lines import DenseLines
-from fastridge.lines import Array, Lines, Matrix, Vector
-from fastridge.sparse_lines import SparseLines
+from fastridge.operators.base import Array, Columns, Matrix, Operator, Traits, Vector
+from fastridge.operators.composed import SUM_ERROR, Origin, Recentred
+from fastridge.operators.dense import DenseLines
+from fastridge.operators.lines import Lines
+from fastridge.operators.sparse import SparseLines
+from fastridge.parallel import cached_property
 
 CANCELLATION = 1e-6
 """A sum of squares about the mean this much smaller than about the first centre has lost digits: it is summed again."""
-MIRROR_BLOCK = 256
-"""Columns of a Gram matrix that are copied across its diagonal at once."""
 SHIFT_RATIO = 8.0
 """A sparse column without a zero is shifted where |mean| exceeds this many standard deviations: scalars would lose digits."""
-SUM_ERROR = 4 * np.finfo(np.float64).eps
-"""Of a mean of n numbers, relative to their root mean square; times the square root of n, as rounding errors add up."""
 SQ_LOW, SQ_HIGH = 2.0**-466, 2.0**466
 """About 1e-140 and 1e140: where the largest squared norm of a column lies within, products of four norms neither overflow nor
 vanish."""
@@ -35,85 +34,71 @@ ROOM = 230
 """Power of two that entries multiplied by one power of two are to stay below: their squares, summed, stay below SQ_HIGH."""
 
 
-@dataclass(frozen=True)
-class Origin:
-    """Of columns, what `Design.mean_error`, `Design.sq_read_norms` and `Design.sq_raw_norms` say; each (c,)"""
-
-    mean_error: Vector
-    sq_read: Vector
-    sq_raw: Vector
-
-    @classmethod
-    def of(cls, design: Design) -> Origin:
-        """Of columns that something is about to be taken off"""
-        if design.origin is not None:
-            return design.origin
-        return cls(np.zeros(design.shape[1]), design.sq_norms, design.sq_norms)
-
-    def scaled(self, sq_scale: Vector) -> Origin:
-        """Of the columns times the roots of `sq_scale`, (c,)"""
-        return Origin(self.mean_error * np.sqrt(sq_scale), self.sq_read * sq_scale, self.sq_raw * sq_scale)
-
-    def take(self, chosen: np.ndarray) -> Origin:
-        """Of some of the columns"""
-        return Origin(self.mean_error[chosen], self.sq_read[chosen], self.sq_raw[chosen])
-
-    def combined(self, factor: Vector) -> Origin:
-        """At least that of the columns times `factor`, (c, r)"""
-        size = np.abs(factor)
-        return Origin(self.mean_error @ size, (np.sqrt(self.sq_read) @ size) ** 2, (np.sqrt(self.sq_raw) @ size) ** 2)
-
-
-class Design:
+class Design(Columns):
     """A matrix (m, c) read from `Lines`: its rows are the lines (`along`), or its columns are
 
     Attributes
     ----------
-    shape : (m, c)
     lines : Lines
     along : bool
-    extra_bytes : int
-        Copies of the data that this operator holds.
     origin : Origin or None
         What rounding has to do with the columns; None where nothing was taken off them, and of a transposed matrix.
     """
 
-    plain = True
-    """Whether the matrix is what the lines say, and nothing besides"""
-    projected_out: Vector | None = None
-    """Orthonormal, (m, q): directions of its columns that a projection has taken away"""
     origin: Origin | None = None
+    transposed = False
+    """Whether this is a matrix A as it was given, or A'"""
 
     def __init__(self, lines: Lines, along: bool, extra_bytes: int = 0) -> None:
         self.lines, self.along, self.extra_bytes = lines, along, extra_bytes
         self.shape = lines.shape if along else lines.shape[::-1]
         self._sq_norms: Vector | None = None
 
+    @cached_property
+    def traits(self) -> Traits:
+        lines = self.lines
+        return Traits(
+            n_bytes=lines.nbytes,
+            n_entries=lines.n_entries,
+            n_threads=lines.n_threads,
+            sparse=lines.sparse,
+            passes=1 if self.along or not lines.sparse else 2,
+            sweeps=True,
+            rough_gram=not lines.sparse,
+        )
+
     @property
     def raw(self) -> Design:
-        """What is stored: neither centred nor scaled"""
         return Design(self.lines.with_terms(None, None, None, None), self.along)
 
     @property
     def T(self) -> Design:
-        """The transposed matrix: the same lines read the other way"""
-        return Design(self.lines, not self.along, self.extra_bytes)
+        """The same lines read the other way"""
+        other = Design(self.lines, not self.along, self.extra_bytes)
+        other.transposed = not self.transposed
+        return other
+
+    @property
+    def sq_row_scale(self) -> Vector | None:  # type: ignore[override]
+        return self.lines.sq_line_scale if self.along else self.lines.sq_cross_scale
+
+    @property
+    def row_scale(self) -> Vector | None:  # type: ignore[override]
+        return self.lines.line_scale if self.along else self.lines.cross_scale
+
+    @property
+    def _column_shift(self) -> Vector | None:
+        """What is taken off the columns, (c,); None where they are not centred"""
+        return self.lines.cross_shift if self.along else self.lines.line_shift
 
     def matvec(self, v: Vector) -> Vector:
-        """A v: (c, k) -> (m, k)"""
         return self.lines.dot(v) if self.along else self.lines.add(v)
 
     def rmatvec(self, u: Vector) -> Vector:
-        """A'u: (m, k) -> (c, k)"""
         return self.lines.add(u) if self.along else self.lines.dot(u)
 
     def normal(self, v: Vector, target: Vector | None = None) -> Vector:
-        """A'(A v - target): (c, k) -> (c, k), target (m, k) or None for zero; reads A once where its storage allows"""
         return self.lines.normal_along(v, target) if self.along else self.lines.normal_across(v, target)
-
-    def gradient(self, v: Vector, target: Vector) -> Vector:
-        """A'(target - A v): (c, k), with errors relative to the size of target - A v: what checks take in place of `normal`"""
-        return -self.normal(v, target)
 
     def precise_gradient(self, v: Vector, target: Vector) -> Vector | None:
         """A'(target - A v): (c, k), its products and sums with twice the digits; None where there are too many of them
@@ -122,12 +107,10 @@ class Design:
         they were given, not of their transpose. `target` is centred.
         """
         m, c = self.shape
-        if m * c * v.shape[1] > PRECISE_ENTRIES:
+        if self.transposed or m * c * v.shape[1] > PRECISE_ENTRIES:
             return None
-        lines = self.lines
-        shift, roots, scale = lines.line_shift, lines.cross_scale, lines.line_scale
-        if self.along:
-            shift, roots, scale = lines.cross_shift, lines.line_scale, lines.cross_scale
+        shift, roots = self._column_shift, self.row_scale
+        scale = self.lines.cross_scale if self.along else self.lines.line_scale
         raw = self.raw
         out = np.empty_like(v)
         for j in range(v.shape[1]):
@@ -139,7 +122,7 @@ class Design:
                 fit[lo:hi] = (sums[0] - centre[0]) + (sums[1] - centre[1])
             rest = target[:, j] - (fit if roots is None else fit * roots)
             if shift is not None:  # the mean subtracted is rounded, and adds what a residual has no share in
-                unit = np.full(m, 1 / np.sqrt(m)) if roots is None else roots / np.sqrt(roots @ roots)
+                unit = self._unit
                 rest -= unit * (unit @ rest)
             rest = rest if roots is None else rest * roots
             for lo, hi, block in raw.blocks():
@@ -149,19 +132,28 @@ class Design:
             out[:, j] = (total[0] + total[1]) * (1.0 if scale is None else scale)
         return out
 
+    @property
+    def _unit(self) -> Vector:
+        """The direction of the rows that centring leaves nothing in, (m,)"""
+        roots = self.row_scale
+        m = self.shape[0]
+        return np.full(m, 1 / np.sqrt(m)) if roots is None else np.asarray(roots / np.sqrt(roots @ roots))
+
+    @property
+    def left_null(self) -> Vector | None:
+        return None if self.transposed or self.lines.cross_shift is None else self._unit[:, None]
+
+    def recentred(self) -> Operator:
+        return self if self.mean_error is None else Recentred.of(self)
+
     def gram(self) -> Vector:
-        """A'A: (c, c), the lower triangle of an F-ordered array"""
         return self.lines.gram_along() if self.along else self.lines.gram_across()
 
-    def full_gram(self) -> Vector:
-        """A'A with both triangles: (c, c)"""
-        gram = self.gram()
-        for lo in range(0, len(gram), MIRROR_BLOCK):
-            hi = lo + MIRROR_BLOCK
-            corner = gram[lo:hi, lo:hi]
-            corner[...] = np.tril(corner) + np.tril(corner, -1).T
-            gram[lo:hi, hi:] = gram[hi:, lo:hi].T
-        return gram
+    def rough_gram(self, scale: Vector, fold: int, rng: np.random.Generator) -> Array:
+        return self.lines.rough_gram(not self.along, scale, fold, rng)
+
+    def blocks(self) -> Iterator[tuple[int, int, Vector]]:
+        return self.lines.blocks(across=not self.along)
 
     def with_columns_scaled(self, sq_scale: Vector) -> Design:
         """The same matrix, without a copy, its columns multiplied by the root of `sq_scale` (c,); a column times 0 is left out
@@ -177,71 +169,60 @@ class Design:
         scaled.origin = None if self.origin is None else self.origin.scaled(sq_scale)
         return scaled
 
-    def with_columns(self, chosen: np.ndarray) -> Design:
-        """These columns, which must be lines, (c,) bool, copied"""
+    def with_one_pass(self) -> Design:
+        return self if self.traits.passes == 1 else self.relaid(True)
+
+    def columns(self) -> Design:
+        return self.relaid(False)
+
+    def relaid(self, along: bool) -> Design:
+        """The same matrix whose rows (`along`) or columns are lines, copied where they are not"""
+        if self.along == along:
+            return self
+        lines, size = self.lines.relaid()
+        design = Design(lines, along, self.extra_bytes + size)
+        design._sq_norms, design.origin, design.transposed = self._sq_norms, self.origin, self.transposed
+        return design
+
+    def sweep(
+        self,
+        linear: Vector,
+        penalty: float,
+        z: Vector,
+        tau: Vector,
+        backward: bool,
+        lower: Vector | None = None,
+        upper: Vector | None = None,
+        penalty_weights: Vector | None = None,
+    ) -> float:
+        assert not self.along
+        return self.lines.sweep(self.sq_norms, linear, penalty, z, tau, backward, lower, upper, penalty_weights)
+
+    def take(self, chosen: Array) -> Design:
         assert not self.along
         lines = self.lines.take(chosen)
         some = Design(lines, False, self.extra_bytes + lines.nbytes)
         some.origin = None if self.origin is None else self.origin.take(chosen)
         return some
 
-    def blocks(self) -> Iterator[tuple[int, int, Vector]]:
-        """Yield (lo, hi, rows [lo, hi) of A as dense float64); a block is overwritten by the next one"""
-        return self.lines.blocks(across=not self.along)
-
     @property
     def sq_norms(self) -> Vector:
-        """Squared norms of the columns: (c,)"""
         if self._sq_norms is None:
             self._sq_norms = self.lines.sq_norms_along() if self.along else self.lines.sq_norms_across()
         return self._sq_norms
 
     @property
     def mean_error(self) -> Vector | None:
-        """At least the norms of what the rounding of means adds to the columns, (c,); None where they are not centred
-
-        With e this vector, entry i, j of A'A is wrong by at most e_i e_j, in a matrix that is positive semi-definite.
-        """
         return None if self.origin is None else self.origin.mean_error
 
     @property
     def sq_read_norms(self) -> Vector:
-        """Squared norms of the columns as they are read, (c,): what the rounding of products is relative to
-
-        They are larger than `sq_norms` where scalars centre the columns of a sparse matrix.
-        """
+        """Larger than `sq_norms` where scalars centre the columns of a sparse matrix"""
         return self.sq_norms if self.origin is None else self.origin.sq_read
 
     @property
     def sq_raw_norms(self) -> Vector:
-        """Squared norms of the columns before anything was taken off them, (c,): columns that are eps times that are rounding"""
         return self.sq_norms if self.origin is None else self.origin.sq_raw
-
-    @property
-    def frobenius(self) -> float:
-        """Frobenius norm of A"""
-        return float(np.sqrt(self.sq_norms.sum()))
-
-    @property
-    def streams(self) -> bool:
-        """Whether `normal` reads the data once"""
-        return self.along or isinstance(self.lines, DenseLines)
-
-    def with_rows_as_lines(self, along: bool) -> Design:
-        """The same matrix whose rows (`along`) or columns are lines, copied where they are not"""
-        if self.along == along:
-            return self
-        if isinstance(self.lines, SparseLines):
-            lines: Lines = self.lines.transposed_copy()
-            size = lines.nbytes
-        else:
-            assert isinstance(self.lines, DenseLines)
-            M = np.ascontiguousarray(self.lines.M.T)
-            lines = DenseLines(M, self.lines.n_threads).with_terms(*self.lines.terms_of_transposed())
-            size = M.nbytes
-        design = Design(lines, along, self.extra_bytes + size)
-        design._sq_norms, design.origin = self._sq_norms, self.origin
-        return design
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,1 @@
+"""Matrices as solvers see them: one contract (`base`), whatever stores the entries."""
