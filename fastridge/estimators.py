@@ -18,8 +18,9 @@ from sklearn.exceptions import ConvergenceWarning
 from sklearn.utils.validation import check_is_fitted, validate_data
 
 from fastridge import validation
-from fastridge.functional import solve_checked
+from fastridge.functional import solve
 from fastridge.operators.base import Array, Vector
+from fastridge.request import Method, Request
 from fastridge.solution import FitReport, Solution, Status
 
 ADVICE = {
@@ -118,7 +119,7 @@ class RidgeBase(_Called, BaseEstimator):  # type: ignore[misc]
     def _solve(self, X: Any, y: Any, sample_weight: Any) -> Solution:
         """Check everything and solve; where that raises, what was fitted before stays"""
         flags = {"fit_intercept": self.fit_intercept, "copy_X": self.copy_X, "warm_start": self.warm_start}
-        validation.check_options(self.solver, self.tol, self.max_iter, self.n_threads, **flags)
+        method = Method.checked(self.solver, self.tol, self.max_iter, self.n_threads, self.verbose, **flags)
         with _unchanged_on_failure(self):
             X = _before_scikit_learn(X)
             validation.look(y, "y")
@@ -131,20 +132,17 @@ class RidgeBase(_Called, BaseEstimator):  # type: ignore[misc]
             if not sp.issparse(X):
                 X = validation.check_X(X)
             y, weights = self._targets(y, sample_weight, X.shape[0])
-            penalty = validation.check_alpha(self.alpha, 1 if y.ndim == 1 else y.shape[1])
-            box = validation.check_bounds(self.positive, self.bounds, X.shape[1], self.solver)
-            options = (self.solver, self.tol, self.max_iter, self.n_threads, self.verbose)
-            d = validation.check_penalty_weights(self.penalty_weights, X.shape[1], box)
-            start = self._start(X.shape, len(penalty), box is not None) if self.warm_start else None
-            return solve_checked(X, y, penalty, weights, self.fit_intercept, *options, X.dtype, box, d, start)
+            asked = {name: getattr(self, name) for name in ("alpha", "fit_intercept", "positive", "bounds", "penalty_weights")}
+            request = Request.of_data(X, y, weights, method, **asked, dtype=X.dtype)
+            return solve(request, method, self._start(request) if self.warm_start else None)
 
-    def _start(self, shape: tuple[int, int], n_targets: int, bounded: bool) -> Vector | None:
-        """What was fitted last, as `solve_checked` takes it; None where the shapes do not fit
+    def _start(self, request: Request) -> Vector | None:
+        """What was fitted last, as `solve` takes it; None where the shapes do not fit
 
         The coefficients, (p, n_targets); of a wide problem without bounds the small side, (n, n_targets).
         """
-        n, p = shape
-        if p > n and not bounded:
+        (n, p), n_targets = request.X.shape, len(request.penalty)
+        if p > n and request.bounds is None:
             last = getattr(self, "_small_side", None)
             return last if last is not None and last.shape == (n, n_targets) else None
         if not hasattr(self, "coef_"):

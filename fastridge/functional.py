@@ -9,17 +9,15 @@ from typing import Any
 
 import numpy as np
 
-from fastridge import planner, units, validation
+from fastridge import planner, validation
+from fastridge.formulation import plain_form, rounded_coefficients
 from fastridge.least_squares import plainly_failed
-from fastridge.operators.base import Array, Matrix, Vector
-from fastridge.operators.design import centred_design
-from fastridge.parallel import resolve_threads
-from fastridge.problem import Bounds, Problem, relative
-from fastridge.solution import Answer, FitReport, Settings, Solution, Status, status_of
-from fastridge.standard_form import StandardForm, standard_form
-from fastridge.units import Units
+from fastridge.operators.base import Array, Vector
+from fastridge.problem import Problem, relative
+from fastridge.request import Method, Request
+from fastridge.solution import Answer, Solution, Status, report_of
+from fastridge.standard_form import StandardForm
 
-EPS = float(np.finfo(np.float64).eps)
 ROOM_TO_ROUND = 0.9
 """Share of the tolerance that is solved to where coefficients are then rounded to float32."""
 
@@ -106,225 +104,72 @@ def ridge(
     >>> solution.report.error <= 1e-6
     True
     """
-    validation.check_options(solver, tol, max_iter, n_threads, fit_intercept=fit_intercept)
-    X = validation.check_X(X)
-    y = validation.check_y(y, X.shape[0])
-    weights = validation.check_sample_weight(sample_weight, X.shape[0])
-    penalty = validation.check_alpha(alpha, 1 if y.ndim == 1 else y.shape[1])
-    box = validation.check_bounds(positive, bounds, X.shape[1], solver)
-    d = validation.check_penalty_weights(penalty_weights, X.shape[1], box)
-    return solve_checked(X, y, penalty, weights, fit_intercept, solver, tol, max_iter, n_threads, verbose, np.float64, box, d)
+    method = Method.checked(solver, tol, max_iter, n_threads, verbose, fit_intercept=fit_intercept)
+    asked = {"fit_intercept": fit_intercept, "positive": positive, "bounds": bounds, "penalty_weights": penalty_weights}
+    return solve(Request.checked(X, y, sample_weight, method, alpha=alpha, **asked), method)
 
 
-def solve_checked(
-    X: Matrix,
-    y: Vector,
-    penalty: Vector,
-    weights: Vector | None,
-    fit_intercept: bool,
-    solver: str,
-    tol: float,
-    max_iter: int | None,
-    n_threads: int | None,
-    verbose: bool,
-    dtype: Any,
-    bounds: Bounds | None,
-    penalty_weights: Vector | None,
-    start: Vector | None = None,
-) -> Solution:
-    """Solve for arrays that have passed `validation`; the coefficients are rounded to `dtype`, and the report is about those
+@np.errstate(all="ignore")
+def solve(request: Request, method: Method, start: Vector | None = None) -> Solution:
+    """Solve what is asked for
 
     `start`, (min(n, p), k), is where iterative solvers begin on the small side; with bounds (p, k), coefficients, which are moved
     into them. Another shape is ignored.
+
+    Numbers that leave float64 on the way end in a bound that is not finite, which says so; numpy need not warn of them.
     """
     begin = time.perf_counter()
-    problem = make_problem(X, y, penalty, weights, fit_intercept, n_threads, bounds, penalty_weights)
+    penalty, tol = request.penalty, method.tol
+    problem = request.problem(method.n_threads)
     form = plain_form(problem)
-    chosen = planner.plan(form.problem, solver)
-    if verbose:
+    chosen = planner.plan(form.problem, method.solver)
+    if method.verbose:
         print(chosen, file=sys.stderr)
     if start is not None and not problem.wide:
         start = form.scaled(problem.own_coefficients(start, penalty))
-    room = 1.0 if np.dtype(dtype) == np.float64 else ROOM_TO_ROUND
-    settings = Settings(room * tol, max_iter, on_step=print_step if verbose else None, start=start)
+    room = 1.0 if request.dtype == np.float64 else ROOM_TO_ROUND
+    settings = method.settings(room * tol, start)
     answer, ran, reason = planner.run(form.problem, chosen, settings)
-    w, lost = _rounded(problem, form, answer, penalty, bounds, dtype)
+    w, lost = _rounded(request, problem, form, answer)
     # Rounding took more than was left for it: go on from there to what is still within reach.
     left = tol - float(lost.max())
     again = ran in ("cg", "cd") and float((answer.error_bound + lost).max()) > tol >= float(answer.error_bound.max())
-    if again and left > (1 - room) * tol and max_iter is None:
-        start = answer.x if bounds is None else answer.w
+    if again and left > (1 - room) * tol and method.max_iter is None:
+        start = answer.x if request.bounds is None else answer.w
         more = planner.run(form.problem, chosen, replace(settings, tol=room * left, start=start))[0]
         answer = replace(more, n_iter=answer.n_iter + more.n_iter, history=answer.history + more.history)
-        w, lost = _rounded(problem, form, answer, penalty, bounds, dtype)
-    bound = float((answer.error_bound + lost).max())
-    error = min(bound, max(float((answer.error + lost).max()), EPS))  # zero only where that is proven
-    provable = penalty.min() > 0 or bound < np.inf
-    status = status_of(error, bound, tol, answer.stalled or answer.error_bound.max() <= tol, provable)
-    if not provable and plainly_failed(problem, problem.own_coefficients(w.astype(np.float64), penalty), tol):
-        status = Status.FAILED
-    report = FitReport(
-        solver=ran,
-        reason=reason,
-        status=status,
+        w, lost = _rounded(request, problem, form, answer)
+    report = report_of(
+        ran,
+        reason,
+        tol,
+        provable=bool(penalty.min() > 0),
+        stalled=answer.stalled or bool(answer.error_bound.max() <= tol),
+        error=answer.error + lost,
+        error_bound=answer.error_bound + lost,
         n_iter=answer.n_iter,
-        error=error,
-        error_bound=bound,
         rcond=answer.rcond,
         seconds=time.perf_counter() - begin,
         extra_bytes=form.problem.held_bytes + answer.workspace_bytes,
         history=answer.history,
     )
-    intercept = problem.intercept(w.astype(np.float64)) if fit_intercept else np.zeros(len(penalty))
+    exact = w.astype(np.float64)
+    if report.status is Status.UNCERTIFIED and plainly_failed(problem, problem.own_coefficients(exact, penalty), tol):
+        report = replace(report, status=Status.FAILED)
+    intercept = problem.intercept(exact) if request.fit_intercept else np.zeros(len(penalty))
     if report.converged and not np.isfinite(intercept).all():
         raise OverflowError("the intercept overflows float64; rescale y")
-    if y.ndim == 1:
+    if request.y.ndim == 1:
         return Solution(np.ascontiguousarray(w[:, 0]), intercept[0], report, answer.x)
     return Solution(np.ascontiguousarray(w.T), intercept, report, answer.x)
 
 
-def _rounded(
-    problem: Problem, form: StandardForm, answer: Answer, alpha: Vector, bounds: Bounds | None, dtype: Any
-) -> tuple[Array, Vector]:
-    """The user's coefficients, (p, k), rounded to `dtype`, and what that and the way there add to the error, relative, (k,)"""
-    own = form.coefficients(answer.w)
-    w = rounded_coefficients(problem, own, alpha, bounds, dtype)
+def _rounded(request: Request, problem: Problem, form: StandardForm, answer: Answer) -> tuple[Array, Vector]:
+    """The user's coefficients, (p, k), rounded, and what that and the way there add to the error, relative, (k,)"""
+    alpha, own = request.penalty, form.coefficients(answer.w)
+    w = rounded_coefficients(problem, own, alpha, request.bounds, request.dtype)
     lost = problem.rounding_loss(own, problem.own_coefficients(w.astype(np.float64), alpha), answer.sq_size)
     return w, lost + relative(np.square(form.doubt(answer.w, form.problem.penalty)), answer.sq_size)
-
-
-def rounded_coefficients(problem: Problem, own: Vector, alpha: Vector, bounds: Bounds | None, dtype: Any) -> Array:
-    """Coefficients of a problem, (p, k), in the user's units, within the user's bounds and rounded to `dtype`
-
-    Raises
-    ------
-    OverflowError
-        If `dtype` does not hold them.
-    """
-    exact = problem.user_coefficients(own, alpha)
-    if bounds is not None:
-        return bounds.rounded(np.clip(exact, bounds.lower[:, None], bounds.upper[:, None]), dtype)
-    with np.errstate(over="ignore", under="ignore"):
-        w = exact.astype(dtype)
-    if not np.isfinite(w).all() and np.isfinite(exact).all():
-        raise OverflowError(f"the coefficients overflow {np.dtype(dtype)}; convert X to float64, or rescale y")
-    return w
-
-
-def make_problem(
-    X: Matrix,
-    y: Vector,
-    penalty: Vector,
-    weights: Vector | None,
-    fit_intercept: bool,
-    n_threads: int | None,
-    bounds: Bounds | None = None,
-    penalty_weights: Vector | None = None,
-) -> Problem:
-    """Centre and weight the data, without copying X but where its squares leave float64
-
-    Where any numbers are so large or small that squares would overflow or underflow, those of the problem are theirs times powers
-    of two (`Problem.units`); the penalties of a path must then be taken into its units, and coefficients back.
-
-    Raises
-    ------
-    ValueError
-        If X has entries that are not finite; if several targets within bounds, or a penalty that may leave something unpenalised,
-        are too far from one another or from the data in size.
-    """
-    target = y.reshape(len(y), -1)
-    weights, omega = units.of_weights(weights)
-    sigma = units.of_targets(target, weights, together=bounds is not None)
-    if sigma is not None:
-        target = np.ldexp(target, -sigma)
-    y_mean = np.zeros((2, target.shape[1]))
-    if fit_intercept:  # of what is left after a first mean too: y may lie far away from zero
-        first = _mean(target, weights)
-        rest = _mean(target - first, weights)
-        y_mean[0] = first + rest
-        y_mean[1] = rest - (y_mean[0] - first)
-    target = target - y_mean[0]
-    if fit_intercept:
-        y_mean[1] *= target.any(axis=0)  # the mean of a constant is that constant
-        target -= y_mean[1]
-    if weights is not None:
-        target *= np.sqrt(weights)[:, None]
-    wanted = target[:, 0] if target.shape[1] == 1 and X.shape[0] >= X.shape[1] else None
-    centred = centred_design(X, weights, fit_intercept, resolve_threads(n_threads), wanted)
-    problem = Problem(centred.design, target, penalty, centred.mean, y_mean, bounds, penalty_weights=penalty_weights)
-    problem = _in_units(problem, sigma, omega, centred.power)
-    if centred.image is None:
-        return problem
-    moved = 0 if problem.units is None else int(problem.units.target[0]) - (0 if sigma is None else int(sigma[0]))
-    return problem.with_rhs(np.ldexp(centred.image[:, None], -moved) if moved else centred.image[:, None])
-
-
-def _mean(y: Vector, weights: Vector | None) -> Vector:
-    """Of the targets (n, k), weighted: (k,)"""
-    if weights is None:
-        return np.asarray(np.add.reduce(y, axis=0) / len(y))
-    return np.asarray(np.add.reduce(weights[:, None] * y, axis=0) / weights.sum())
-
-
-def _in_units(problem: Problem, sigma: np.ndarray | None, omega: int, rho: int) -> Problem:
-    """The problem with its penalties, penalty weights and bounds in the units of its data, which the powers of two say"""
-    alpha, k, sq_norms = problem.penalty, len(problem.penalty), problem.design.sq_norms
-    plain = sigma is None and omega == rho == 0 and problem.penalty_weights is None and problem.bounds is None
-    if plain and alpha.max() <= 2.0**units.OUTWEIGHED * sq_norms.max():
-        return problem
-    d, delta, largest = units.of_penalty_weights(problem.penalty_weights, sq_norms)
-    none = np.zeros(k, dtype=np.intp)
-    free = None if d is None or d.ndim == 2 or d.all() else d == 0
-    own = Units(none if sigma is None else sigma, rho, 2 * rho + delta - omega, largest + units.OUTWEIGHED, free)
-    if problem.bounds is not None:
-        problem, own = _bounds_in_units(problem, own, largest)
-    excess = own.excess(alpha)
-    if not (own.target.any() or own.penalty or own.coefficient or excess.any()):
-        return problem
-    if excess.any() and d is not None and d.ndim == 2 and np.linalg.matrix_rank(d) < len(d):
-        raise ValueError(
-            "alpha times penalty_weights outweighs the data by 1e90, and leaves combinations of features unpenalised; lower alpha"
-        )
-    return replace(problem, penalty=own.own_penalty(alpha), penalty_weights=d, units=own)
-
-
-def _bounds_in_units(problem: Problem, own: Units, largest: int) -> tuple[Problem, Units]:
-    """The problem with its bounds in its units, and those, in which what they make coefficients differ from zero has a square"""
-    assert problem.bounds is not None
-    powers = own.powers(problem.penalty)
-    if np.ptp(powers, axis=1).any():
-        raise ValueError(
-            "with bounds, targets cannot be fitted together where an alpha outweighs the data by 1e90; fit each alone"
-        )
-    lower, upper = problem.bounds.lower, problem.bounds.upper
-    nearest = np.frexp(problem.bounds.clip(np.zeros(len(lower))))
-    sizes = np.where(nearest[0] != 0, nearest[1] - powers[:, 0], -units.SQ_COLUMN)
-    penalty = np.frexp(problem.penalty.max())[1] + own.penalty - own.excess(problem.penalty).max()
-    more = max(0, int(sizes.max()) + max(largest, int(penalty)) // 2 - units.SQ_TARGET // 2)
-    if more:
-        own = replace(own, target=own.target + more)
-        powers = powers + more
-        with np.errstate(under="ignore"):
-            problem = replace(problem, target=np.ldexp(problem.target, -more), y_mean=np.ldexp(problem.y_mean, -more))
-    if powers.any():
-        with np.errstate(over="ignore", under="ignore"):
-            bounds = Bounds(np.ldexp(lower, -powers[:, 0]), np.ldexp(upper, -powers[:, 0]))
-        problem = replace(problem, bounds=bounds)
-    return problem, own
-
-
-def plain_form(problem: Problem) -> StandardForm:
-    """The problem as solvers take it: penalty weights taken away, but for bounds, whose solver takes them
-
-    There an infinite weight becomes bounds of zero, which must have been allowed.
-    """
-    d = problem.penalty_weights
-    if problem.bounds is None or d is None:
-        return standard_form(problem)
-    assert d.ndim == 1
-    fixed = np.isinf(d)
-    box = Bounds(np.where(fixed, 0.0, problem.bounds.lower), np.where(fixed, 0.0, problem.bounds.upper))
-    return StandardForm.of(replace(problem, bounds=box, penalty_weights=np.where(fixed, 1.0, d)))
 
 
 def explain(
@@ -364,16 +209,10 @@ def explain(
     >>> plan.solver
     'cholesky'
     """
-    validation.check_options(solver, 0.5, None, n_threads, fit_intercept=fit_intercept)
-    X = validation.check_X(X)
-    y = np.zeros(X.shape[0]) if y is None else validation.check_y(y, X.shape[0])
-    weights = validation.check_sample_weight(sample_weight, X.shape[0])
-    penalty = validation.check_alpha(alpha, 1 if y.ndim == 1 else y.shape[1])
-    box = validation.check_bounds(positive, bounds, X.shape[1], solver)
-    d = validation.check_penalty_weights(penalty_weights, X.shape[1], box)
-    return planner.plan(plain_form(make_problem(X, y, penalty, weights, fit_intercept, n_threads, box, d)).problem, solver)
-
-
-def print_step(step: int, error: float) -> None:
-    """Say on standard error how far a solve has got"""
-    print(f"step {step}: error {error:.2e}", file=sys.stderr)
+    method = Method.checked(solver, 0.5, None, n_threads, fit_intercept=fit_intercept)
+    asked = {"fit_intercept": fit_intercept, "positive": positive, "bounds": bounds, "penalty_weights": penalty_weights}
+    if y is None:
+        X = validation.check_X(X)
+        y = np.zeros(X.shape[0])
+    request = Request.checked(X, y, sample_weight, method, alpha=alpha, **asked)
+    return planner.plan(plain_form(request.problem(n_threads)).problem, solver)

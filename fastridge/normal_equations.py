@@ -16,7 +16,7 @@ from scipy.linalg.lapack import dpotrf, dpotri, dpotrs
 
 from fastridge.operators.base import Vector
 from fastridge.parallel import blas_for
-from fastridge.solution import FitReport, status_of
+from fastridge.solution import FitReport, report_of
 from fastridge.sums import UNDERFLOW, Sums
 
 EPS = np.finfo(np.float64).eps
@@ -217,16 +217,16 @@ class Answers:
 
     def report(self, i: int, penalty: float, tol: float, seconds: float) -> FitReport:
         """On penalty i"""
-        error, bound = float(self.error[i].max()), float(self.error_bound[i].max())
-        status = status_of(error, bound, tol, stalled=True, provable=penalty > 0 or bound < np.inf)
         how = "a Cholesky factor" if self.solver[i] == "cholesky" else "an eigendecomposition"
-        return FitReport(
-            solver=self.solver[i],
-            reason=f"{how} of the summed Gram matrix",
-            status=status,
+        return report_of(
+            self.solver[i],
+            f"{how} of the summed Gram matrix",
+            tol,
+            provable=penalty > 0,
+            stalled=True,
+            error=self.error[i],
+            error_bound=self.error_bound[i],
             n_iter=self.n_iter[i],
-            error=error,
-            error_bound=bound,
             rcond=float(self.rcond[i]),
             seconds=seconds,
             extra_bytes=self.extra_bytes,

@@ -11,11 +11,12 @@ from typing import Any
 import numpy as np
 
 from fastridge import planner, validation
-from fastridge.functional import EPS, make_problem, plain_form, print_step, rounded_coefficients
+from fastridge.formulation import plain_form, rounded_coefficients
 from fastridge.operators.base import Array, Vector
 from fastridge.penalty_range import useful_penalties
 from fastridge.problem import Bounds, Problem, relative
-from fastridge.solution import Answer, FitReport, Settings, status_of
+from fastridge.request import Method, Request
+from fastridge.solution import Answer, FitReport, Settings, report_of
 from fastridge.solvers import bounded, eigen, galerkin, shifted
 from fastridge.standard_form import StandardForm
 
@@ -183,41 +184,41 @@ def ridge_path(
     >>> bool((path.coefs >= 0).all()), path.converged
     (True, True)
     """
-    validation.check_options(solver, tol, max_iter, n_threads, fit_intercept=fit_intercept)
+    method = Method.checked(solver, tol, max_iter, n_threads, verbose, fit_intercept=fit_intercept)
     given = validation.check_alphas(alphas)
-    X = validation.check_X(X)
-    y = validation.check_y(y, X.shape[0])
-    weights = validation.check_sample_weight(sample_weight, X.shape[0])
-    begin = time.perf_counter()
-    k = 1 if y.ndim == 1 else y.shape[1]
-    box = validation.check_bounds(positive, bounds, X.shape[1], solver)
-    d = validation.check_penalty_weights(penalty_weights, X.shape[1], box)
+    asked = {"fit_intercept": fit_intercept, "positive": positive, "bounds": bounds, "penalty_weights": penalty_weights}
     highest = 1.0 if isinstance(given, int) else float(given.max())
-    original = make_problem(X, y, np.full(k, highest), weights, fit_intercept, n_threads, box, d)
+    return solve_path(Request.checked(X, y, sample_weight, method, alpha=highest, **asked), method, given)
+
+
+@np.errstate(all="ignore")
+def solve_path(request: Request, method: Method, alphas: Vector | int) -> RidgePath:
+    """Solve what is asked for at every one of `alphas`, or at so many; the penalty of the request is the largest of them
+
+    Numbers that leave float64 on the way end in bounds that are not finite, which say so; numpy need not warn of them.
+    """
+    begin = time.perf_counter()
+    k, box = len(request.penalty), request.bounds
+    original = request.problem(method.n_threads)
     form = plain_form(original)
     problem = form.problem
     gram = None
-    if isinstance(given, int):
+    if isinstance(alphas, int):
         plain = problem if box is None else plain_form(replace(original, bounds=None)).problem
-        with np.errstate(all="ignore"):  # what overflows is seen at the end
-            penalties, gram = useful_penalties(plain, given)
+        penalties, gram = useful_penalties(plain, alphas)
         given = original.user_penalties(penalties)
     else:
-        penalties = original.own_penalties(given)
+        given, penalties = alphas, original.own_penalties(alphas)
     problem = replace(problem, penalty=np.full(k, penalties.min()))
-    settings = Settings(tol, max_iter, on_step=print_step if verbose else None)
     points = _Points(problem, penalties, gram)
-    if box is None:
-        _solve(problem, penalties, solver, settings, points, verbose)
-    else:
-        _solve_bounded(problem, penalties, solver, settings, points, verbose)
+    (_solve if box is None else _solve_bounded)(problem, penalties, method, points)
     points.repeat()
-    own = points.coefs if d is None else _in_own_units(form, penalties, points)
+    own = points.coefs if request.penalty_weights is None else _in_own_units(form, penalties, points)
     coefs = own if original.units is None else _in_user_units(original, box, own, given, penalties, points)
-    intercepts = np.stack([original.intercept(coef.T) if fit_intercept else np.zeros(k) for coef in coefs])
+    intercepts = np.stack([original.intercept(coef.T) if request.fit_intercept else np.zeros(k) for coef in coefs])
     seconds = time.perf_counter() - begin
-    reports = tuple(points.report(i, tol, seconds) for i in range(len(penalties)))
-    if y.ndim == 1:
+    reports = tuple(points.report(i, method.tol, seconds) for i in range(len(penalties)))
+    if request.y.ndim == 1:
         return RidgePath(given, coefs[:, 0], intercepts[:, 0], reports)
     return RidgePath(given, coefs, intercepts, reports)
 
@@ -299,17 +300,15 @@ class _Points:
 
     def report(self, i: int, tol: float, seconds: float) -> FitReport:
         """The report on penalty i"""
-        bound = float(self.bound[i].max())
-        error = min(bound, max(float(self.error[i].max()), EPS))  # zero only where that is proven
-        provable = bool(self.penalties[i] > 0) or bound < np.inf
-        status = status_of(error, bound, tol, bool(self.stalled[i].any()), provable)
-        return FitReport(
-            solver=self.solver[i],
-            reason=self.reason[i],
-            status=status,
+        return report_of(
+            self.solver[i],
+            self.reason[i],
+            tol,
+            provable=bool(self.penalties[i] > 0),
+            stalled=bool(self.stalled[i].any()),
+            error=self.error[i],
+            error_bound=self.bound[i],
             n_iter=self.n_iter[i],
-            error=error,
-            error_bound=bound,
             rcond=float(self.rcond[i]),
             seconds=seconds,
             extra_bytes=self.held + self.workspace_bytes,
@@ -321,15 +320,15 @@ def _first_of_each(penalties: Vector) -> np.ndarray:
     return np.unique(penalties, return_index=True)[1]
 
 
-def _solve(problem: Problem, penalties: Vector, solver: str, settings: Settings, points: _Points, verbose: bool) -> None:
+def _solve(problem: Problem, penalties: Vector, method: Method, points: _Points) -> None:
     """Solve at every penalty for every target"""
-    k = len(problem.penalty)
+    k, solver, settings = len(problem.penalty), method.solver, method.settings()
     every = _first_of_each(penalties)
     positive = every[penalties[every] > 0]
     starts: dict[int, Vector] = {}
     if solver == "auto" and len(positive):
         direct, reason = _prefer_eigen(problem, len(positive))
-        if verbose:
+        if method.verbose:
             print(reason, file=sys.stderr)
         if direct:
             _by_eigen(problem, penalties, positive, settings, points, reason)
@@ -353,10 +352,10 @@ _FACTORS_AT_ONCE = 1 << 28
 """Bytes of the Cholesky factors that are held together."""
 
 
-def _solve_bounded(problem: Problem, penalties: Vector, solver: str, settings: Settings, points: _Points, verbose: bool) -> None:
+def _solve_bounded(problem: Problem, penalties: Vector, method: Method, points: _Points) -> None:
     """Solve at every penalty for every target within the bounds, from the largest penalty down, each from the answer before"""
-    chosen = planner.plan(problem, solver)
-    if verbose:
+    chosen, settings = planner.plan(problem, method.solver), method.settings()
+    if method.verbose:
         print(chosen, file=sys.stderr)
     within = bounded.BoundedSolver(problem)
     for target in range(len(problem.penalty)):

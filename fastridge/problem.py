@@ -26,6 +26,8 @@ UNKNOWN = 1e100
 """A relative error of which nothing is known."""
 SLACK = 16 * np.finfo(np.float64).eps
 """Of a difference of squares, relative to the squares."""
+CANCELLED = 4.0
+"""Ratio of what is subtracted in M to what is left, from which on products take care of it, in two passes if need be."""
 
 CHUNK_BYTES = 1 << 27
 """Of the vectors of targets that are solved together, at most."""
@@ -165,7 +167,13 @@ class Problem:
 
     def product(self, x: Vector) -> Vector:
         """B'B x: (c, k) -> (c, k)"""
-        return (self.relaid or self.side).normal(x)
+        side = self.relaid or self.side
+        return side.stable_normal(x) if self._cancels else side.normal(x)
+
+    @cached_property
+    def _cancels(self) -> bool:
+        """Whether a product in one pass would be a difference of numbers much larger than M: its rounding may exceed alpha"""
+        return self.cancelled(float(self.penalty.min())) > CANCELLED
 
     def normal(self, x: Vector, penalty: Vector) -> Vector:
         """M x for targets with the given penalties: (c, k) -> (c, k)"""

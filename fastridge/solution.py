@@ -5,10 +5,13 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field, replace
 from enum import StrEnum
+from typing import Any
 
 import numpy as np
 
 from fastridge.operators.base import Vector
+
+EPS = float(np.finfo(np.float64).eps)
 
 
 class Status(StrEnum):
@@ -26,17 +29,6 @@ class Status(StrEnum):
     """alpha = 0: the answer is the best this solver gives, but no bound on its error exists."""
     FAILED = "failed"
     """alpha = 0, and the answer is certain to be farther from every least squares solution than tol."""
-
-
-def status_of(error: float, error_bound: float, tol: float, stalled: bool, provable: bool) -> Status:
-    """How a solve ended; `provable`: whether there is a bound to be had"""
-    if error_bound <= tol:
-        return Status.CONVERGED
-    if not provable:
-        return Status.UNCERTIFIED
-    if error <= tol:
-        return Status.ESTIMATED
-    return Status.STALLED if stalled else Status.MAX_ITER
 
 
 @dataclass(frozen=True)
@@ -88,6 +80,35 @@ class FitReport:
     def converged(self) -> bool:
         """Whether the answer is as accurate as was asked"""
         return self.status is Status.CONVERGED
+
+
+def report_of(
+    solver: str,
+    reason: str,
+    tol: float,
+    *,
+    provable: bool,
+    stalled: bool,
+    error: Vector,
+    error_bound: Vector,
+    **facts: Any,
+) -> FitReport:
+    """The report on an answer whose targets have these errors, (k,): its status follows from them and from `tol`
+
+    `provable`: whether a bound is to be had where there is none; `stalled`: whether rounding ended the solve. `facts` are the
+    other attributes.
+    """
+    bound = float(error_bound.max())
+    least = min(bound, max(float(error.max()), EPS))  # zero only where that is proven
+    if bound <= tol:
+        status = Status.CONVERGED
+    elif not (provable or bound < np.inf):
+        status = Status.UNCERTIFIED
+    elif least <= tol:
+        status = Status.ESTIMATED
+    else:
+        status = Status.STALLED if stalled else Status.MAX_ITER
+    return FitReport(solver=solver, reason=reason, status=status, error=least, error_bound=bound, **facts)
 
 
 @dataclass(frozen=True)

@@ -14,7 +14,7 @@ from scipy.optimize import lsq_linear, nnls
 from sklearn.utils.estimator_checks import parametrize_with_checks
 
 from fastridge import Ridge, RidgeClassifier, Status, dual_newton, explain, ridge
-from fastridge.functional import make_problem
+from fastridge.formulation import make_problem
 from fastridge.problem import Bounds
 from fastridge.solution import Settings
 from fastridge.solvers import bounded

@@ -15,7 +15,8 @@ from helpers import STORAGES, make_weights
 from test_real_data import FOLDER
 
 from fastridge import Ridge, Status, ridge, ridge_path
-from fastridge.functional import make_problem, plain_form, plainly_failed
+from fastridge.formulation import make_problem, plain_form
+from fastridge.least_squares import plainly_failed
 from fastridge.operators.design import centred_design
 from fastridge.validation import check_X
 

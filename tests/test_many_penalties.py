@@ -9,7 +9,7 @@ from helpers import STORAGES, Exact, make_weights, make_X, make_y
 
 import fastridge
 from fastridge import Ridge, explain, planner, ridge
-from fastridge.functional import make_problem
+from fastridge.formulation import make_problem
 from fastridge.problem import CHUNK_BYTES
 from fastridge.solution import Settings
 

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from fastridge import explain, planner, ridge
-from fastridge.functional import make_problem
+from fastridge.formulation import make_problem
 from fastridge.planner import Step
 from fastridge.preconditioners import DiagonalPlusLowRank, Factor, Jacobi
 from fastridge.solution import Settings

@@ -123,6 +123,9 @@ def _forth_and_back(
     # One that has shrunk to nothing gets the weight zero.
     diagonal = np.diag(curvature)
     scale = np.where(diagonal > np.finfo(np.float64).tiny, np.sqrt(np.maximum(diagonal, 0.0)), np.inf)
+    if not (np.isfinite(curvature).all() and np.isfinite(slope).all()):  # numbers that float64 does not hold: no step
+        sweeper.state = first[1]
+        return z, (np.zeros_like(z), np.zeros_like(first[1])), 0.0
     weights = np.linalg.lstsq(curvature / np.outer(scale, scale), slope / scale, rcond=1e-12)[0] / scale
     step = sum(weight * d for weight, (d, _) in zip(weights, directions, strict=True))
     state_step = sum(weight * d for weight, (_, d) in zip(weights, directions, strict=True))

@@ -83,7 +83,7 @@ class Space:
         if not chosen:
             return 0
         new = np.ascontiguousarray(np.stack(chosen, axis=1))
-        products = (self.problem.relaid or self.problem.side).stable_normal(new)
+        products = self.problem.product(new)
         lo, hi = self.m, self.m + len(chosen)
         self._directions[:, lo:hi], self._products[:, lo:hi] = new, products
         self.m = hi

@@ -1,0 +1,117 @@
+"""A request: what is asked for and how it is to be solved, checked once, in one place, before any work."""
+
+from __future__ import annotations
+
+import sys
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from fastridge import validation
+from fastridge.formulation import make_problem
+from fastridge.operators.base import Matrix, Vector
+from fastridge.problem import Bounds, Problem
+from fastridge.solution import Settings
+
+
+@dataclass(frozen=True)
+class Method:
+    """How a request is solved: the solver, what it is to reach, and how long it may try; see `functional.ridge`"""
+
+    solver: str = "auto"
+    tol: float = 1e-6
+    max_iter: int | None = None
+    n_threads: int | None = None
+    verbose: bool = False
+
+    @classmethod
+    def checked(cls, solver: Any, tol: Any, max_iter: Any, n_threads: Any, verbose: Any = False, **flags: Any) -> Method:
+        """Of what a user gave; `flags` are other arguments that must be True or False
+
+        Raises
+        ------
+        ValueError, TypeError
+            If one is not what it should be.
+        """
+        validation.check_options(solver, tol, max_iter, n_threads, **flags)
+        return cls(solver, tol, max_iter, n_threads, bool(verbose))
+
+    def settings(self, tol: float | None = None, start: Vector | None = None) -> Settings:
+        """What solvers are told; `tol` in place of the method's own"""
+        on_step = print_step if self.verbose else None
+        return Settings(self.tol if tol is None else tol, self.max_iter, on_step=on_step, start=start)
+
+
+@dataclass(frozen=True)
+class Request:
+    """What is asked for: data that have passed `validation`, and the objective
+
+    Attributes
+    ----------
+    X : (n, p) array with contiguous rows or columns, or csr_array or csc_array; float32 or float64
+    y : (n,) or (n, k) float64
+    weights : (n,) float64 or None
+        Of the samples.
+    penalty : (k,) float64
+        alpha of every target.
+    fit_intercept : bool
+    bounds : Bounds or None
+    penalty_weights : (p,) or (p, p) float64, or None
+    dtype : numpy dtype
+        What the coefficients are rounded to.
+    """
+
+    X: Matrix
+    y: Vector
+    weights: Vector | None
+    penalty: Vector
+    fit_intercept: bool = True
+    bounds: Bounds | None = None
+    penalty_weights: Vector | None = None
+    dtype: Any = np.float64
+
+    @classmethod
+    def checked(cls, X: Any, y: Any, sample_weight: Any, method: Method, **asked: Any) -> Request:
+        """Of what a user gave, by the names of `functional.ridge`
+
+        Raises
+        ------
+        ValueError, TypeError
+            If something is not what it should be.
+        """
+        X = validation.check_X(X)
+        y = validation.check_y(y, X.shape[0])
+        weights = validation.check_sample_weight(sample_weight, X.shape[0])
+        return cls.of_data(X, y, weights, method, **asked)
+
+    @classmethod
+    def of_data(
+        cls,
+        X: Matrix,
+        y: Vector,
+        weights: Vector | None,
+        method: Method,
+        *,
+        alpha: Any,
+        fit_intercept: bool,
+        positive: Any,
+        bounds: Any,
+        penalty_weights: Any,
+        dtype: Any = np.float64,
+    ) -> Request:
+        """Of data that have been checked, and what a user asked of them, which has not; raises as `checked`"""
+        penalty = validation.check_alpha(alpha, 1 if y.ndim == 1 else y.shape[1])
+        box = validation.check_bounds(positive, bounds, X.shape[1], method.solver)
+        d = validation.check_penalty_weights(penalty_weights, X.shape[1], box)
+        return cls(X, y, weights, penalty, fit_intercept, box, d, dtype)
+
+    def problem(self, n_threads: int | None) -> Problem:
+        """The data centred and weighted, without a copy of X as a rule; see `formulation.make_problem`"""
+        data = self.X, self.y, self.penalty, self.weights, self.fit_intercept
+        return make_problem(*data, n_threads, self.bounds, self.penalty_weights)
+
+
+def print_step(step: int, error: float) -> None:
+    """Say on standard error how far a solve has got"""
+    print(f"step {step}: error {error:.2e}", file=sys.stderr)
