@@ -23,7 +23,7 @@ FOUND = {
     (
         100,
         6008183,
-    ): "a product in one pass was a difference of numbers 1e9 times what was left: no lower bound of the spectrum held",
+    ): "products in one pass were differences of numbers 1e9 times what was left, and the bound of the spectrum false",
     (100, 6008487): "cd raised LinAlgError where numbers left float64",
     (100, 6007587): "ridge_path warned of an overflow",
     (100, 6000395): "svd warned of an overflow",
