@@ -4,14 +4,16 @@ from __future__ import annotations
 
 from typing import Any, Self
 
+import numpy as np
 from sklearn.base import ClassifierMixin
 from sklearn.preprocessing import LabelBinarizer
 from sklearn.utils.class_weight import compute_sample_weight
+from sklearn.utils.metaestimators import available_if
 from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import check_is_fitted, column_or_1d
 
 from fastridge import validation
-from fastridge.estimators import RidgeBase
+from fastridge.estimators import RidgeBase, sums_suffice, unchanged_on_failure
 from fastridge.operators.base import Array, Vector
 
 
@@ -66,6 +68,8 @@ class RidgeClassifier(ClassifierMixin, RidgeBase):  # type: ignore[misc]
     >>> model.report_.error < 1e-6
     True
     """
+
+    classes_: Array
 
     def __init__(
         self,
@@ -128,6 +132,69 @@ class RidgeClassifier(ClassifierMixin, RidgeBase):  # type: ignore[misc]
         """
         solution = self._solve(X, y, sample_weight)
         return self._keep(solution.coef, solution)
+
+    @available_if(sums_suffice)  # type: ignore[untyped-decorator]
+    def partial_fit(self, X: Any, y: Any, classes: Any = None, sample_weight: Any = None) -> Self:
+        """Fit to these rows and those of all calls before; see `Ridge.partial_fit` for what is kept and what it costs
+
+        Parameters
+        ----------
+        X, sample_weight
+            As in `fit`.
+        y : (n_samples,) labels
+        classes : (n_classes,) array or None
+            All labels that will come, at least two; needed in the first call unless `fit` has met them, and the same or None in
+            later ones.
+
+        Returns
+        -------
+        RidgeClassifier
+            self
+
+        Raises
+        ------
+        ValueError, TypeError
+            As `Ridge.partial_fit` does; if y has labels that are not in `classes`, or several a sample; if class_weight is
+            "balanced", for which all labels would have to be known.
+        """
+        if self.class_weight == "balanced":
+            raise ValueError('class_weight="balanced" needs all labels at once; give the weights of the classes as a dict')
+        validation.check_class_weight(self.class_weight)
+        if isinstance(self.class_weight, str):
+            raise ValueError('class_weight="balanced" needs all labels at once; give the weights of the classes as a dict')
+        with unchanged_on_failure(self):
+            self._meet(classes)
+            solution = self._add(X, y, sample_weight, self._targets_of_known)
+        return self._keep(solution.coef, solution)
+
+    def _meet(self, classes: Any) -> None:
+        """Set `classes_` from the first call of `partial_fit`, and refuse others later"""
+        if self._moments is not None:
+            if classes is not None and not np.array_equal(np.unique(classes), self.classes_):
+                raise ValueError(f"classes must be those of the first call, {self.classes_!r}, got {classes!r}")
+            return
+        if classes is None:
+            classes = getattr(self, "classes_", None)
+        if classes is None:
+            raise ValueError("the first call of partial_fit needs classes: all labels that will come")
+        classes = np.unique(classes)
+        if len(classes) < 2:
+            raise ValueError(f"classes must hold at least two labels, got {classes!r}")
+        self._binarizer = LabelBinarizer(neg_label=-1, pos_label=1).fit(classes)
+        self.classes_ = self._binarizer.classes_
+
+    def _targets_of_known(self, y: Any, sample_weight: Any, n_samples: int) -> tuple[Vector, Vector | None]:
+        """As `_targets`, of labels that are all among `classes_`"""
+        weights = validation.check_sample_weight(sample_weight, n_samples)
+        check_classification_targets(y)
+        y = column_or_1d(y, warn=True)
+        unknown = np.setdiff1d(y, self.classes_)
+        if len(unknown):
+            raise ValueError(f"y holds labels that are not in classes: {unknown[:5]!r}")
+        if self.class_weight:
+            by_class = np.array([self.class_weight.get(label, 1.0) for label in y.tolist()])
+            weights = validation.check_sample_weight(by_class if weights is None else by_class * weights, n_samples)
+        return validation.check_y(self._binarizer.transform(y), n_samples), weights
 
     def decision_function(self, X: Any) -> Array:
         """Return X W' + b: (n_samples,), positive for the second of two classes, else (n_samples, n_classes or n_labels)

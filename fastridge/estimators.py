@@ -6,6 +6,7 @@ import inspect
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from copy import copy
 from difflib import get_close_matches
 from functools import lru_cache
 from typing import Any, Self
@@ -15,11 +16,14 @@ import scipy.sparse as sp
 from scipy.linalg import LinAlgWarning
 from sklearn.base import BaseEstimator, MultiOutputMixin, RegressorMixin
 from sklearn.exceptions import ConvergenceWarning
+from sklearn.utils.metaestimators import available_if
 from sklearn.utils.validation import check_is_fitted, validate_data
 
 from fastridge import validation
 from fastridge.functional import solve
+from fastridge.moments import Moments
 from fastridge.operators.base import Array, Vector
+from fastridge.path import RidgePath
 from fastridge.request import Method, Request
 from fastridge.solution import FitReport, Solution, Status
 
@@ -30,6 +34,8 @@ ADVICE = {
     Status.STALLED: "rounding errors are in the way: pass X as float64, raise alpha, rescale columns, or, without bounds, "
     'use solver="svd"',
 }
+SOLVERS_OF_SUMS = ("auto", "cholesky")
+"""What the solver of `partial_fit` may be called: it solves normal equations."""
 KINDS_OF_X: dict[str, Any] = {"accept_sparse": ("csr", "csc"), "dtype": (np.float64, np.float32)}
 SEARCHED = "no cross-validation here; scikit-learn's GridSearchCV takes this estimator"
 INSTEAD = {
@@ -73,6 +79,16 @@ class _Called:
         return super().__new__(cls)
 
 
+def sums_suffice(model: Any) -> bool:
+    """Whether an estimator can be fitted in pieces; raises an AttributeError that says why not"""
+    if model.solver not in SOLVERS_OF_SUMS or model.positive or model.bounds is not None:
+        raise AttributeError(
+            f"partial_fit keeps sums and no rows: it takes solver 'auto' or 'cholesky' and no bounds, "
+            f"got solver={model.solver!r}, positive={model.positive!r}, bounds={model.bounds!r}"
+        )
+    return True
+
+
 class RidgeBase(_Called, BaseEstimator):  # type: ignore[misc]
     """What the estimators share: parameters (described in `Ridge`), the solve, what is kept of it, X w + b
 
@@ -80,6 +96,7 @@ class RidgeBase(_Called, BaseEstimator):  # type: ignore[misc]
     """
 
     _small_side: Vector
+    _moments: Moments | None = None
 
     def __init__(
         self,
@@ -116,25 +133,59 @@ class RidgeBase(_Called, BaseEstimator):  # type: ignore[misc]
         """Return the targets (n,) or (n, k) and the weights (n,) of the regression that is solved"""
         return validation.check_y(y, n_samples), validation.check_sample_weight(sample_weight, n_samples)
 
+    def _coded(
+        self, X: Any, y: Any, sample_weight: Any, targets: Callable[..., tuple[Vector, Vector | None]], reset: bool = True
+    ) -> tuple[Any, Vector, Vector | None]:
+        """Return X and what `targets` makes of the others, checked; `reset`: X may have other features than before"""
+        X = _before_scikit_learn(X)
+        validation.look(y, "y")
+        regression = isinstance(self, RegressorMixin)
+        if sp.issparse(y):
+            y = validation.check_sparse_labels(y, allowed=not regression)
+        kinds = {"ensure_all_finite": False, "multi_output": True, "y_numeric": regression, "reset": reset, **KINDS_OF_X}
+        with _naming_what_is_no_number(X, y if regression else None):
+            # Entries that are not finite show in the column sums, without another pass over X.
+            X, y = validate_data(self, X, y, **kinds)
+        if not sp.issparse(X):
+            X = validation.check_X(X)
+        return X, *targets(y, sample_weight, X.shape[0])
+
+    def _method(self) -> Method:
+        """The parameters that say how to solve, checked"""
+        flags = {"fit_intercept": self.fit_intercept, "copy_X": self.copy_X, "warm_start": self.warm_start}
+        return Method.checked(self.solver, self.tol, self.max_iter, self.n_threads, self.verbose, **flags)
+
     def _solve(self, X: Any, y: Any, sample_weight: Any) -> Solution:
         """Check everything and solve; where that raises, what was fitted before stays"""
-        flags = {"fit_intercept": self.fit_intercept, "copy_X": self.copy_X, "warm_start": self.warm_start}
-        method = Method.checked(self.solver, self.tol, self.max_iter, self.n_threads, self.verbose, **flags)
-        with _unchanged_on_failure(self):
-            X = _before_scikit_learn(X)
-            validation.look(y, "y")
-            regression = isinstance(self, RegressorMixin)
-            if sp.issparse(y):
-                y = validation.check_sparse_labels(y, allowed=not regression)
-            with _naming_what_is_no_number(X, y if regression else None):
-                # Entries that are not finite show in the column sums, without another pass over X.
-                X, y = validate_data(self, X, y, ensure_all_finite=False, multi_output=True, y_numeric=regression, **KINDS_OF_X)
-            if not sp.issparse(X):
-                X = validation.check_X(X)
-            y, weights = self._targets(y, sample_weight, X.shape[0])
+        method = self._method()
+        with unchanged_on_failure(self):
+            X, y, weights = self._coded(X, y, sample_weight, self._targets)
             asked = {name: getattr(self, name) for name in ("alpha", "fit_intercept", "positive", "bounds", "penalty_weights")}
             request = Request.of_data(X, y, weights, method, **asked, dtype=X.dtype)
-            return solve(request, method, self._start(request) if self.warm_start else None)
+            solution = solve(request, method, self._start(request) if self.warm_start else None)
+        self._moments = None
+        return solution
+
+    def _add(self, X: Any, y: Any, sample_weight: Any, targets: Callable[..., tuple[Vector, Vector | None]]) -> Solution:
+        """Check everything, add the rows to those before and solve; where that raises, everything is as it was"""
+        self._method()
+        if hasattr(self, "coef_") and self._moments is None:
+            warnings.warn("fit kept no sums that partial_fit could go on from: it begins with these rows", stacklevel=3)
+        with unchanged_on_failure(self):
+            X, y, weights = self._coded(X, y, sample_weight, targets, reset=self._moments is None)
+            penalty = validation.check_alpha(self.alpha, 1 if y.ndim == 1 else y.shape[1])
+            alphas, each = np.unique(penalty, return_inverse=True)
+            moments = Moments(n_threads=self.n_threads) if self._moments is None else copy(self._moments)
+            moments.update(X, y, weights)
+            options = {"penalty_weights": self.penalty_weights, "fit_intercept": self.fit_intercept, "tol": self.tol}
+            path = moments.solve(alphas, **options)
+            self._moments = moments
+        assert isinstance(path, RidgePath)
+        report = max(path.reports, key=lambda report: report.error_bound)
+        if y.ndim == 1:
+            return Solution(path.coefs[0], path.intercepts[0], report)
+        own = each, np.arange(len(each))  # of every target at its penalty
+        return Solution(path.coefs[own], path.intercepts[own], report)
 
     def _start(self, request: Request) -> Vector | None:
         """What was fitted last, as `solve` takes it; None where the shapes do not fit
@@ -298,6 +349,39 @@ class Ridge(MultiOutputMixin, RegressorMixin, RidgeBase):  # type: ignore[misc]
         # scikit-learn's shapes: one column of y gives one row of coefficients, but an array of intercepts.
         return self._keep(coef.ravel() if coef.size == self.n_features_in_ else coef, solution)
 
+    @available_if(sums_suffice)  # type: ignore[untyped-decorator]
+    def partial_fit(self, X: Any, y: Any, sample_weight: Any = None) -> Self:
+        """Fit to these rows and those of all calls before, which need not be at hand any more
+
+        After any pieces in any order the answer is that of one `fit` to all rows, to within the errors that reports name. What is
+        kept are the sums of `Moments`: two arrays (n_features, n_features) of float64, 3.2 GB each for 20,000 features, and a
+        third during a call. A call costs a Gram matrix of its rows and one solve, so pieces should have some thousand rows.
+
+        After a `fit`, which keeps no sums, it begins anew, with a warning.
+
+        Parameters
+        ----------
+        X, y, sample_weight
+            As in `fit`; of later pieces with the same features and targets.
+
+        Returns
+        -------
+        Ridge
+            self; coef_ is float64.
+
+        Raises
+        ------
+        ValueError, TypeError
+            As `fit` does; if features or targets disagree with those before. The rows are then not counted.
+        AttributeError
+            With bounds, or a solver that needs the rows: anything but "auto" and "cholesky".
+        MemoryError
+            If two Gram matrices would take more than half of the memory of this machine; before any work.
+        """
+        solution = self._add(X, y, sample_weight, self._targets)
+        coef = solution.coef
+        return self._keep(coef.ravel() if coef.size == self.n_features_in_ else coef, solution)
+
     def predict(self, X: Any) -> Array:
         """Return X w + b, (n_samples,) or (n_samples, n_targets)
 
@@ -334,7 +418,7 @@ def _naming_what_is_no_number(X: Any, y: Any = None) -> Iterator[None]:
 
 
 @contextmanager
-def _unchanged_on_failure(estimator: BaseEstimator) -> Iterator[None]:
+def unchanged_on_failure(estimator: BaseEstimator) -> Iterator[None]:
     """Put back the attributes that validation has changed where what follows raises"""
     before = dict(vars(estimator))
     try:
