@@ -15,7 +15,7 @@ import scipy.sparse as sp
 
 from fastridge._kernels import vectors
 from fastridge.dense_lines import DenseLines
-from fastridge.lines import Array, Lines, Matrix, Vector
+from fastridge.lines import Array, GoOn, Lines, Matrix, Vector
 from fastridge.sparse_lines import SparseLines
 
 CANCELLATION = 1e-6
@@ -149,13 +149,13 @@ class Design:
             out[:, j] = (total[0] + total[1]) * (1.0 if scale is None else scale)
         return out
 
-    def gram(self) -> Vector:
+    def gram(self, go_on: GoOn | None = None) -> Vector:
         """A'A: (c, c), the lower triangle of an F-ordered array"""
-        return self.lines.gram_along() if self.along else self.lines.gram_across()
+        return self.lines.gram_along(go_on) if self.along else self.lines.gram_across(go_on)
 
-    def full_gram(self) -> Vector:
+    def full_gram(self, go_on: GoOn | None = None) -> Vector:
         """A'A with both triangles: (c, c)"""
-        gram = self.gram()
+        gram = self.gram(go_on)
         for lo in range(0, len(gram), MIRROR_BLOCK):
             hi = lo + MIRROR_BLOCK
             corner = gram[lo:hi, lo:hi]

@@ -20,9 +20,11 @@ from sklearn.utils.validation import check_is_fitted, validate_data
 from fastridge import validation
 from fastridge.functional import solve_checked
 from fastridge.lines import Array, Vector
+from fastridge.monitor import Monitor
 from fastridge.solution import FitReport, Solution, Status
 
 ADVICE = {
+    Status.TIME_LIMIT: 'raise time_limit, loosen tol, or use solver="auto"',
     Status.MAX_ITER: 'raise max_iter, loosen tol, or use solver="auto"',
     Status.ESTIMATED: 'that error is an estimate; raise alpha, loosen tol, or use solver="auto"',
     Status.FAILED: 'without a penalty this solver has lost the digits of the answer; raise alpha, or use solver="svd"',
@@ -95,6 +97,7 @@ class RidgeBase(_Called, BaseEstimator):  # type: ignore[misc]
         random_state: Any = None,
         warm_start: bool = False,
         n_threads: int | None = None,
+        time_limit: float | None = None,
         verbose: bool = False,
     ) -> None:
         self.alpha = alpha
@@ -109,6 +112,7 @@ class RidgeBase(_Called, BaseEstimator):  # type: ignore[misc]
         self.random_state = random_state
         self.warm_start = warm_start
         self.n_threads = n_threads
+        self.time_limit = time_limit
         self.verbose = verbose
 
     def _targets(self, y: Any, sample_weight: Any, n_samples: int) -> tuple[Vector, Vector | None]:
@@ -118,7 +122,7 @@ class RidgeBase(_Called, BaseEstimator):  # type: ignore[misc]
     def _solve(self, X: Any, y: Any, sample_weight: Any) -> Solution:
         """Check everything and solve; where that raises, what was fitted before stays"""
         flags = {"fit_intercept": self.fit_intercept, "copy_X": self.copy_X, "warm_start": self.warm_start}
-        validation.check_options(self.solver, self.tol, self.max_iter, self.n_threads, **flags)
+        validation.check_options(self.solver, self.tol, self.max_iter, self.n_threads, self.time_limit, **flags)
         with _unchanged_on_failure(self):
             X = _before_scikit_learn(X)
             validation.look(y, "y")
@@ -133,9 +137,10 @@ class RidgeBase(_Called, BaseEstimator):  # type: ignore[misc]
             y, weights = self._targets(y, sample_weight, X.shape[0])
             penalty = validation.check_alpha(self.alpha, 1 if y.ndim == 1 else y.shape[1])
             box = validation.check_bounds(self.positive, self.bounds, X.shape[1], self.solver)
-            options = (self.solver, self.tol, self.max_iter, self.n_threads, self.verbose)
             d = validation.check_penalty_weights(self.penalty_weights, X.shape[1], box)
             start = self._start(X.shape, len(penalty), box is not None) if self.warm_start else None
+            monitor = Monitor(self.time_limit, verbose=self.verbose)
+            options = (self.solver, self.tol, self.max_iter, self.n_threads, monitor)
             return solve_checked(X, y, penalty, weights, self.fit_intercept, *options, X.dtype, box, d, start)
 
     def _start(self, shape: tuple[int, int], n_targets: int, bounded: bool) -> Vector | None:
@@ -227,8 +232,11 @@ class Ridge(MultiOutputMixin, RegressorMixin, RidgeBase):  # type: ignore[misc]
         the same.
     n_threads : int or None
         None: what the process may use. The result has the same bits for any number.
+    time_limit : float or None
+        Seconds, > 0, from the beginning of the solve, after which the best answer so far is kept, with a warning; zeros where
+        nothing had been solved. A pass over the data or a decomposition that has begun is not cut short. None: no limit.
     verbose : bool, default False
-        Print the plan and the error after every step to standard error.
+        Print the plan, and a few times a second how far the solve has got, to standard error.
 
     Attributes
     ----------

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import sys
 import time
+from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
@@ -13,6 +13,7 @@ from fastridge import planner, units, validation
 from fastridge.design import centred_design
 from fastridge.least_squares import plainly_failed
 from fastridge.lines import Array, Matrix, Vector
+from fastridge.monitor import Monitor, Progress
 from fastridge.parallel import resolve_threads
 from fastridge.problem import Bounds, Problem, relative
 from fastridge.solution import Answer, FitReport, Settings, Solution, Status, status_of
@@ -38,6 +39,8 @@ def ridge(
     bounds: Any = None,
     penalty_weights: Any = None,
     n_threads: int | None = None,
+    time_limit: float | None = None,
+    callback: Callable[[Progress], object] | None = None,
     verbose: bool = False,
 ) -> Solution:
     """Solve a ridge regression and say how accurate the answer is
@@ -73,8 +76,14 @@ def ridge(
         symmetric positive semi-definite matrix D, dense or sparse, of alpha w'D w (up to 5000 features, without bounds).
     n_threads : int or None
         None: what the process may use. The result has the same bits for any number.
+    time_limit : float or None
+        Seconds, > 0, after which the best answer so far comes back with its error, its proven bound and the status "time_limit":
+        zeros, where nothing had been solved. It is looked at between steps and between parts of them. A pass over the data, a
+        decomposition into eigenvalues or singular values, and what comes before the first step, are not cut short. None: none.
+    callback : callable or None
+        Called after every step with a `Progress`: solver, step, error, error_bound, seconds. What it raises ends the solve.
     verbose : bool, default False
-        Print the plan, and the error after every step, to standard error.
+        Print the plan, and a few times a second how far the solve has got, to standard error.
 
     Returns
     -------
@@ -106,14 +115,15 @@ def ridge(
     >>> solution.report.error <= 1e-6
     True
     """
-    validation.check_options(solver, tol, max_iter, n_threads, fit_intercept=fit_intercept)
+    validation.check_options(solver, tol, max_iter, n_threads, time_limit, callback, fit_intercept=fit_intercept)
     X = validation.check_X(X)
     y = validation.check_y(y, X.shape[0])
     weights = validation.check_sample_weight(sample_weight, X.shape[0])
     penalty = validation.check_alpha(alpha, 1 if y.ndim == 1 else y.shape[1])
     box = validation.check_bounds(positive, bounds, X.shape[1], solver)
     d = validation.check_penalty_weights(penalty_weights, X.shape[1], box)
-    return solve_checked(X, y, penalty, weights, fit_intercept, solver, tol, max_iter, n_threads, verbose, np.float64, box, d)
+    monitor = Monitor(time_limit, callback, verbose)
+    return solve_checked(X, y, penalty, weights, fit_intercept, solver, tol, max_iter, n_threads, monitor, np.float64, box, d)
 
 
 def solve_checked(
@@ -126,7 +136,7 @@ def solve_checked(
     tol: float,
     max_iter: int | None,
     n_threads: int | None,
-    verbose: bool,
+    monitor: Monitor,
     dtype: Any,
     bounds: Bounds | None,
     penalty_weights: Vector | None,
@@ -141,18 +151,17 @@ def solve_checked(
     problem = make_problem(X, y, penalty, weights, fit_intercept, n_threads, bounds, penalty_weights)
     form = plain_form(problem)
     chosen = planner.plan(form.problem, solver)
-    if verbose:
-        print(chosen, file=sys.stderr)
+    monitor.say(chosen)
     if start is not None and not problem.wide:
         start = form.scaled(problem.own_coefficients(start, penalty))
     room = 1.0 if np.dtype(dtype) == np.float64 else ROOM_TO_ROUND
-    settings = Settings(room * tol, max_iter, on_step=print_step if verbose else None, start=start)
+    settings = Settings(room * tol, max_iter, monitor=monitor, start=start)
     answer, ran, reason = planner.run(form.problem, chosen, settings)
     w, lost = _rounded(problem, form, answer, penalty, bounds, dtype)
     # Rounding took more than was left for it: go on from there to what is still within reach.
     left = tol - float(lost.max())
     again = ran in ("cg", "cd") and float((answer.error_bound + lost).max()) > tol >= float(answer.error_bound.max())
-    if again and left > (1 - room) * tol and max_iter is None:
+    if again and left > (1 - room) * tol and max_iter is None and monitor.go_on():
         start = answer.x if bounds is None else answer.w
         more = planner.run(form.problem, chosen, replace(settings, tol=room * left, start=start))[0]
         answer = replace(more, n_iter=answer.n_iter + more.n_iter, history=answer.history + more.history)
@@ -160,8 +169,10 @@ def solve_checked(
     bound = float((answer.error_bound + lost).max())
     error = min(bound, max(float((answer.error + lost).max()), EPS))  # zero only where that is proven
     provable = penalty.min() > 0 or bound < np.inf
-    status = status_of(error, bound, tol, answer.stalled or answer.error_bound.max() <= tol, provable)
-    if not provable and plainly_failed(problem, problem.own_coefficients(w.astype(np.float64), penalty), tol):
+    stalled = answer.stalled or answer.error_bound.max() <= tol
+    status = status_of(error, bound, tol, bool(stalled), provable, monitor.timed_out)
+    judged = provable or monitor.timed_out
+    if not judged and plainly_failed(problem, problem.own_coefficients(w.astype(np.float64), penalty), tol):
         status = Status.FAILED
     report = FitReport(
         solver=ran,
@@ -372,8 +383,3 @@ def explain(
     box = validation.check_bounds(positive, bounds, X.shape[1], solver)
     d = validation.check_penalty_weights(penalty_weights, X.shape[1], box)
     return planner.plan(plain_form(make_problem(X, y, penalty, weights, fit_intercept, n_threads, box, d)).problem, solver)
-
-
-def print_step(step: int, error: float) -> None:
-    """Say on standard error how far a solve has got"""
-    print(f"step {step}: error {error:.2e}", file=sys.stderr)

@@ -23,6 +23,8 @@ Array = np.ndarray[Any, np.dtype[Any]]
 Vector = np.ndarray[Any, np.dtype[np.float64]]
 Matrix: TypeAlias = Any
 """A dense array, a csr_array or a csc_array; scipy is not typed."""
+GoOn = Callable[[], bool]
+"""Says whether to go on with a long sum or factorisation. After a no the result is unfinished: whoever asked drops it."""
 
 
 class Lines:
@@ -105,11 +107,11 @@ class Lines:
         """Squared norms of the lines: (n_lines,)"""
         raise NotImplementedError
 
-    def gram_along(self) -> Vector:
+    def gram_along(self, go_on: GoOn | None = None) -> Vector:
         """Transposed matrix times matrix, lower triangle, F order: (width, width)"""
         raise NotImplementedError
 
-    def gram_across(self) -> Vector:
+    def gram_across(self, go_on: GoOn | None = None) -> Vector:
         """Matrix times transposed matrix, lower triangle, F order: (n_lines, n_lines)"""
         raise NotImplementedError
 
@@ -139,7 +141,7 @@ class Lines:
         """
         raise NotImplementedError
 
-    def rough_gram(self, across: bool, scale: Vector, fold: int, rng: np.random.Generator) -> Array:
+    def rough_gram(self, across: bool, scale: Vector, fold: int, rng: np.random.Generator, go_on: GoOn | None = None) -> Array:
         """Gram matrix in float32 of a matrix close to this one (transposed where `across`), its columns multiplied by `scale`
 
         Where `fold` > 1 so many of its rows are added to one, with random signs.

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import sys
 import time
+from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from importlib import import_module
 from typing import Any
@@ -11,8 +11,9 @@ from typing import Any
 import numpy as np
 
 from fastridge import planner, validation
-from fastridge.functional import EPS, make_problem, plain_form, print_step, rounded_coefficients
+from fastridge.functional import EPS, make_problem, plain_form, rounded_coefficients
 from fastridge.lines import Array, Vector
+from fastridge.monitor import Monitor, Progress
 from fastridge.penalty_range import useful_penalties
 from fastridge.problem import Bounds, Problem, relative
 from fastridge.solution import Answer, FitReport, Settings, status_of
@@ -117,6 +118,8 @@ def ridge_path(
     positive: bool = False,
     bounds: Any = None,
     n_threads: int | None = None,
+    time_limit: float | None = None,
+    callback: Callable[[Progress], object] | None = None,
     verbose: bool = False,
 ) -> RidgePath:
     """Solve a ridge regression at many penalties for about the price of a few, with bounds for less than one by one
@@ -145,8 +148,11 @@ def ridge_path(
         "cg" keeps to Krylov spaces; the others solve at each alpha by itself. With bounds "auto" or "cd".
     max_iter : int or None
         Limit on steps or sweeps at each alpha.
+    time_limit, callback
+        As in `ridge`, of the whole path. Points that were not reached have the status "time_limit" and coefficients of zero (with
+        bounds, the nearest to zero), whose error is at most the bound that their report names.
     verbose : bool, default False
-        Print what is done, and the error after every step, to standard error.
+        Print what is done, and a few times a second how far it has got, to standard error.
 
     Returns
     -------
@@ -183,12 +189,12 @@ def ridge_path(
     >>> bool((path.coefs >= 0).all()), path.converged
     (True, True)
     """
-    validation.check_options(solver, tol, max_iter, n_threads, fit_intercept=fit_intercept)
+    validation.check_options(solver, tol, max_iter, n_threads, time_limit, callback, fit_intercept=fit_intercept)
     given = validation.check_alphas(alphas)
     X = validation.check_X(X)
     y = validation.check_y(y, X.shape[0])
     weights = validation.check_sample_weight(sample_weight, X.shape[0])
-    begin = time.perf_counter()
+    begin, monitor = time.perf_counter(), Monitor(time_limit, callback, verbose)
     k = 1 if y.ndim == 1 else y.shape[1]
     box = validation.check_bounds(positive, bounds, X.shape[1], solver)
     d = validation.check_penalty_weights(penalty_weights, X.shape[1], box)
@@ -205,12 +211,10 @@ def ridge_path(
     else:
         penalties = original.own_penalties(given)
     problem = replace(problem, penalty=np.full(k, penalties.min()))
-    settings = Settings(tol, max_iter, on_step=print_step if verbose else None)
+    settings = Settings(tol, max_iter, monitor=monitor)
     points = _Points(problem, penalties, gram)
-    if box is None:
-        _solve(problem, penalties, solver, settings, points, verbose)
-    else:
-        _solve_bounded(problem, penalties, solver, settings, points, verbose)
+    (_solve if box is None else _solve_bounded)(problem, penalties, solver, settings, points)
+    monitor.end()
     points.repeat()
     own = points.coefs if d is None else _in_own_units(form, penalties, points)
     coefs = own if original.units is None else _in_user_units(original, box, own, given, penalties, points)
@@ -253,20 +257,28 @@ class _Points:
         self.sq_size = np.zeros(shape)
         self.rcond = np.full(shape[0], np.nan)
         self.n_iter = np.zeros(shape, dtype=np.int64)
-        self.stalled = np.zeros(shape, dtype=bool)
+        self.stalled, self.timed_out = np.zeros((2, *shape), dtype=bool)
         self.solver, self.reason = np.full(shape[0], "", dtype=object), np.full(shape[0], "", dtype=object)
         self.held = problem.design.extra_bytes + problem.target.nbytes
         self.workspace_bytes = 0
 
-    def keep(self, rows: np.ndarray, targets: np.ndarray, answer: Answer, solver: str, reason: str) -> None:
-        """Take the answers at penalties `rows` of `targets`, (k,) each"""
+    def keep(self, rows: np.ndarray, targets: np.ndarray, answer: Answer, solver: str, reason: str, timed_out: bool) -> None:
+        """Take the answers at penalties `rows` of `targets`, (k,) each, which the time limit may have cut short"""
         self.coefs[rows, targets] = answer.w.T
         self.error[rows, targets], self.bound[rows, targets] = answer.error, answer.error_bound
         self.sq_size[rows, targets] = answer.sq_size
         self.n_iter[rows, targets] += answer.n_iter
-        self.stalled[rows, targets] = answer.stalled
+        self.stalled[rows, targets], self.timed_out[rows, targets] = answer.stalled, timed_out
         self.rcond[rows], self.solver[rows], self.reason[rows] = answer.rcond, solver, reason
         self.workspace_bytes = max(self.workspace_bytes, answer.workspace_bytes)
+
+    def reach_nothing(self, problem: Problem, solver: str) -> None:
+        """Take the point within the bounds that is nearest to zero, everywhere; of zeros the error is one"""
+        assert problem.bounds is not None
+        nearest = problem.bounds.clip(np.zeros(self.coefs.shape[-1]))
+        self.coefs[...], self.solver[:], self.reason[:], self.timed_out[...] = nearest, solver, "not reached", True
+        if not nearest.any():
+            self.error[...] = self.bound[...] = 1.0
 
     def lose(self, row: int, lost: Vector | float) -> None:
         """Count what the answers at a penalty lose on the way to the user, relative, as an error"""
@@ -289,6 +301,7 @@ class _Points:
             self.sq_size,
             self.n_iter,
             self.stalled,
+            self.timed_out,
             self.rcond,
             self.solver,
             self.reason,
@@ -302,7 +315,8 @@ class _Points:
         bound = float(self.bound[i].max())
         error = min(bound, max(float(self.error[i].max()), EPS))  # zero only where that is proven
         provable = bool(self.penalties[i] > 0) or bound < np.inf
-        status = status_of(error, bound, tol, bool(self.stalled[i].any()), provable)
+        stalled, timed_out = bool(self.stalled[i].any()), bool(self.timed_out[i].any())
+        status = status_of(error, bound, tol, stalled, provable, timed_out)
         return FitReport(
             solver=self.solver[i],
             reason=self.reason[i],
@@ -321,7 +335,7 @@ def _first_of_each(penalties: Vector) -> np.ndarray:
     return np.unique(penalties, return_index=True)[1]
 
 
-def _solve(problem: Problem, penalties: Vector, solver: str, settings: Settings, points: _Points, verbose: bool) -> None:
+def _solve(problem: Problem, penalties: Vector, solver: str, settings: Settings, points: _Points) -> None:
     """Solve at every penalty for every target"""
     k = len(problem.penalty)
     every = _first_of_each(penalties)
@@ -329,8 +343,7 @@ def _solve(problem: Problem, penalties: Vector, solver: str, settings: Settings,
     starts: dict[int, Vector] = {}
     if solver == "auto" and len(positive):
         direct, reason = _prefer_eigen(problem, len(positive))
-        if verbose:
-            print(reason, file=sys.stderr)
+        settings.monitor.say(reason)
         if direct:
             _by_eigen(problem, penalties, positive, settings, points, reason)
         else:
@@ -353,17 +366,20 @@ _FACTORS_AT_ONCE = 1 << 28
 """Bytes of the Cholesky factors that are held together."""
 
 
-def _solve_bounded(problem: Problem, penalties: Vector, solver: str, settings: Settings, points: _Points, verbose: bool) -> None:
+def _solve_bounded(problem: Problem, penalties: Vector, solver: str, settings: Settings, points: _Points) -> None:
     """Solve at every penalty for every target within the bounds, from the largest penalty down, each from the answer before"""
-    chosen = planner.plan(problem, solver)
-    if verbose:
-        print(chosen, file=sys.stderr)
-    within = bounded.BoundedSolver(problem)
+    chosen, monitor = planner.plan(problem, solver), settings.monitor
+    monitor.say(chosen)
+    monitor.turn_to(chosen.solver)
+    points.reach_nothing(problem, chosen.solver)
+    within = bounded.BoundedSolver(problem, monitor)
     for target in range(len(problem.penalty)):
         start: Vector | None = None
         for row in _first_of_each(penalties)[::-1]:
+            if not monitor.go_on():
+                return
             answer = within.solve(np.array([target]), penalties[[row]], replace(settings, start=start))
-            points.keep(np.array([row]), np.array([target]), answer, chosen.solver, chosen.reason)
+            points.keep(np.array([row]), np.array([target]), answer, chosen.solver, chosen.reason, monitor.timed_out)
             start = answer.w
 
 
@@ -377,13 +393,20 @@ def _prefer_eigen(problem: Problem, n_penalties: int) -> tuple[bool, str]:
 
 def _by_eigen(problem: Problem, penalties: Vector, rows: np.ndarray, settings: Settings, points: _Points, reason: str) -> None:
     k = len(problem.penalty)
-    spectrum, points.gram = eigen.Spectrum(problem, points.gram), None
+    monitor = settings.monitor
+    monitor.turn_to("eigh")
+    gram = problem.side.gram(monitor.go_on) if points.gram is None else points.gram
+    if not monitor.go_on():
+        return
+    spectrum, points.gram = eigen.Spectrum(problem, gram), None
     pairs = [np.repeat(rows, k), np.tile(np.arange(k), len(rows))]
     size = problem.targets_at_once
     for lo in range(0, len(pairs[0]), size):
+        if monitor.stopped:
+            return
         at, targets = (pair[lo : lo + size] for pair in pairs)
         answer = spectrum.solve(problem.select(targets, penalties[at]), settings)
-        points.keep(at, targets, answer, "eigh", reason)
+        points.keep(at, targets, answer, "eigh", reason, monitor.timed_out)
 
 
 def _by_krylov(
@@ -396,7 +419,9 @@ def _by_krylov(
     starts: dict[int, Vector],
 ) -> Problem:
     """Solve every target on a space of its own; return the problem as it is best read, and put into `starts` what missed tol"""
-    if not problem.side.streams:
+    monitor = settings.monitor
+    monitor.turn_to("cg")
+    if not problem.side.streams and monitor.go_on():
         held = problem.extra_bytes
         problem = problem.streaming().with_rhs(problem.rhs)
         points.held += problem.extra_bytes - held
@@ -404,9 +429,11 @@ def _by_krylov(
     if not problem.wide and not shifted.suits(problem, penalties[rows]):
         solve, name = galerkin.solve, "Galerkin projections on one space"
     for target in range(len(problem.penalty)):
+        if not monitor.go_on():
+            break
         answer = solve(problem.for_target(target), penalties[rows], settings)
         targets = np.full(len(rows), target)
-        points.keep(rows, targets, answer, "cg", f"{reason}: {name}")
+        points.keep(rows, targets, answer, "cg", f"{reason}: {name}", monitor.timed_out)
         if len(points.left(rows, target, settings.tol)):
             assert answer.x is not None
             starts[target] = np.zeros((len(problem.rhs), len(penalties)))
@@ -425,6 +452,10 @@ def _one_by_one(
     start: Vector | None,
 ) -> None:
     """Solve at penalties that share nothing but products, by one solver and what it falls back to"""
+    if settings.monitor.stopped:
+        rows = rows[np.isinf(points.error[rows, target])]  # zeros for those alone that nothing is known at
+    if not len(rows):
+        return
     targets = np.full(len(rows), target)
     here = problem.select(targets, penalties[rows])
     first = None if start is None else np.ascontiguousarray(start[:, rows])
@@ -436,4 +467,4 @@ def _one_by_one(
     answer, ran, reason = planner.run(here, chosen, replace(settings, start=first))
     before = points.bound[rows, target].max(), points.error[rows, target].max()
     if (answer.error_bound.max(), answer.error.max()) <= before:
-        points.keep(rows, targets, answer, ran, reason)
+        points.keep(rows, targets, answer, ran, reason, settings.monitor.timed_out)

@@ -21,7 +21,7 @@ from scipy.linalg import eigh, qr, svd
 
 from fastridge._kernels import vectors
 from fastridge.design import SUM_ERROR, Design, Origin
-from fastridge.lines import Vector
+from fastridge.lines import GoOn, Vector
 from fastridge.problem import Problem, column_dots
 
 COLUMNS_AT_ONCE = 64
@@ -95,14 +95,14 @@ class Projected(Design):
         """Not of a projected matrix, whose projection is rounded"""
         return None
 
-    def gram(self) -> Vector:
+    def gram(self, go_on: GoOn | None = None) -> Vector:
         """The base's Gram matrix less its share in Q"""
         if self.rows:
-            gram = self.base.gram()
+            gram = self.base.gram(go_on)
             gram -= self.image @ self.image.T
             return _nowhere_negative(gram)
         # P G P with G = A'A: G Q = A'(A Q).
-        gram = self.base.full_gram()
+        gram = self.base.full_gram(go_on)
         mixed = self.base.rmatvec(self.image)
         half = self.basis @ (0.5 * (self.image.T @ self.image))
         lost = (mixed - half) @ self.basis.T
@@ -237,10 +237,10 @@ class Transformed(Design):
         """Not of a product of matrices, which is rounded"""
         return None
 
-    def gram(self) -> Vector:
+    def gram(self, go_on: GoOn | None = None) -> Vector:
         """T'A'A T, or A'T T'A"""
         if self.columns:
-            return np.asfortranarray(self.factor.T @ self.base.full_gram() @ self.factor)
+            return np.asfortranarray(self.factor.T @ self.base.full_gram(go_on) @ self.factor)
         rows = self.base.rmatvec(self.factor)
         return np.asfortranarray(rows @ rows.T)
 
