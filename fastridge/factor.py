@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 import numpy as np
 from scipy.linalg.lapack import dpocon, dpotrs
 
+from fastridge import parallel
 from fastridge._kernels import blas
 from fastridge.lines import Array, GoOn, Vector
-from fastridge.parallel import blas_for
 
 BACKWARD_ERROR = 10 * np.finfo(np.float64).eps
 """Of a Gram matrix and its factor, relative to the roots of the diagonal; times the square root of the longer side."""
@@ -15,8 +17,9 @@ LARGEST_LOSS = 0.5
 """Share of the matrix that rounding may be, from which on the factor tells nothing of it."""
 NORM_BLOCK = 64
 """Columns that are scaled, or whose absolute values are summed, together."""
-PIECE_FLOPS = 2e9
-"""Multiplications and additions that one call of BLAS may take, a tenth of a second on a slow core: no interrupt ends a call."""
+PANEL, ROWS, COLUMNS = 256, 1024, 512
+"""Columns of a large factor that are computed together, and tiles of what is left, off which their products are taken: some 10 ms
+in one call of BLAS, which no interrupt cuts short."""
 
 
 class ScaledFactor:
@@ -90,89 +93,62 @@ class ScaledFactor:
     def solve(self, v: Vector) -> Vector:
         """M^-1 v for v (c,) or (c, k)"""
         scale = self.scale if v.ndim == 1 else self.scale[:, None]
-        with blas_for(len(v)):
+        with parallel.blas_for(len(v)):
             return np.ascontiguousarray(scale * dpotrs(self._factor, scale * v, lower=1)[0])
 
 
-def factor(matrix: Array, go_on: GoOn | None = None) -> bool:
+def factor(a: Array, go_on: GoOn | None = None) -> bool:
     """Put the Cholesky factor of a symmetric matrix in the place of its lower triangle, F order, in its precision
 
-    Return whether the matrix is positive definite; where it is not, or `go_on` says no, the triangle is left half done. Matrices
-    are cut in halves until no call of BLAS or LAPACK takes more than PIECE_FLOPS.
+    Return whether the matrix is positive definite; where it is not, or `go_on` says no, the triangle is left half done. A large
+    one is cut into tiles, so that an interrupt waits for a product of tiles at most. Those run on our own pool: BLAS's threads
+    wait for one another, spinning, and the bits would depend on their number.
 
     References
     ----------
-    Gustavson (1997), DOI 10.1147/rd.416.0737 (recursive factorisations).
+    Buttari, Langou, Kurzak & Dongarra (2009), DOI 10.1016/j.parco.2008.10.002 (Cholesky factors by tiles).
     """
-    with blas_for(len(matrix)):
-        return _factor(matrix, go_on)
-
-
-def _factor(a: Array, go_on: GoOn | None) -> bool:
     n = len(a)
-    if n**3 / 3 <= PIECE_FLOPS:
-        return (go_on is None or go_on()) and blas.factor(a) == 0
-    half = _half(n)
-    if not _factor(a[:half, :half], go_on):
-        return False
-    _solve_right(a[:half, :half], a[half:, :half], go_on)
-    _subtract_gram(a[half:, :half], a[half:, half:], go_on)
-    return _factor(a[half:, half:], go_on)
+    if n <= parallel.SMALL_FACTOR:
+        with parallel.blas_for(n):
+            return blas.factor(a) == 0
+    with parallel.single_threaded_blas():
+        for lo in range(0, n, PANEL):
+            panel = slice(lo, min(n, lo + PANEL))
+            if (go_on is not None and not go_on()) or blas.factor(a[panel, panel]):
+                return False
+            _eliminate(a, panel, go_on)
+    return True
 
 
-def _solve_right(lower: Array, a: Array, go_on: GoOn | None) -> None:
-    """A = a inv(lower)', a (m, n) and lower (n, n)"""
-    m, n = a.shape
-    half = _half(max(m, n))
-    if m * n**2 <= PIECE_FLOPS:
-        if go_on is None or go_on():
-            blas.solve_right(lower, a)
-    elif m > n:
-        _solve_right(lower, a[:half], go_on)
-        _solve_right(lower, a[half:], go_on)
-    else:
-        _solve_right(lower[:half, :half], a[:, :half], go_on)
-        _subtract_product(a[:, :half], lower[half:, :half], a[:, half:], go_on)
-        _solve_right(lower[half:, half:], a[:, half:], go_on)
+def _eliminate(a: Array, panel: slice, go_on: GoOn | None) -> None:
+    """Solve for the factor's rows below the panel in its columns, and take their products off what is left"""
+    n, below = len(a), slice(panel.stop, len(a))
+    n_threads = parallel.resolve_threads(None)
+    few = _cut(below, min(ROWS, max(COLUMNS // 8, (n - panel.stop) // 4)))
+    tiles = [(rows, columns) for columns in _cut(below, COLUMNS) for rows in (columns, *_cut(slice(columns.stop, n), ROWS))]
+
+    def solve(i: int) -> None:
+        blas.solve_right(a[panel, panel], a[few[i], panel])
+
+    def subtract(i: int) -> None:
+        rows, columns = tiles[i]
+        if go_on is not None and not go_on():
+            return
+        if rows is columns:
+            blas.subtract_gram(a[rows, panel], a[rows, columns])
+        else:
+            blas.subtract_product(a[rows, panel], a[columns, panel], a[rows, columns])
+
+    parallel.run(solve, len(few), n_threads)
+    parallel.run(subtract, len(tiles), n_threads)
 
 
-def _subtract_gram(a: Array, c: Array, go_on: GoOn | None) -> None:
-    """C -= a a', its lower triangle, a (n, k) and c (n, n)"""
-    n, k = a.shape
-    half = _half(max(n, k))
-    if n**2 * k <= PIECE_FLOPS:
-        if go_on is None or go_on():
-            blas.subtract_gram(a, c)
-    elif k > n:
-        _subtract_gram(a[:, :half], c, go_on)
-        _subtract_gram(a[:, half:], c, go_on)
-    else:
-        _subtract_gram(a[:half], c[:half, :half], go_on)
-        _subtract_product(a[half:], a[:half], c[half:, :half], go_on)
-        _subtract_gram(a[half:], c[half:, half:], go_on)
-
-
-def _subtract_product(a: Array, b: Array, c: Array, go_on: GoOn | None) -> None:
-    """C -= a b', a (m, k), b (n, k), c (m, n)"""
-    (m, k), n = a.shape, len(b)
-    half = _half(max(m, n, k))
-    if 2 * m * n * k <= PIECE_FLOPS:
-        if go_on is None or go_on():
-            blas.subtract_product(a, b, c)
-    elif m >= max(n, k):
-        _subtract_product(a[:half], b, c[:half], go_on)
-        _subtract_product(a[half:], b, c[half:], go_on)
-    elif n >= k:
-        _subtract_product(a, b[:half], c[:, :half], go_on)
-        _subtract_product(a, b[half:], c[:, half:], go_on)
-    else:
-        _subtract_product(a[:, :half], b[:, :half], c, go_on)
-        _subtract_product(a[:, half:], b[:, half:], c, go_on)
-
-
-def _half(size: int) -> int:
-    """Half of it; of large ones a multiple of what BLAS works on together"""
-    return -(-size // 128) * 64 if size > 128 else size // 2
+def _cut(span: slice, size: int) -> list[slice]:
+    """Into parts of about equal length, at most `size`"""
+    length = span.stop - span.start
+    ends = parallel.cut_evenly(length, max(1, -(-length // size))) if length else []
+    return [slice(span.start + lo, span.start + hi) for lo, hi in pairwise(ends)]
 
 
 def norm1(lower: Array) -> float:

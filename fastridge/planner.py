@@ -192,11 +192,11 @@ def run(problem: Problem, chosen: Plan, settings: Settings) -> tuple[Answer, str
     if chosen.relay and monitor.go_on():
         problem = problem.streaming()
     for step, following in zip(chosen.steps, (*chosen.steps[1:], None), strict=True):
-        if not monitor.go_on():
-            break
         limit = step.max_iter if settings.max_iter is None else settings.max_iter
         own_limit = step.max_iter if settings.max_iter is None and following is not None else None
         monitor.turn_to(step.solver, None if own_limit is None else _Patience(own_limit, settings.tol))
+        if not monitor.go_on():
+            break
         told = replace(settings, max_iter=limit, fold=step.fold)
         try:
             answer = bounded.solve(problem, told) if problem.bounds else SOLVERS[step.solver](problem, told)
