@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 from fastridge._version import __version__
 from fastridge.functional import explain, ridge
 from fastridge.moments import Moments, Score
+from fastridge.monitor import Progress
 from fastridge.path import RidgePath, ridge_path
 from fastridge.planner import Plan
 from fastridge.scales import (
@@ -34,6 +35,7 @@ __all__ = [
     "FitReport",
     "Moments",
     "Plan",
+    "Progress",
     "Ridge",
     "RidgeClassifier",
     "RidgePath",

@@ -29,7 +29,7 @@ class RidgeClassifier(ClassifierMixin, RidgeBase):  # type: ignore[misc]
     ----------
     alpha, fit_intercept, copy_X, max_iter, tol, solver, positive, bounds, penalty_weights
         As in `Ridge`; alpha may have one value for each row of coef_.
-    random_state, warm_start, n_threads, verbose
+    random_state, warm_start, n_threads, time_limit, verbose
         As in `Ridge`.
     class_weight : dict, "balanced" or None, default None
         Weights >= 0 of the classes, by label (1 where a label is left out), which multiply sample_weight. "balanced":
@@ -87,6 +87,7 @@ class RidgeClassifier(ClassifierMixin, RidgeBase):  # type: ignore[misc]
         random_state: Any = None,
         warm_start: bool = False,
         n_threads: int | None = None,
+        time_limit: float | None = None,
         verbose: bool = False,
     ) -> None:
         super().__init__(
@@ -102,6 +103,7 @@ class RidgeClassifier(ClassifierMixin, RidgeBase):  # type: ignore[misc]
             random_state=random_state,
             warm_start=warm_start,
             n_threads=n_threads,
+            time_limit=time_limit,
             verbose=verbose,
         )
         self.class_weight = class_weight

@@ -52,7 +52,8 @@ def maximise(
     u: Vector,
     tol: float,
     max_iter: int,
-    on_step: Callable[[float], None],
+    on_step: Callable[[float, float], bool],
+    within_step: Callable[[float, float], bool],
 ) -> DualPoint:
     """Maximise D(u) = y'u - 1/2 ||u||^2 - sum_j max over v in [l_j, u_j] of (a_j'u v - 1/2 alpha d_j v^2) over the n-vectors u
 
@@ -72,6 +73,8 @@ def maximise(
         Where to begin; y - A w of a good w is a good one.
     tol : float
         Of ||r|| relative to ||w*||_H.
+    on_step, within_step : callable
+        Take an error and a bound after every step, and after those of conjugate gradients within one, and say whether to go on.
 
     References
     ----------
@@ -86,26 +89,29 @@ def maximise(
         fit = columns.matvec(w[:, None])[:, 0]
         residual = target - fit - u
         error = relative_near(float(residual @ residual), float(fit @ fit + pull @ w**2))
-        if n_iter:
-            on_step(error)
+        if n_iter and not on_step(error, error):
+            return DualPoint(w, u, n_iter)
         free = (w > bounds.lower) & (w < bounds.upper)
         if error <= tol or n_iter >= min(max_iter, MAX_STEPS) or np.count_nonzero(free) < len(u):
             return DualPoint(w, u, n_iter)
-        step = solve(problem, free / pull, residual, min(FORCING, max(error, FORCING * tol / error)))
+        step = solve(problem, free / pull, residual, min(FORCING, max(error, FORCING * tol / error)), within_step)
         if not np.isfinite(step).all():
             return DualPoint(w, u, n_iter)
         n_iter += 1
         u = u + _length(target - u, step, image, columns.rmatvec(step[:, None])[:, 0], pull, bounds) * step
 
 
-def solve(problem: Problem, sq_scale: Vector, residual: Vector, share: float) -> Vector:
+def solve(
+    problem: Problem, sq_scale: Vector, residual: Vector, share: float, within_step: Callable[[float, float], bool]
+) -> Vector:
     """Solve (I + A diag(sq_scale) A') s = residual, by conjugate gradients up to `share` of it"""
     scaled = problem.design.with_columns_scaled(sq_scale)
     if len(residual) > MAX_FACTOR:
         sub = replace(problem.restricted(scaled, dual=True), penalty=np.ones(1))
         size = np.array([residual @ residual])
         start, rest = np.zeros((len(residual), 1)), residual[:, None].copy()
-        return conjugate_gradient(sub, start, rest, Jacobi.of(sub), size, share, max(1000, 10 * len(residual))).x[:, 0]
+        limit = max(1000, 10 * len(residual))
+        return conjugate_gradient(sub, start, rest, Jacobi.of(sub), size, share, limit, within_step).x[:, 0]
     matrix = scaled.T.gram()
     np.einsum("ii->i", matrix)[...] += 1.0
     with blas_for(len(residual)):

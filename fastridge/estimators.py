@@ -28,6 +28,7 @@ from fastridge.request import Method, Request
 from fastridge.solution import FitReport, Solution, Status
 
 ADVICE = {
+    Status.TIME_LIMIT: 'raise time_limit, loosen tol, or use solver="auto"',
     Status.MAX_ITER: 'raise max_iter, loosen tol, or use solver="auto"',
     Status.ESTIMATED: 'that error is an estimate; raise alpha, loosen tol, or use solver="auto"',
     Status.FAILED: 'without a penalty this solver has lost the digits of the answer; raise alpha, or use solver="svd"',
@@ -113,6 +114,7 @@ class RidgeBase(_Called, BaseEstimator):  # type: ignore[misc]
         random_state: Any = None,
         warm_start: bool = False,
         n_threads: int | None = None,
+        time_limit: float | None = None,
         verbose: bool = False,
     ) -> None:
         self.alpha = alpha
@@ -127,6 +129,7 @@ class RidgeBase(_Called, BaseEstimator):  # type: ignore[misc]
         self.random_state = random_state
         self.warm_start = warm_start
         self.n_threads = n_threads
+        self.time_limit = time_limit
         self.verbose = verbose
 
     def _targets(self, y: Any, sample_weight: Any, n_samples: int) -> tuple[Vector, Vector | None]:
@@ -153,7 +156,8 @@ class RidgeBase(_Called, BaseEstimator):  # type: ignore[misc]
     def _method(self) -> Method:
         """The parameters that say how to solve, checked"""
         flags = {"fit_intercept": self.fit_intercept, "copy_X": self.copy_X, "warm_start": self.warm_start}
-        return Method.checked(self.solver, self.tol, self.max_iter, self.n_threads, self.verbose, **flags)
+        report_to = {"time_limit": self.time_limit, "verbose": self.verbose}
+        return Method.checked(self.solver, self.tol, self.max_iter, self.n_threads, **report_to, **flags)
 
     def _solve(self, X: Any, y: Any, sample_weight: Any) -> Solution:
         """Check everything and solve; where that raises, what was fitted before stays"""
@@ -276,8 +280,11 @@ class Ridge(MultiOutputMixin, RegressorMixin, RidgeBase):  # type: ignore[misc]
         the same.
     n_threads : int or None
         None: what the process may use. The result has the same bits for any number.
+    time_limit : float or None
+        Seconds, > 0, from the beginning of the solve, after which the best answer so far is kept, with a warning; zeros where
+        nothing had been solved. A pass over the data or a decomposition that has begun is not cut short. None: no limit.
     verbose : bool, default False
-        Print the plan and the error after every step to standard error.
+        Print the plan, and a few times a second how far the solve has got, to standard error.
 
     Attributes
     ----------

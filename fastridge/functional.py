@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import sys
 import time
+from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
@@ -12,10 +12,11 @@ import numpy as np
 from fastridge import planner, validation
 from fastridge.formulation import plain_form, rounded_coefficients
 from fastridge.least_squares import plainly_failed
+from fastridge.monitor import Progress
 from fastridge.operators.base import Array, Vector
 from fastridge.problem import Problem, relative
 from fastridge.request import Method, Request
-from fastridge.solution import Answer, Solution, Status, report_of
+from fastridge.solution import Answer, Settings, Solution, Status, report_of
 from fastridge.standard_form import StandardForm
 
 ROOM_TO_ROUND = 0.9
@@ -36,6 +37,8 @@ def ridge(
     bounds: Any = None,
     penalty_weights: Any = None,
     n_threads: int | None = None,
+    time_limit: float | None = None,
+    callback: Callable[[Progress], object] | None = None,
     verbose: bool = False,
 ) -> Solution:
     """Solve a ridge regression and say how accurate the answer is
@@ -71,8 +74,14 @@ def ridge(
         symmetric positive semi-definite matrix D, dense or sparse, of alpha w'D w (up to 5000 features, without bounds).
     n_threads : int or None
         None: what the process may use. The result has the same bits for any number.
+    time_limit : float or None
+        Seconds, > 0, after which the best answer so far comes back with its error, its proven bound and the status "time_limit":
+        zeros, where nothing had been solved. It is looked at between steps and between parts of them. A pass over the data, a
+        decomposition into eigenvalues or singular values, and what comes before the first step, are not cut short. None: none.
+    callback : callable or None
+        Called after every step with a `Progress`: solver, step, error, error_bound, seconds. What it raises ends the solve.
     verbose : bool, default False
-        Print the plan, and the error after every step, to standard error.
+        Print the plan, and a few times a second how far the solve has got, to standard error.
 
     Returns
     -------
@@ -104,7 +113,8 @@ def ridge(
     >>> solution.report.error <= 1e-6
     True
     """
-    method = Method.checked(solver, tol, max_iter, n_threads, verbose, fit_intercept=fit_intercept)
+    report_to = {"time_limit": time_limit, "callback": callback, "verbose": verbose}
+    method = Method.checked(solver, tol, max_iter, n_threads, **report_to, fit_intercept=fit_intercept)
     asked = {"fit_intercept": fit_intercept, "positive": positive, "bounds": bounds, "penalty_weights": penalty_weights}
     return solve(Request.checked(X, y, sample_weight, method, alpha=alpha, **asked), method)
 
@@ -118,23 +128,22 @@ def solve(request: Request, method: Method, start: Vector | None = None) -> Solu
 
     Numbers that leave float64 on the way end in a bound that is not finite, which says so; numpy need not warn of them.
     """
-    begin = time.perf_counter()
+    begin, monitor = time.perf_counter(), method.monitor()
     penalty, tol = request.penalty, method.tol
     problem = request.problem(method.n_threads)
     form = plain_form(problem)
     chosen = planner.plan(form.problem, method.solver)
-    if method.verbose:
-        print(chosen, file=sys.stderr)
+    monitor.say(chosen)
     if start is not None and not problem.wide:
         start = form.scaled(problem.own_coefficients(start, penalty))
     room = 1.0 if request.dtype == np.float64 else ROOM_TO_ROUND
-    settings = method.settings(room * tol, start)
+    settings = Settings(room * tol, method.max_iter, monitor=monitor, start=start)
     answer, ran, reason = planner.run(form.problem, chosen, settings)
     w, lost = _rounded(request, problem, form, answer)
     # Rounding took more than was left for it: go on from there to what is still within reach.
     left = tol - float(lost.max())
     again = ran in ("cg", "cd") and float((answer.error_bound + lost).max()) > tol >= float(answer.error_bound.max())
-    if again and left > (1 - room) * tol and method.max_iter is None:
+    if again and left > (1 - room) * tol and method.max_iter is None and monitor.go_on():
         start = answer.x if request.bounds is None else answer.w
         more = planner.run(form.problem, chosen, replace(settings, tol=room * left, start=start))[0]
         answer = replace(more, n_iter=answer.n_iter + more.n_iter, history=answer.history + more.history)
@@ -147,6 +156,7 @@ def solve(request: Request, method: Method, start: Vector | None = None) -> Solu
         stalled=answer.stalled or bool(answer.error_bound.max() <= tol),
         error=answer.error + lost,
         error_bound=answer.error_bound + lost,
+        timed_out=monitor.timed_out,
         n_iter=answer.n_iter,
         rcond=answer.rcond,
         seconds=time.perf_counter() - begin,

@@ -19,6 +19,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from fastridge._kernels import vectors
+from fastridge.monitor import Monitor
 from fastridge.operators.base import Array, Vector, column_dots
 from fastridge.preconditioners import Identity, Jacobi, Preconditioner, within_data
 from fastridge.problem import ROUNDING, Check, Problem, relative, relative_bound
@@ -177,7 +178,7 @@ def conjugate_gradient(
     sq_size: Vector | None,
     tol: float | Vector,
     max_iter: int,
-    on_step: Callable[[int, float], None] | None = None,
+    go_on: Callable[[float, float], bool],
     first: First | None = None,
     hurried: bool = False,
 ) -> Run:
@@ -195,6 +196,8 @@ def conjugate_gradient(
         ||w||_H^2 that errors are relative to; None where x is zero or `first` says what it is: then the iterates themselves
         tell.
     tol : float or (k,)
+    go_on : callable
+        Takes the estimate and the bound of the relative error after every step and says whether to go on.
     first : First or None
         Where a warm start begins.
     hurried : bool
@@ -244,12 +247,12 @@ def conjugate_gradient(
             size = size + fitted[active]
         error = relative(sq_error, size)
         history.append(float(error.max()))
-        if on_step is not None:
-            on_step(step, history[-1])
+        bound = relative(sq_bound, size)
+        stop = not go_on(history[-1], float(bound.max()))
         passed = error <= wanted
         unproven = np.where(passed, unproven + 1, 0)
         # A step of length zero: the residual is zero, or not a direction of positive curvature is left.
-        done = (relative(sq_bound, size) <= wanted) | (gamma == 0) | (step == max_iter)
+        done = (bound <= wanted) | (gamma == 0) | (step == max_iter) | stop
         done |= passed & np.isinf(sq_bound)
         if hurried:
             done |= unproven > PROOF_STEPS + (step - unproven) // PROOF_SHARE
@@ -275,7 +278,7 @@ def conjugate_gradient(
     return Run(end_x, end_residual, n_iter, sq_errors, sq_bounds, sq_sizes, sq_first, tuple(history))
 
 
-def measure(problem: Problem, check: Check, max_iter: int) -> Vector:
+def measure(problem: Problem, check: Check, max_iter: int, monitor: Monitor) -> Vector:
     """Return a bound of the relative error of an answer, (k,), by CG on M e = residual: the size of e, and what is left
 
     It ends where the bound is at most a few per cent above that size.
@@ -283,7 +286,14 @@ def measure(problem: Problem, check: Check, max_iter: int) -> Vector:
     sq_bound = problem.sq_bound(check.residual)
     plain = replace(problem, sq_fitted=None)  # e is of the small side alone
     run = conjugate_gradient(
-        plain, np.zeros_like(check.residual), check.residual.copy(), Jacobi.of(problem), None, ENOUGH, max_iter
+        plain,
+        np.zeros_like(check.residual),
+        check.residual.copy(),
+        Jacobi.of(problem),
+        None,
+        ENOUGH,
+        max_iter,
+        monitor.within_step,
     )
     return relative(np.minimum(run.sq_gained + run.sq_bound, sq_bound), check.sq_size)
 
@@ -353,13 +363,14 @@ def prove(
         failed = ~passed()
         stalled = bool((failed & ~(aim > 0)).any())
         todo, left = np.flatnonzero(failed & (aim > 0)), max_iter - int(n_iter.max())
-        if not len(todo) or left <= 0:
+        if not len(todo) or left <= 0 or settings.monitor.stopped:
             break
         some = problem if len(todo) == len(failed) else problem.select(todo, problem.penalty[todo])
         plain = leg % 2 == 0 and not wide and bool(provable[todo].all())
         inner, steps = (Identity.of(some), PLAIN_STEPS) if plain else (preconditioner.keep(todo), 4 * budget)
         at, residual = (np.ascontiguousarray(v[:, todo]) for v in (x, check.residual))
-        run = conjugate_gradient(some, at, residual, inner, check.sq_size[todo], aim[todo], min(left, steps), settings.on_step)
+        go_on = settings.monitor.after_step
+        run = conjugate_gradient(some, at, residual, inner, check.sq_size[todo], aim[todo], min(left, steps), go_on)
         x[:, todo], history = run.x, history + run.history
         n_iter[todo] += run.n_iter
         if not wide:

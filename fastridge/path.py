@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import sys
 import time
+from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from importlib import import_module
 from typing import Any
@@ -12,6 +12,7 @@ import numpy as np
 
 from fastridge import planner, validation
 from fastridge.formulation import plain_form, rounded_coefficients
+from fastridge.monitor import Progress
 from fastridge.operators.base import Array, Vector
 from fastridge.penalty_range import useful_penalties
 from fastridge.problem import Bounds, Problem, relative
@@ -118,6 +119,8 @@ def ridge_path(
     positive: bool = False,
     bounds: Any = None,
     n_threads: int | None = None,
+    time_limit: float | None = None,
+    callback: Callable[[Progress], object] | None = None,
     verbose: bool = False,
 ) -> RidgePath:
     """Solve a ridge regression at many penalties for about the price of a few, with bounds for less than one by one
@@ -146,8 +149,11 @@ def ridge_path(
         "cg" keeps to Krylov spaces; the others solve at each alpha by itself. With bounds "auto" or "cd".
     max_iter : int or None
         Limit on steps or sweeps at each alpha.
+    time_limit, callback
+        As in `ridge`, of the whole path. Points that were not reached have the status "time_limit" and coefficients of zero (with
+        bounds, the nearest to zero), whose error is at most the bound that their report names.
     verbose : bool, default False
-        Print what is done, and the error after every step, to standard error.
+        Print what is done, and a few times a second how far it has got, to standard error.
 
     Returns
     -------
@@ -184,7 +190,8 @@ def ridge_path(
     >>> bool((path.coefs >= 0).all()), path.converged
     (True, True)
     """
-    method = Method.checked(solver, tol, max_iter, n_threads, verbose, fit_intercept=fit_intercept)
+    report_to = {"time_limit": time_limit, "callback": callback, "verbose": verbose}
+    method = Method.checked(solver, tol, max_iter, n_threads, **report_to, fit_intercept=fit_intercept)
     given = validation.check_alphas(alphas)
     asked = {"fit_intercept": fit_intercept, "positive": positive, "bounds": bounds, "penalty_weights": penalty_weights}
     highest = 1.0 if isinstance(given, int) else float(given.max())
@@ -197,7 +204,7 @@ def solve_path(request: Request, method: Method, alphas: Vector | int) -> RidgeP
 
     Numbers that leave float64 on the way end in bounds that are not finite, which say so; numpy need not warn of them.
     """
-    begin = time.perf_counter()
+    begin, monitor = time.perf_counter(), method.monitor()
     k, box = len(request.penalty), request.bounds
     original = request.problem(method.n_threads)
     form = plain_form(original)
@@ -211,7 +218,9 @@ def solve_path(request: Request, method: Method, alphas: Vector | int) -> RidgeP
         given, penalties = alphas, original.own_penalties(alphas)
     problem = replace(problem, penalty=np.full(k, penalties.min()))
     points = _Points(problem, penalties, gram)
-    (_solve if box is None else _solve_bounded)(problem, penalties, method, points)
+    settings = Settings(method.tol, method.max_iter, monitor=monitor)
+    (_solve if box is None else _solve_bounded)(problem, penalties, method.solver, settings, points)
+    monitor.end()
     points.repeat()
     own = points.coefs if request.penalty_weights is None else _in_own_units(form, penalties, points)
     coefs = own if original.units is None else _in_user_units(original, box, own, given, penalties, points)
@@ -254,20 +263,28 @@ class _Points:
         self.sq_size = np.zeros(shape)
         self.rcond = np.full(shape[0], np.nan)
         self.n_iter = np.zeros(shape, dtype=np.int64)
-        self.stalled = np.zeros(shape, dtype=bool)
+        self.stalled, self.timed_out = np.zeros((2, *shape), dtype=bool)
         self.solver, self.reason = np.full(shape[0], "", dtype=object), np.full(shape[0], "", dtype=object)
         self.held = problem.held_bytes
         self.workspace_bytes = 0
 
-    def keep(self, rows: np.ndarray, targets: np.ndarray, answer: Answer, solver: str, reason: str) -> None:
-        """Take the answers at penalties `rows` of `targets`, (k,) each"""
+    def keep(self, rows: np.ndarray, targets: np.ndarray, answer: Answer, solver: str, reason: str, timed_out: bool) -> None:
+        """Take the answers at penalties `rows` of `targets`, (k,) each, which the time limit may have cut short"""
         self.coefs[rows, targets] = answer.w.T
         self.error[rows, targets], self.bound[rows, targets] = answer.error, answer.error_bound
         self.sq_size[rows, targets] = answer.sq_size
         self.n_iter[rows, targets] += answer.n_iter
-        self.stalled[rows, targets] = answer.stalled
+        self.stalled[rows, targets], self.timed_out[rows, targets] = answer.stalled, timed_out
         self.rcond[rows], self.solver[rows], self.reason[rows] = answer.rcond, solver, reason
         self.workspace_bytes = max(self.workspace_bytes, answer.workspace_bytes)
+
+    def reach_nothing(self, problem: Problem, solver: str) -> None:
+        """Take the point within the bounds that is nearest to zero, everywhere; of zeros the error is one"""
+        assert problem.bounds is not None
+        nearest = problem.bounds.clip(np.zeros(self.coefs.shape[-1]))
+        self.coefs[...], self.solver[:], self.reason[:], self.timed_out[...] = nearest, solver, "not reached", True
+        if not nearest.any():
+            self.error[...] = self.bound[...] = 1.0
 
     def lose(self, row: int, lost: Vector | float) -> None:
         """Count what the answers at a penalty lose on the way to the user, relative, as an error"""
@@ -290,6 +307,7 @@ class _Points:
             self.sq_size,
             self.n_iter,
             self.stalled,
+            self.timed_out,
             self.rcond,
             self.solver,
             self.reason,
@@ -308,6 +326,7 @@ class _Points:
             stalled=bool(self.stalled[i].any()),
             error=self.error[i],
             error_bound=self.bound[i],
+            timed_out=bool(self.timed_out[i].any()),
             n_iter=self.n_iter[i],
             rcond=float(self.rcond[i]),
             seconds=seconds,
@@ -320,16 +339,15 @@ def _first_of_each(penalties: Vector) -> np.ndarray:
     return np.unique(penalties, return_index=True)[1]
 
 
-def _solve(problem: Problem, penalties: Vector, method: Method, points: _Points) -> None:
+def _solve(problem: Problem, penalties: Vector, solver: str, settings: Settings, points: _Points) -> None:
     """Solve at every penalty for every target"""
-    k, solver, settings = len(problem.penalty), method.solver, method.settings()
+    k = len(problem.penalty)
     every = _first_of_each(penalties)
     positive = every[penalties[every] > 0]
     starts: dict[int, Vector] = {}
     if solver == "auto" and len(positive):
         direct, reason = _prefer_eigen(problem, len(positive))
-        if method.verbose:
-            print(reason, file=sys.stderr)
+        settings.monitor.say(reason)
         if direct:
             _by_eigen(problem, penalties, positive, settings, points, reason)
         else:
@@ -352,17 +370,20 @@ _FACTORS_AT_ONCE = 1 << 28
 """Bytes of the Cholesky factors that are held together."""
 
 
-def _solve_bounded(problem: Problem, penalties: Vector, method: Method, points: _Points) -> None:
+def _solve_bounded(problem: Problem, penalties: Vector, solver: str, settings: Settings, points: _Points) -> None:
     """Solve at every penalty for every target within the bounds, from the largest penalty down, each from the answer before"""
-    chosen, settings = planner.plan(problem, method.solver), method.settings()
-    if method.verbose:
-        print(chosen, file=sys.stderr)
-    within = bounded.BoundedSolver(problem)
+    chosen, monitor = planner.plan(problem, solver), settings.monitor
+    monitor.say(chosen)
+    monitor.turn_to(chosen.solver)
+    points.reach_nothing(problem, chosen.solver)
+    within = bounded.BoundedSolver(problem, monitor)
     for target in range(len(problem.penalty)):
         start: Vector | None = None
         for row in _first_of_each(penalties)[::-1]:
+            if not monitor.go_on():
+                return
             answer = within.solve(np.array([target]), penalties[[row]], replace(settings, start=start))
-            points.keep(np.array([row]), np.array([target]), answer, chosen.solver, chosen.reason)
+            points.keep(np.array([row]), np.array([target]), answer, chosen.solver, chosen.reason, monitor.timed_out)
             start = answer.w
 
 
@@ -376,13 +397,20 @@ def _prefer_eigen(problem: Problem, n_penalties: int) -> tuple[bool, str]:
 
 def _by_eigen(problem: Problem, penalties: Vector, rows: np.ndarray, settings: Settings, points: _Points, reason: str) -> None:
     k = len(problem.penalty)
-    spectrum, points.gram = eigen.Spectrum(problem, points.gram), None
+    monitor = settings.monitor
+    monitor.turn_to("eigh")
+    gram = problem.side.gram(monitor.go_on) if points.gram is None else points.gram
+    if not monitor.go_on():
+        return
+    spectrum, points.gram = eigen.Spectrum(problem, gram), None
     pairs = [np.repeat(rows, k), np.tile(np.arange(k), len(rows))]
     size = problem.targets_at_once
     for lo in range(0, len(pairs[0]), size):
+        if monitor.stopped:
+            return
         at, targets = (pair[lo : lo + size] for pair in pairs)
         answer = spectrum.solve(problem.select(targets, penalties[at]), settings)
-        points.keep(at, targets, answer, "eigh", reason)
+        points.keep(at, targets, answer, "eigh", reason, monitor.timed_out)
 
 
 def _by_krylov(
@@ -395,7 +423,9 @@ def _by_krylov(
     starts: dict[int, Vector],
 ) -> Problem:
     """Solve every target on a space of its own; return the problem as it is best read, and put into `starts` what missed tol"""
-    if problem.side.traits.passes > 1:
+    monitor = settings.monitor
+    monitor.turn_to("cg")
+    if problem.side.traits.passes > 1 and monitor.go_on():
         held = problem.extra_bytes
         problem = problem.with_one_pass().with_rhs(problem.rhs)
         points.held += problem.extra_bytes - held
@@ -403,9 +433,11 @@ def _by_krylov(
     if not problem.wide and not shifted.suits(problem, penalties[rows]):
         solve, name = galerkin.solve, "Galerkin projections on one space"
     for target in range(len(problem.penalty)):
+        if not monitor.go_on():
+            break
         answer = solve(problem.for_target(target), penalties[rows], settings)
         targets = np.full(len(rows), target)
-        points.keep(rows, targets, answer, "cg", f"{reason}: {name}")
+        points.keep(rows, targets, answer, "cg", f"{reason}: {name}", monitor.timed_out)
         if len(points.left(rows, target, settings.tol)):
             assert answer.x is not None
             starts[target] = np.zeros((len(problem.rhs), len(penalties)))
@@ -424,6 +456,10 @@ def _one_by_one(
     start: Vector | None,
 ) -> None:
     """Solve at penalties that share nothing but products, by one solver and what it falls back to"""
+    if settings.monitor.stopped:
+        rows = rows[np.isinf(points.error[rows, target])]  # zeros for those alone that nothing is known at
+    if not len(rows):
+        return
     targets = np.full(len(rows), target)
     here = problem.select(targets, penalties[rows])
     first = None if start is None else np.ascontiguousarray(start[:, rows])
@@ -435,4 +471,4 @@ def _one_by_one(
     answer, ran, reason = planner.run(here, chosen, replace(settings, start=first))
     before = points.bound[rows, target].max(), points.error[rows, target].max()
     if (answer.error_bound.max(), answer.error.max()) <= before:
-        points.keep(rows, targets, answer, ran, reason)
+        points.keep(rows, targets, answer, ran, reason, settings.monitor.timed_out)

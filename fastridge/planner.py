@@ -181,38 +181,51 @@ def plan(problem: Problem, solver: str) -> Plan:
 
 
 def run(problem: Problem, chosen: Plan, settings: Settings) -> tuple[Answer, str, str]:
-    """Run the steps of a plan until one reaches the tolerance; return the best answer, its solver, and the reason"""
+    """Run the steps of a plan until one reaches the tolerance; return the best answer, its solver, and the reason
+
+    Where conjugate gradients give way to others of their kind, those begin where they ended. None is begun after the time limit.
+    """
+    monitor = settings.monitor
     best: tuple[tuple[float, float], Answer, str] | None = None
     reason = chosen.reason
     held = problem.extra_bytes
-    if chosen.relay:
+    if chosen.relay and monitor.go_on():
         problem = problem.with_one_pass()
     for step, following in zip(chosen.steps, (*chosen.steps[1:], None), strict=True):
         limit = step.max_iter if settings.max_iter is None else settings.max_iter
+        own_limit = step.max_iter if settings.max_iter is None and following is not None else None
+        monitor.turn_to(step.solver, None if own_limit is None else _Patience(own_limit, settings.tol))
+        if not monitor.go_on():
+            break
+        told = replace(settings, max_iter=limit, fold=step.fold)
         try:
-            told = replace(settings, max_iter=limit, fold=step.fold)
-            if step.max_iter is not None and settings.max_iter is None and following is not None:
-                told = replace(told, on_step=_Watch(step.max_iter, settings))
             answer = bounded.solve(problem, told) if problem.bounds else SOLVERS[step.solver](problem, told)
         except np.linalg.LinAlgError:
             if following is None and best is None:
                 raise
             reason += f"; for {step} the matrix was not positive definite"
             continue
-        except _TooSlow as told_so:
-            reason += f"; {step} {told_so}, so on to {following}"
-            continue
         rank = _rank(answer, problem.penalty)
-        if best is None or not rank >= best[0]:
+        unfinished = monitor.timed_out and not answer.w.any()
+        if best is None or not (rank >= best[0] or unfinished):
             best = rank, answer, step.solver
-        if rank[0] <= settings.tol:
+        if rank[0] <= settings.tol or monitor.timed_out:
             break
-        if following is not None:
+        if following is not None and following.solver == "cg" and answer.x is not None:
+            settings = replace(settings, start=answer.x)
+        if monitor.gave_up:
+            reason += f"; {step} {monitor.gave_up}, so on to {following}"
+        elif following is not None:
             reason += (
                 f"; {step} reached {rank[1]:.1e}, proven {rank[0]:.1e}, in {answer.n_iter.max()} steps, so on to {following}"
             )
-    assert best is not None
-    _, answer, ran = best
+    monitor.end()
+    if monitor.timed_out:
+        reason += "; the time limit came first"
+    if best is None:
+        answer, ran = bounded.unsolved(problem, monitor) if problem.bounds else Answer.zero(problem), chosen.solver
+    else:
+        _, answer, ran = best
     return replace(answer, workspace_bytes=answer.workspace_bytes + problem.extra_bytes - held), ran, reason
 
 
@@ -222,32 +235,25 @@ def _rank(answer: Answer, penalty: Vector) -> tuple[float, float]:
     return float(np.where(provable, answer.error_bound, answer.error).max()), float(answer.error.max())
 
 
-class _TooSlow(Exception):
-    """Conjugate gradients will not get there within the steps they may take"""
+class _Patience:
+    """Given the error after every step, says why to give up: the rate since half of them tells that far too many are to come"""
 
-
-class _Watch:
-    """Called after every step; raises `_TooSlow` where the rate since half the steps ago says that far too many are to come"""
-
-    def __init__(self, limit: int, settings: Settings) -> None:
-        self.limit, self.settings = limit, settings
+    def __init__(self, limit: int, tol: float) -> None:
+        self.limit, self.tol = limit, tol
         self.errors: list[float] = []
 
-    def __call__(self, step: int, error: float) -> None:
-        if self.settings.on_step is not None:
-            self.settings.on_step(step, error)
+    def __call__(self, error: float) -> str:
         # The least so far: of residuals, some steps are larger than those before.
         self.errors.append(min(error, self.errors[-1]) if self.errors else error)
         n = len(self.errors)
         if n % LOOK_EVERY or n < max(2 * LOOK_EVERY, FAIR_SHARE * self.limit):
-            return
+            return ""
         before, now = self.errors[n // 2 - 1], self.errors[-1]
-        if not (math.isfinite(before) and now > self.settings.tol):
-            return
+        if not (math.isfinite(before) and now > self.tol):
+            return ""
         rate = math.log(before / now) / (n - n // 2)
-        expected = n + math.log(now / self.settings.tol) / rate if rate else math.inf
-        if expected > PATIENCE * self.limit:
-            raise _TooSlow(f"reached {now:.1e} in {n} steps and would take {expected:.0f}")
+        expected = n + math.log(now / self.tol) / rate if rate else math.inf
+        return f"reached {now:.1e} in {n} steps and would take {expected:.0f}" if expected > PATIENCE * self.limit else ""
 
 
 def path_seconds(problem: Problem, n_penalties: int, n_products: int) -> tuple[float, float]:

@@ -6,12 +6,12 @@ from typing import Protocol
 
 import numpy as np
 from scipy.linalg import cholesky, solve_triangular, svd
-from scipy.linalg.lapack import spocon, spotrf, spotrs
+from scipy.linalg.lapack import spocon, spotrs
 
 from fastridge._kernels import vectors
-from fastridge.factor import norm1
-from fastridge.operators.base import Array, Vector
-from fastridge.parallel import blas_for, single_threaded_blas
+from fastridge.factor import factor, norm1
+from fastridge.operators.base import Array, GoOn, Vector
+from fastridge.parallel import single_threaded_blas
 from fastridge.problem import Problem
 
 SEED = 0
@@ -182,7 +182,7 @@ class Factor:
         self.factor, self.scale, self.smallest = factor, scale, smallest
 
     @classmethod
-    def of_gram(cls, problem: Problem, fold: int = 1) -> Factor:
+    def of_gram(cls, problem: Problem, fold: int = 1, go_on: GoOn | None = None) -> Factor | None:
         """Factor B'B formed in float32; where `fold` > 1, of a B of which `fold` rows at a time are added, with random signs
 
         Sums of rows with random signs do not miss the few heavy ones, as sampled rows do; adding rows costs one pass. The square
@@ -196,21 +196,24 @@ class Factor:
         """
         scale, penalty = _equilibration(problem), float(problem.penalty[0])
         side = problem.side
-        matrix = side.rough_gram(scale, fold, np.random.default_rng(SEED))
+        matrix = side.rough_gram(scale, fold, np.random.default_rng(SEED), go_on)
+        if go_on is not None and not go_on():
+            return None
         diagonal = np.einsum("ii->i", matrix)
         diagonal += (penalty * scale**2).astype(np.float32)
         norm = norm1(matrix)
-        with blas_for(len(matrix)):
-            factor, info = spotrf(matrix, lower=1, clean=0, overwrite_a=1)
-        if info or not np.isfinite(np.einsum("ii->i", factor)).all():
+        definite = factor(matrix, go_on)
+        if go_on is not None and not go_on():
+            return None
+        if not definite or not np.isfinite(diagonal).all():
             raise np.linalg.LinAlgError("the approximation of the normal matrix is not positive definite in float32")
         # The factor belongs to P + E. The least eigenvalue of M scaled is at least sigma, by the penalty or by that of P + E, so
         # that v'(P + E)v <= fold v'M v + ||E|| v'v <= (fold + ||E|| / sigma) v'M v.
         doubt = BACKWARD_ERROR32 * float(np.sqrt(-(-side.shape[0] // fold))) * norm
-        least = float(spocon(factor, norm, uplo="L")[0]) * norm
+        least = float(spocon(matrix, norm, uplo="L")[0]) * norm
         sigma = max((least - doubt) / fold, penalty * float((scale**2).min()))
         smallest = 1.0 / (fold + doubt / sigma) if sigma > 0 else 0.0
-        return cls(factor, scale, np.full(len(problem.penalty), smallest))
+        return cls(matrix, scale, np.full(len(problem.penalty), smallest))
 
     def apply(self, residual: Vector) -> Vector:
         """Solve with the factor, scaled so that float32 neither overflows nor underflows"""
@@ -227,15 +230,16 @@ class Factor:
         return Factor(self.factor, self.scale, self.smallest[targets])
 
 
-def preconditioner_of(problem: Problem, fold: int) -> Preconditioner:
+def preconditioner_of(problem: Problem, fold: int, go_on: GoOn | None = None) -> Preconditioner:
     """What suits the problem: a factor of the Gram matrix of folded rows where `fold`, else what a block product tells of it"""
+    chosen: Preconditioner | None
     if fold:
-        chosen: Preconditioner = Factor.of_gram(problem, fold)
+        chosen = Factor.of_gram(problem, fold, go_on)
     elif not problem.design.traits.sparse and len(problem.rhs) >= MIN_SIZE and np.ptp(problem.penalty) == 0:
         chosen = DiagonalPlusLowRank.of(problem)
     else:
         chosen = Jacobi.of(problem)
-    return within_data(chosen, problem)
+    return within_data(chosen or Jacobi.of(problem), problem)
 
 
 def within_data(chosen: Preconditioner, problem: Problem) -> Preconditioner:

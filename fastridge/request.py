@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import sys
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -10,9 +10,9 @@ import numpy as np
 
 from fastridge import validation
 from fastridge.formulation import make_problem
+from fastridge.monitor import Monitor, Progress
 from fastridge.operators.base import Matrix, Vector
 from fastridge.problem import Bounds, Problem
-from fastridge.solution import Settings
 
 
 @dataclass(frozen=True)
@@ -23,10 +23,23 @@ class Method:
     tol: float = 1e-6
     max_iter: int | None = None
     n_threads: int | None = None
+    time_limit: float | None = None
+    callback: Callable[[Progress], object] | None = None
     verbose: bool = False
 
     @classmethod
-    def checked(cls, solver: Any, tol: Any, max_iter: Any, n_threads: Any, verbose: Any = False, **flags: Any) -> Method:
+    def checked(
+        cls,
+        solver: Any,
+        tol: Any,
+        max_iter: Any,
+        n_threads: Any,
+        *,
+        time_limit: Any = None,
+        callback: Any = None,
+        verbose: Any = False,
+        **flags: Any,
+    ) -> Method:
         """Of what a user gave; `flags` are other arguments that must be True or False
 
         Raises
@@ -34,13 +47,12 @@ class Method:
         ValueError, TypeError
             If one is not what it should be.
         """
-        validation.check_options(solver, tol, max_iter, n_threads, **flags)
-        return cls(solver, tol, max_iter, n_threads, bool(verbose))
+        validation.check_options(solver, tol, max_iter, n_threads, time_limit, callback, **flags)
+        return cls(solver, tol, max_iter, n_threads, time_limit, callback, bool(verbose))
 
-    def settings(self, tol: float | None = None, start: Vector | None = None) -> Settings:
-        """What solvers are told; `tol` in place of the method's own"""
-        on_step = print_step if self.verbose else None
-        return Settings(self.tol if tol is None else tol, self.max_iter, on_step=on_step, start=start)
+    def monitor(self) -> Monitor:
+        """Of a solve that begins now"""
+        return Monitor(self.time_limit, self.callback, self.verbose)
 
 
 @dataclass(frozen=True)
@@ -110,8 +122,3 @@ class Request:
         """The data centred and weighted, without a copy of X as a rule; see `formulation.make_problem`"""
         data = self.X, self.y, self.penalty, self.weights, self.fit_intercept
         return make_problem(*data, n_threads, self.bounds, self.penalty_weights)
-
-
-def print_step(step: int, error: float) -> None:
-    """Say on standard error how far a solve has got"""
-    print(f"step {step}: error {error:.2e}", file=sys.stderr)

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from typing import Any
 
 import numpy as np
 
+from fastridge.monitor import Monitor
 from fastridge.operators.base import Vector
+from fastridge.problem import Problem
 
 EPS = float(np.finfo(np.float64).eps)
 
@@ -21,6 +23,8 @@ class Status(StrEnum):
     """The H-norm error is at most tol: `error_bound`, which is proven, is."""
     ESTIMATED = "estimated"
     """Estimated, not proven: `error` is at most tol, `error_bound` is not."""
+    TIME_LIMIT = "time_limit"
+    """The time limit came first; `error_bound` says what is known of the answer, zeros where nothing had been solved."""
     MAX_ITER = "max_iter"
     """The iteration limit came first; `error` says how far it got."""
     STALLED = "stalled"
@@ -91,17 +95,20 @@ def report_of(
     stalled: bool,
     error: Vector,
     error_bound: Vector,
+    timed_out: bool = False,
     **facts: Any,
 ) -> FitReport:
     """The report on an answer whose targets have these errors, (k,): its status follows from them and from `tol`
 
-    `provable`: whether a bound is to be had where there is none; `stalled`: whether rounding ended the solve. `facts` are the
-    other attributes.
+    `provable`: whether a bound is to be had where there is none; `stalled`: whether rounding ended the solve, `timed_out`: the
+    time limit. `facts` are the other attributes.
     """
     bound = float(error_bound.max())
     least = min(bound, max(float(error.max()), EPS))  # zero only where that is proven
     if bound <= tol:
         status = Status.CONVERGED
+    elif timed_out:
+        status = Status.TIME_LIMIT
     elif not (provable or bound < np.inf):
         status = Status.UNCERTIFIED
     elif least <= tol:
@@ -149,6 +156,27 @@ class Answer:
     """Of iterative solvers, the answer on the small side, (c, k): where a warm start may begin."""
 
     @classmethod
+    def zero(cls, problem: Problem) -> Answer:
+        """Zeros, where there was no time to solve: w* itself is missing, an error of one"""
+        (p, c), k = (problem.design.shape[1], problem.side.shape[1]), len(problem.penalty)
+        sq_size = np.zeros(k) if problem.sq_fitted is None else problem.sq_fitted
+        w = np.zeros((p, k))
+        return cls(w, np.zeros(k, dtype=np.int64), np.ones(k), np.ones(k), sq_size, x=np.zeros((c, k)) if problem.wide else w)
+
+    @classmethod
+    def in_parts(cls, problem: Problem, monitor: Monitor, solve: Callable[[np.ndarray, Problem], Answer]) -> Answer:
+        """The answer of `solve(targets, their problem)` for as many targets together as memory is set aside for
+
+        Targets whose turn comes after the monitor has said stop get zeros.
+        """
+
+        def parts() -> Iterator[Answer]:
+            for targets, part in problem.chunks():
+                yield cls.zero(part) if monitor.stopped else solve(targets, part)
+
+        return cls.joined(parts(), (problem.design.shape[1], len(problem.penalty)))
+
+    @classmethod
     def joined(cls, parts: Iterable[Answer], shape: tuple[int, int]) -> Answer:
         """One answer, `w` of the given shape, for targets solved in parts, which come in their order; a single part as it is"""
         (p, k), lo = shape, 0
@@ -180,13 +208,13 @@ class Answer:
 
 @dataclass(frozen=True)
 class Settings:
-    """What every solver is told: the tolerance on the H-norm error, and how long it may try"""
+    """What every solver is told: the tolerance on the H-norm error, how long it may try, and whom to ask whether to go on"""
 
     tol: float
     max_iter: int | None
     fold: int = 0
     """Of CG on dense data: precondition with a float32 factor of the Gram matrix of rows added `fold` to one; 0: the diagonal."""
-    on_step: Callable[[int, float], None] | None = None
-    """Called with the number of the iteration and the error estimate after it."""
+    monitor: Monitor = field(default_factory=Monitor)
+    """Told after every step; says whether to go on."""
     start: Vector | None = None
     """Where iterative solvers begin on the small side, (c, k), or with bounds coefficients, (p, k); direct ones ignore it."""

@@ -483,7 +483,9 @@ def check_alphas(alphas: Any) -> int | Vector:
     return given
 
 
-def check_options(solver: Any, tol: Any, max_iter: Any, n_threads: Any, **flags: Any) -> None:
+def check_options(
+    solver: Any, tol: Any, max_iter: Any, n_threads: Any, time_limit: Any = None, callback: Any = None, **flags: Any
+) -> None:
     """Raise ValueError or TypeError where an option is not one of the values it can have; `flags` are True or False"""
     if not isinstance(solver, str) or solver not in SOLVERS:
         raise ValueError(f"solver must be one of {', '.join(map(repr, SOLVERS))}, got {_said(solver)}{_ours_for(solver)}")
@@ -498,6 +500,13 @@ def check_options(solver: Any, tol: Any, max_iter: Any, n_threads: Any, **flags:
             raise TypeError(f"{name} must be a whole number or None, got {_said(value)}")
         if not 1 <= int(value) <= MAX_COUNT:
             raise ValueError(f"{name} must be at least 1 and at most {MAX_COUNT}, got {_said(value)}")
+    if time_limit is not None:
+        if not isinstance(time_limit, Real) or isinstance(time_limit, bool):
+            raise TypeError(f"time_limit must be a number of seconds or None, got {_said(time_limit)}")
+        if not _float(time_limit) > 0:
+            raise ValueError(f"time_limit must be more than 0 seconds, got {_said(time_limit)}")
+    if callback is not None and not callable(callback):
+        raise TypeError(f"callback must be a function of one argument or None, got {_said(callback)}")
     for name, value in flags.items():
         if not isinstance(value, bool | np.bool_):
             raise TypeError(f"{name} must be True or False, got {_said(value)}")

@@ -48,7 +48,7 @@ class RowBlocks(Operator):
             out += X.T @ fit - np.outer(self.mean, fit.sum(axis=0))
         return out
 
-    def gram(self):
+    def gram(self, go_on=None):
         return np.asfortranarray(sum(block.T @ block for _, _, block in self.blocks()))
 
     def blocks(self):

@@ -284,7 +284,7 @@ AT_ANY_MOMENT = (
     + """
 import random, signal, time
 import numpy as np, scipy.sparse as sp
-from fastridge import parallel, ridge, ridge_path
+from fastridge import factor, parallel, ridge, ridge_path
 
 class Interrupt(BaseException):
     pass
@@ -309,7 +309,11 @@ uses = [
     lambda: ridge(X[:, :1].T @ X[:, 1:] + S[:100, :149], Y[:100, 0]).coef,
     lambda: ridge(S, S @ np.ones(1500)).coef,
     lambda: ridge_path(X, Y[:, 0], [1.0, 10.0, 100.0]).coefs,
+    lambda: ridge(X, Y[:, 0], solver="cd").coef,
+    lambda: ridge(X, Y[:, 0], positive=True).coef,
+    lambda: ridge(X[:300], Y[:300, 0], 1e-2, solver="cholesky").coef,  # by tiles
 ]
+factor.PANEL, factor.ROWS, factor.COLUMNS, parallel.SMALL_FACTOR = 16, 64, 32, 100
 wanted, seconds = [], []
 for work in uses:
     work()

@@ -3,6 +3,7 @@
 import itertools
 
 cimport scipy.linalg.cython_blas as cython_blas
+cimport scipy.linalg.cython_lapack as cython_lapack
 from cpython.pythread cimport (
     PyThread_acquire_lock,
     PyThread_allocate_lock,
@@ -37,6 +38,73 @@ def add_gram(const filled[:, :] rows, filled[::1, :] gram):
             cython_blas.ssyrk(&lower, &trans, &c, &m, &one, x, &ld, &one, &gram[0, 0], &c)
         else:
             cython_blas.dsyrk(&lower, &trans, &c, &m, &one, x, &ld, &one, &gram[0, 0], &c)
+
+
+cdef int leading(filled[:, :] a) except -1:
+    """The distance of two columns of `a`, whose columns are contiguous"""
+    cdef Py_ssize_t ld = a.strides[1] // <Py_ssize_t> sizeof(filled) if a.shape[1] > 1 else a.shape[0]
+    if a.strides[0] != <Py_ssize_t> sizeof(filled) and a.shape[0] > 1:
+        raise ValueError("columns must be contiguous")
+    if ld != <int> ld or ld < a.shape[0] or a.shape[0] < 1 or a.shape[1] < 1:
+        raise ValueError(f"no matrix for BLAS: {a.shape[0]} x {a.shape[1]}, columns {ld} apart")
+    return <int> ld
+
+
+def factor(filled[:, :] a):
+    """Put the Cholesky factor L, a = L L', in the place of the lower triangle of `a`; return LAPACK's info"""
+    cdef int ld = leading(a), n = <int> a.shape[0], info = 0
+    cdef char lower = b"L"
+    if a.shape[1] != a.shape[0]:
+        raise ValueError("a must be square")
+    with nogil:
+        if filled is float:
+            cython_lapack.spotrf(&lower, &n, &a[0, 0], &ld, &info)
+        else:
+            cython_lapack.dpotrf(&lower, &n, &a[0, 0], &ld, &info)
+    return info
+
+
+def solve_right(filled[:, :] factor, filled[:, :] a):
+    """a[:] = a @ inv(tril(factor)).T"""
+    cdef int ld = leading(a), ld_f = leading(factor), m = <int> a.shape[0], n = <int> a.shape[1]
+    cdef char right = b"R", lower = b"L", transposed = b"T", not_unit = b"N"
+    cdef filled one = 1
+    if factor.shape[0] != a.shape[1] or factor.shape[1] != a.shape[1]:
+        raise ValueError("factor and a disagree")
+    with nogil:
+        if filled is float:
+            cython_blas.strsm(&right, &lower, &transposed, &not_unit, &m, &n, &one, &factor[0, 0], &ld_f, &a[0, 0], &ld)
+        else:
+            cython_blas.dtrsm(&right, &lower, &transposed, &not_unit, &m, &n, &one, &factor[0, 0], &ld_f, &a[0, 0], &ld)
+
+
+def subtract_gram(filled[:, :] a, filled[:, :] c):
+    """c -= a @ a.T, the lower triangle of `c`"""
+    cdef int ld_a = leading(a), ld_c = leading(c), n = <int> a.shape[0], k = <int> a.shape[1]
+    cdef char lower = b"L", plain = b"N"
+    cdef filled one = 1, minus = -1
+    if c.shape[0] != a.shape[0] or c.shape[1] != a.shape[0]:
+        raise ValueError("a and c disagree")
+    with nogil:
+        if filled is float:
+            cython_blas.ssyrk(&lower, &plain, &n, &k, &minus, &a[0, 0], &ld_a, &one, &c[0, 0], &ld_c)
+        else:
+            cython_blas.dsyrk(&lower, &plain, &n, &k, &minus, &a[0, 0], &ld_a, &one, &c[0, 0], &ld_c)
+
+
+def subtract_product(filled[:, :] a, filled[:, :] b, filled[:, :] c):
+    """c -= a @ b.T"""
+    cdef int ld_a = leading(a), ld_b = leading(b), ld_c = leading(c)
+    cdef int m = <int> a.shape[0], n = <int> b.shape[0], k = <int> a.shape[1]
+    cdef char no = b"N", yes = b"T"
+    cdef filled one = 1, minus = -1
+    if b.shape[1] != a.shape[1] or c.shape[0] != a.shape[0] or c.shape[1] != b.shape[0]:
+        raise ValueError("a, b and c disagree")
+    with nogil:
+        if filled is float:
+            cython_blas.sgemm(&no, &yes, &m, &n, &k, &minus, &a[0, 0], &ld_a, &b[0, 0], &ld_b, &one, &c[0, 0], &ld_c)
+        else:
+            cython_blas.dgemm(&no, &yes, &m, &n, &k, &minus, &a[0, 0], &ld_a, &b[0, 0], &ld_b, &one, &c[0, 0], &ld_c)
 
 
 # SingleThreaded is compiled because an interrupt must not cut it in two: Python runs the handlers of signals between the steps

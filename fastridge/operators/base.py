@@ -10,7 +10,7 @@ takes for a target: nothing above looks into one. Solvers of tall problems need 
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any, TypeAlias
 
@@ -27,6 +27,8 @@ Matrix: TypeAlias = Any
 """A dense array, a csr_array or a csc_array; scipy is not typed."""
 Target: TypeAlias = Any
 """An (m, k) float64 array, or what an operator whose rows live elsewhere takes for one."""
+GoOn: TypeAlias = Callable[[], bool]
+"""Says whether to go on with a long sum or factorisation. After a no the result is unfinished: whoever asked drops it."""
 
 MIRROR_BLOCK = 256
 """Columns of a Gram matrix that are copied across its diagonal at once."""
@@ -96,7 +98,7 @@ class Operator(ABC):
         """A'(A v - target): (c, k) -> (c, k), target (m, k) or None for zero; reads A once where its storage allows"""
 
     @abstractmethod
-    def gram(self) -> Vector:
+    def gram(self, go_on: GoOn | None = None) -> Vector:
         """A'A: (c, c), the lower triangle of an F-ordered array"""
 
     @abstractmethod
@@ -134,9 +136,9 @@ class Operator(ABC):
         """Some columns of a target, which may repeat"""
         return np.ascontiguousarray(target[:, chosen])
 
-    def full_gram(self) -> Vector:
+    def full_gram(self, go_on: GoOn | None = None) -> Vector:
         """A'A with both triangles: (c, c)"""
-        gram = self.gram()
+        gram = self.gram(go_on)
         for lo in range(0, len(gram), MIRROR_BLOCK):
             hi = lo + MIRROR_BLOCK
             corner = gram[lo:hi, lo:hi]
@@ -144,11 +146,13 @@ class Operator(ABC):
             gram[lo:hi, hi:] = gram[hi:, lo:hi].T
         return gram
 
-    def triangle(self, target: Target = None) -> Vector:
+    def triangle(self, target: Target = None, go_on: GoOn | None = None) -> Vector:
         """R of the QR factorisation of [A target], (rows, c + k), from block after block of rows"""
         size = self.shape[1] + (0 if target is None else target.shape[1])
         triangle = np.empty((0, size))
         for lo, hi, block in self.blocks():
+            if go_on is not None and not go_on():
+                break
             rows = block if target is None else np.concatenate([block, target[lo:hi]], axis=1)
             stacked = np.concatenate([triangle, rows])
             with threaded_blas():
@@ -207,7 +211,7 @@ class Operator(ABC):
         """The same matrix, copied where that is what `normal` needs to read it once"""
         return self
 
-    def rough_gram(self, scale: Vector, fold: int, rng: np.random.Generator) -> Array:
+    def rough_gram(self, scale: Vector, fold: int, rng: np.random.Generator, go_on: GoOn | None = None) -> Array:
         """A'A in float32, lower triangle, of a matrix close to A, its columns times `scale`
 
         Where `fold` > 1 that many of its rows are added to one, with random signs.

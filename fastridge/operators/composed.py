@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from fastridge.operators.base import Array, Columns, Operator, Target, Traits, Vector
+from fastridge.operators.base import Array, Columns, GoOn, Operator, Target, Traits, Vector
 from fastridge.parallel import cached_property
 
 SUM_ERROR = 4 * np.finfo(np.float64).eps
@@ -112,14 +112,14 @@ class Projected(Operator):
         """In two passes, as `gradient`"""
         return self.rmatvec(self.matvec(v))
 
-    def gram(self) -> Vector:
+    def gram(self, go_on: GoOn | None = None) -> Vector:
         """The base's Gram matrix less its share in Q"""
         if self.rows:
-            gram = self.base.gram()
+            gram = self.base.gram(go_on)
             gram -= self.image @ self.image.T
             return _nowhere_negative(gram)
         # P G P with G = A'A: G Q = A'(A Q).
-        gram = self.base.full_gram()
+        gram = self.base.full_gram(go_on)
         mixed = self.base.rmatvec(self.image)
         half = self.basis @ (0.5 * (self.image.T @ self.image))
         lost = (mixed - half) @ self.basis.T
@@ -315,10 +315,10 @@ class Transformed(Operator):
     def take_targets(self, target: Target, chosen: Array) -> Target:
         return self.base.take_targets(target, chosen) if self.columns_combined else super().take_targets(target, chosen)
 
-    def gram(self) -> Vector:
+    def gram(self, go_on: GoOn | None = None) -> Vector:
         """T'A'A T, or A'T T'A"""
         if self.columns_combined:
-            return np.asfortranarray(self.factor.T @ self.base.full_gram() @ self.factor)
+            return np.asfortranarray(self.factor.T @ self.base.full_gram(go_on) @ self.factor)
         rows = self.base.rmatvec(self.factor)
         return np.asfortranarray(rows @ rows.T)
 

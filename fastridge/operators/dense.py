@@ -9,7 +9,7 @@ import numpy as np
 
 from fastridge import parallel
 from fastridge._kernels import dense, descent
-from fastridge.operators.base import Array, Vector
+from fastridge.operators.base import Array, GoOn, Vector
 from fastridge.operators.lines import Lines, add_gram, summed
 
 PIECE_BYTES = 1 << 17
@@ -135,6 +135,7 @@ class DenseLines(Lines):
         zero: Array,
         add: Callable[[int, int, Array, Array], None],
         fold: int = 1,
+        go_on: GoOn | None = None,
     ) -> Array:
         """Sum in lanes, each with BLAS on its own thread and a total like `zero`; in one lane where that is large"""
         length = self.shape[1] if across else self.shape[0]
@@ -146,6 +147,8 @@ class DenseLines(Lines):
         def lane(i: int) -> None:
             span = None if n_lanes == 1 else (cut[i], cut[i + 1])
             for lo, hi, block in self._blocks(across, line_scale, cross_scale, zero.dtype, span, fold):
+                if go_on is not None and not go_on():
+                    break
                 add(lo, hi, block, totals[i])
 
         if n_lanes == 1:
@@ -158,16 +161,24 @@ class DenseLines(Lines):
             zero += total
         return zero
 
-    def gram_along(self) -> Vector:
-        return self._gram(False, self.line_scale, self.cross_scale, np.float64)
+    def gram_along(self, go_on: GoOn | None = None) -> Vector:
+        return self._gram(False, self.line_scale, self.cross_scale, np.float64, go_on)
 
-    def gram_across(self) -> Vector:
-        return self._gram(True, self.line_scale, self.cross_scale, np.float64)
+    def gram_across(self, go_on: GoOn | None = None) -> Vector:
+        return self._gram(True, self.line_scale, self.cross_scale, np.float64, go_on)
 
-    def _gram(self, across: bool, line_scale: Vector | None, cross_scale: Vector | None, dtype: Any, fold: int = 1) -> Array:
+    def _gram(
+        self,
+        across: bool,
+        line_scale: Vector | None,
+        cross_scale: Vector | None,
+        dtype: Any,
+        go_on: GoOn | None,
+        fold: int = 1,
+    ) -> Array:
         size = self.shape[0] if across else self.shape[1]
         zero = np.zeros((size, size), dtype, order="F")
-        return self._sum_over_blocks(across, line_scale, cross_scale, zero, add_gram, fold)
+        return self._sum_over_blocks(across, line_scale, cross_scale, zero, add_gram, fold, go_on)
 
     def _normal_across(self, v: Vector, goal: Vector | None) -> Vector:
         n_lines, width = self.shape
@@ -267,7 +278,7 @@ class DenseLines(Lines):
     def blocks(self, across: bool) -> Iterator[tuple[int, int, Vector]]:
         return self._blocks(across, self.line_scale, self.cross_scale)
 
-    def rough_gram(self, across: bool, scale: Vector, fold: int, rng: np.random.Generator) -> Array:
+    def rough_gram(self, across: bool, scale: Vector, fold: int, rng: np.random.Generator, go_on: GoOn | None = None) -> Array:
         """Gram matrix in float32 of a matrix close to this one (transposed where `across`), its columns multiplied by `scale`
 
         Where `fold` > 1 so many of its rows are added to one, with random signs.
@@ -277,7 +288,7 @@ class DenseLines(Lines):
             signs = rng.choice(np.array([-1.0, 1.0]), self.shape[across])
             row_scale = signs if row_scale is None else signs * row_scale
         line_scale, cross_scale = (scale, row_scale) if across else (row_scale, scale)
-        return self._gram(across, line_scale, cross_scale, np.float32, fold)
+        return self._gram(across, line_scale, cross_scale, np.float32, go_on, fold)
 
     def _blocks(
         self,

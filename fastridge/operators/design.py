@@ -14,7 +14,7 @@ import numpy as np
 import scipy.sparse as sp
 
 from fastridge._kernels import vectors
-from fastridge.operators.base import Array, Columns, Matrix, Operator, Traits, Vector
+from fastridge.operators.base import Array, Columns, GoOn, Matrix, Operator, Traits, Vector
 from fastridge.operators.composed import SUM_ERROR, Origin, Recentred
 from fastridge.operators.dense import DenseLines
 from fastridge.operators.lines import Lines
@@ -146,11 +146,11 @@ class Design(Columns):
     def recentred(self) -> Operator:
         return self if self.mean_error is None else Recentred.of(self)
 
-    def gram(self) -> Vector:
-        return self.lines.gram_along() if self.along else self.lines.gram_across()
+    def gram(self, go_on: GoOn | None = None) -> Vector:
+        return self.lines.gram_along(go_on) if self.along else self.lines.gram_across(go_on)
 
-    def rough_gram(self, scale: Vector, fold: int, rng: np.random.Generator) -> Array:
-        return self.lines.rough_gram(not self.along, scale, fold, rng)
+    def rough_gram(self, scale: Vector, fold: int, rng: np.random.Generator, go_on: GoOn | None = None) -> Array:
+        return self.lines.rough_gram(not self.along, scale, fold, rng, go_on)
 
     def blocks(self) -> Iterator[tuple[int, int, Vector]]:
         return self.lines.blocks(across=not self.along)

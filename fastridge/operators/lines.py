@@ -13,7 +13,7 @@ import numpy as np
 
 from fastridge import parallel
 from fastridge._kernels import blas
-from fastridge.operators.base import Array, Vector
+from fastridge.operators.base import Array, GoOn, Vector
 
 BLOCK_BYTES, MIN_BLOCK_BYTES, BLOCK_SHARE = 1 << 24, 1 << 20, 50
 """Dense float64 blocks (for Gram matrices, factorisations, many targets) take a fiftieth of the data, within these bounds: BLAS
@@ -105,11 +105,11 @@ class Lines:
         """Squared norms of the lines: (n_lines,)"""
         raise NotImplementedError
 
-    def gram_along(self) -> Vector:
+    def gram_along(self, go_on: GoOn | None = None) -> Vector:
         """Transposed matrix times matrix, lower triangle, F order: (width, width)"""
         raise NotImplementedError
 
-    def gram_across(self) -> Vector:
+    def gram_across(self, go_on: GoOn | None = None) -> Vector:
         """Matrix times transposed matrix, lower triangle, F order: (n_lines, n_lines)"""
         raise NotImplementedError
 
@@ -139,7 +139,7 @@ class Lines:
         """
         raise NotImplementedError
 
-    def rough_gram(self, across: bool, scale: Vector, fold: int, rng: np.random.Generator) -> Array:
+    def rough_gram(self, across: bool, scale: Vector, fold: int, rng: np.random.Generator, go_on: GoOn | None = None) -> Array:
         """Gram matrix in float32 of a matrix close to this one (transposed where `across`), its columns multiplied by `scale`
 
         Where `fold` > 1 so many of its rows are added to one, with random signs.

@@ -10,13 +10,15 @@ import scipy.sparse as sp
 
 from fastridge import parallel
 from fastridge._kernels import descent, moments, sparse, vectors
-from fastridge.operators.base import Array, Vector
+from fastridge.operators.base import Array, GoOn, Vector
 from fastridge.operators.lines import Lines, add_gram, scaled
 from fastridge.parallel import cached_property
 
 TARGETS_TOGETHER = 4
 """Targets in one sparse product: GROUP of the kernel. The vectors of more leave the cache."""
 CACHE_LINE = 64
+GRAM_LINES = 4096
+"""Lines whose products are scattered in one call, which no interrupt ends."""
 SPARSE_GRAM_SECONDS, DENSE_GRAM_SECONDS = 1.5e-9, 2e-11
 """Per product of two stored entries scattered into a Gram matrix, and per entry product of a dense block (2 AVX2 cores)."""
 
@@ -197,19 +199,25 @@ class SparseLines(Lines):
         w_b: Vector = b if self.sq_cross_scale is None else b * self.sq_cross_scale
         return w_b, self.plain_dot(w_b), float(b @ w_b)
 
-    def gram_along(self) -> Vector:
+    def gram_along(self, go_on: GoOn | None = None) -> Vector:
         n_lines, width = self.shape
         sizes = np.diff(self.indptr).astype(np.float64)
         if SPARSE_GRAM_SECONDS * 0.5 * (sizes @ sizes) > DENSE_GRAM_SECONDS * n_lines * float(width) ** 2:
             dense_gram = np.zeros((width, width), order="F")
             for lo, hi, block in self.blocks(across=False):
+                if go_on is not None and not go_on():
+                    break
                 add_gram(lo, hi, block, dense_gram)
             return dense_gram
         cut = self._cut(8 * width**2)  # lanes only where their Gram matrices are small beside the data
         parts = np.zeros((len(cut) - 1, width, width))
 
         def lane(i: int) -> None:
-            sparse.gram(self.data, self.indices, self.indptr, cut[i], cut[i + 1], self.sq_line_scale, parts[i])
+            for lo in range(cut[i], cut[i + 1], GRAM_LINES):
+                if go_on is not None and not go_on():
+                    break
+                hi = min(cut[i + 1], lo + GRAM_LINES)
+                sparse.gram(self.data, self.indices, self.indptr, lo, hi, self.sq_line_scale, parts[i])
 
         self._run(lane, cut)
         gram: Vector = (parts[0] if len(parts) == 1 else parts.sum(axis=0)).T
@@ -224,8 +232,8 @@ class SparseLines(Lines):
             gram *= self.cross_scale[:, None]
         return gram
 
-    def gram_across(self) -> Vector:
-        return self.relaid()[0].gram_along()
+    def gram_across(self, go_on: GoOn | None = None) -> Vector:
+        return self.relaid()[0].gram_along(go_on)
 
     def relaid(self) -> tuple[Lines, int]:
         other = sp.csr_array((self.data, self.indices, self.indptr), shape=self.shape).tocsc()

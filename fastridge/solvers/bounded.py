@@ -11,7 +11,8 @@ from fastridge import dual_newton
 from fastridge._kernels import descent
 from fastridge.factor import BACKWARD_ERROR, ScaledFactor
 from fastridge.krylov import conjugate_gradient
-from fastridge.operators.base import Array, Vector
+from fastridge.monitor import Monitor
+from fastridge.operators.base import Array, GoOn, Vector
 from fastridge.preconditioners import Jacobi
 from fastridge.problem import ROUNDING, Problem
 from fastridge.solution import Answer, Settings
@@ -57,7 +58,32 @@ LOOSE = 0.1
 
 def solve(problem: Problem, settings: Settings) -> Answer:
     """Minimise P(w) = 1/2 ||y - A w||^2 + 1/2 alpha sum_j d_j w_j^2 over lower <= w <= upper, every target by itself"""
-    return BoundedSolver(problem).solve(np.arange(len(problem.penalty)), problem.penalty, settings)
+    return BoundedSolver(problem, settings.monitor).solve(np.arange(len(problem.penalty)), problem.penalty, settings)
+
+
+def unsolved(problem: Problem, monitor: Monitor) -> Answer:
+    """The point within the bounds that is nearest to zero, where there is no time to solve; zeros lack w*, an error of one"""
+    answer = Answer.zero(problem)
+    assert problem.bounds is not None
+    nearest = problem.bounds.clip(np.zeros(len(answer.w)))
+    if not nearest.any():
+        return answer
+    error, newton = np.empty(len(problem.penalty)), _Newton(problem, _weights(problem), monitor)
+    for target in range(len(error)):
+        newton.begin(problem.for_target(target))
+        error[target] = _end(newton.inspect(nearest)[0], nearest, 0).error
+    return replace(answer, w=np.repeat(nearest[:, None], len(error), axis=1), error=error, error_bound=error, x=None)
+
+
+def _weights(problem: Problem) -> Vector:
+    """D, (p,)"""
+    return np.ones(problem.design.shape[1]) if problem.penalty_weights is None else problem.penalty_weights
+
+
+def _end(look: _Look, w: Vector, n_iter: int) -> _End:
+    """W with what the gradient there says of its error"""
+    bound = look.error(look.sq_bound)
+    return _End(w, n_iter, bound, bound, look.sq_size, False)
 
 
 class BoundedSolver:
@@ -85,13 +111,12 @@ class BoundedSolver:
     10.1090/S0025-5718-1994-1250776-4 (block pivoting); Ndiaye, Fercoq, Gramfort & Salmon (2017), JMLR 18(128) (gap safe rules).
     """
 
-    def __init__(self, problem: Problem) -> None:
+    def __init__(self, problem: Problem, monitor: Monitor) -> None:
         assert problem.bounds is not None
         # The unknown is w, whatever the shape.
         self.problem, self.bounds = replace(problem, dual=False), problem.bounds
-        d = problem.penalty_weights
-        d = np.ones(problem.design.shape[1]) if d is None else d
-        self.newton: _Gram | _Lines = _Gram(self.problem, d) if by_gram(problem) else _Lines(self.problem, d)
+        kind = _Gram if by_gram(problem) else _Lines
+        self.newton: _Gram | _Lines = kind(self.problem, _weights(problem), monitor)
 
     def solve(self, targets: np.ndarray, penalties: Vector, settings: Settings) -> Answer:
         """Solve for `targets`, (k,), which may repeat, at `penalties`, (k,)
@@ -105,6 +130,11 @@ class BoundedSolver:
         history: list[float] = []
         error, bound, sq_size = np.empty((3, k))
         for i, target in enumerate(targets):
+            if settings.monitor.stopped:
+                rest = unsolved(self.problem.select(targets[i:], penalties[i:]), settings.monitor)
+                w[:, i:], n_iter[i:] = rest.w, 0
+                error[i:], bound[i:], sq_size[i:] = rest.error, rest.error_bound, rest.sq_size
+                break
             self.newton.begin(self.problem.select(np.array([target]), penalties[i : i + 1]))
             first = self._first(None if start is None else start[:, i])
             end = _solve_one(self.newton, first, settings, limit, history)
@@ -200,24 +230,21 @@ class _End:
 
 def _solve_one(newton: _Gram | _Lines, w: Vector, settings: Settings, limit: int, history: list[float]) -> _End:
     """Solve by the dual problem where that is small, and if that does not do by rounds, from w"""
-    before = len(history)
 
-    def on_step(error: float) -> None:
+    def on_step(error: float, bound: float) -> bool:
         history.append(error)
-        if settings.on_step is not None:
-            settings.on_step(len(history) - before, error)
+        return settings.monitor.after_step(error, bound)
 
     w, n_steps = newton.by_dual(w, ROOM * settings.tol, limit - 1, on_step)
     if n_steps:
-        look = newton.look(w, exact=True)
-        bound = look.error(look.sq_bound)
-        if bound <= settings.tol:
-            return _End(w, n_steps, bound, bound, look.sq_size, False)
+        end = _end(newton.look(w, exact=True), w, n_steps)
+        if end.bound <= settings.tol or settings.monitor.stopped:
+            return end
     end = _descend(newton, w, settings.tol, limit - n_steps, on_step)
     return replace(end, n_iter=end.n_iter + n_steps)
 
 
-def _descend(newton: _Gram | _Lines, w: Vector, tol: float, limit: int, on_step: Callable[[float], None]) -> _End:
+def _descend(newton: _Gram | _Lines, w: Vector, tol: float, limit: int, on_step: Callable[[float, float], bool]) -> _End:
     """Run rounds from w until the bound of the error is at most the tolerance, or neither bound nor estimate falls any more"""
     lower, upper = newton.lower, newton.upper
     last_chosen, full, settled, patience, error, bound = None, False, False, PATIENCE, 1.0, np.inf
@@ -233,7 +260,7 @@ def _descend(newton: _Gram | _Lines, w: Vector, tol: float, limit: int, on_step:
         if look.error(look.sq_bound) <= tol:
             sq_error = sq_bound = look.sq_bound
             error = bound = look.error(sq_bound)
-            on_step(error)
+            on_step(error, bound)
             break
         while True:
             inside, drawn = _free(look.g, w, lower, upper)
@@ -253,7 +280,7 @@ def _descend(newton: _Gram | _Lines, w: Vector, tol: float, limit: int, on_step:
             error = look.error(sq_error)
             strictness *= STRICTER
         bound = look.error(sq_bound)
-        on_step(error)
+        stop = not on_step(error, bound)
         if settled and full:
             better = error < 0.5 * best[0] or bound < 0.5 * best[1] or n_idle == 0
             patience = PATIENCE if better else patience - 1
@@ -261,7 +288,9 @@ def _descend(newton: _Gram | _Lines, w: Vector, tol: float, limit: int, on_step:
         else:
             patience, best = PATIENCE, (np.inf, np.inf)
         stalled = patience == 0 or n_idle == EASY_ROUNDS
-        if bound <= tol or n_iter == limit or stalled:
+        if stop and not look.exact:
+            return _end(newton.look(w, exact=True), w, n_iter)
+        if bound <= tol or n_iter == limit or stalled or stop:
             break
         while (fall := _go(newton, look.g, w, step.s)).beyond:
             # Without the coordinates that the step takes beyond the bound they are at, it leads downhill.
@@ -270,7 +299,7 @@ def _descend(newton: _Gram | _Lines, w: Vector, tol: float, limit: int, on_step:
         n_idle = n_idle + 1 if sq_fall + fall.sq_fall <= IDLE * tol**2 * look.sq_size else 0
         full = fall.full or (face and error <= tol)
         last_chosen = chosen
-    if bound > tol and (face or not look.exact):
+    if bound > tol and (face or not look.exact) and not newton.monitor.stopped:
         look = look if look.exact else newton.look(w, exact=True)
         inside, drawn = _free(look.g, w, lower, upper)
         sq_error, sq_bound = newton.prove(look, w, newton.step(look.g, inside | drawn, look.sq_size, ROOM * tol), tol)
@@ -333,9 +362,9 @@ class _Newton:
     by alpha would make much of rounding.
     """
 
-    def __init__(self, problem: Problem, d: Vector) -> None:
+    def __init__(self, problem: Problem, d: Vector, monitor: Monitor) -> None:
         assert problem.bounds is not None
-        self.d, self.bounds = d, problem.bounds
+        self.d, self.bounds, self.monitor = d, problem.bounds, monitor
         self.lower, self.upper = problem.bounds.lower, problem.bounds.upper
         self.norms: Vector = np.sqrt(problem.design.sq_norms)
         self.blocks: list[_Block] = []
@@ -353,7 +382,7 @@ class _Newton:
         self.curvatures: Vector = problem.design.sq_norms + self.pull
         self.blocks = []
 
-    def by_dual(self, w: Vector, tol: float, max_iter: int, on_step: Callable[[float], None]) -> tuple[Vector, int]:
+    def by_dual(self, w: Vector, tol: float, max_iter: int, on_step: Callable[[float, float], bool]) -> tuple[Vector, int]:
         """Go to where Newton steps on the dual problem lead, if it is small and they help; return that, and their number"""
         return w, 0
 
@@ -482,7 +511,8 @@ class _Newton:
                 self.blocks.insert(0, self.blocks.pop(i))
                 return block
         del self.blocks[1:]
-        self.blocks.insert(0, _Block(self.gram_of(chosen), chosen, self.pull, max(self.problem.design.shape)))
+        longest, go_on = max(self.problem.design.shape), self.monitor.go_on
+        self.blocks.insert(0, _Block(self.gram_of(chosen), chosen, self.pull, longest, go_on))
         self.block_bytes = max(self.block_bytes, sum(block.nbytes for block in self.blocks))
         return self.blocks[0]
 
@@ -517,13 +547,15 @@ def _norm_over(v: Vector, diagonal: Vector) -> float:
 class _Block(ScaledFactor):
     """A factor of the block of H = A'A + alpha D of the coordinates chosen; a singular one has a little added"""
 
-    def __init__(self, gram: Vector, chosen: Array, pull: Vector, longest: int) -> None:
-        super().__init__(gram, pull[chosen], longest, PROXIMAL**1.5)
+    def __init__(self, gram: Vector, chosen: Array, pull: Vector, longest: int, go_on: GoOn) -> None:
+        super().__init__(gram, pull[chosen], longest, PROXIMAL**1.5, go_on=go_on)
         self.chosen = chosen
 
     def step(self, g: Vector) -> _Step:
         """The Newton step from the negative gradient g, (p,): with a singular block one of the proximal point method"""
         s = np.zeros(len(g))
+        if not self.complete:
+            return _Step(self.chosen, s, np.inf, np.inf, np.inf)
         s[self.chosen] = self.solve(g[self.chosen])
         sq_error = max(float(g @ s), 0.0)
         if self.loss == np.inf:
@@ -535,9 +567,9 @@ class _Block(ScaledFactor):
 class _Gram(_Newton):
     """Steps through a Cholesky factor of the block of A'A + alpha D; the gradient is kept up to date"""
 
-    def __init__(self, problem: Problem, d: Vector) -> None:
-        super().__init__(problem, d)
-        self.gram = problem.design.full_gram().T
+    def __init__(self, problem: Problem, d: Vector, monitor: Monitor) -> None:
+        super().__init__(problem, d, monitor)
+        self.gram = problem.design.full_gram(monitor.go_on).T
         # A'y of all targets, for each to take from.
         self.held = self.gram.nbytes + problem.rhs.nbytes
 
@@ -596,8 +628,8 @@ class _Lines(_Newton):
     Sweeps run over the columns as lines, copied where they are not contiguous.
     """
 
-    def __init__(self, problem: Problem, d: Vector) -> None:
-        super().__init__(problem, d)
+    def __init__(self, problem: Problem, d: Vector, monitor: Monitor) -> None:
+        super().__init__(problem, d, monitor)
         self.dual: Vector | None = None
         self.columns = problem.design.columns()
         n, p = problem.design.shape
@@ -606,14 +638,14 @@ class _Lines(_Newton):
             self.held += 8 * n * n
         self.no_linear = np.zeros(len(d))
 
-    def by_dual(self, w: Vector, tol: float, max_iter: int, on_step: Callable[[float], None]) -> tuple[Vector, int]:
+    def by_dual(self, w: Vector, tol: float, max_iter: int, on_step: Callable[[float, float], bool]) -> tuple[Vector, int]:
         n, p = self.problem.design.shape
         if n >= p or not self.pull.all():
             return w, 0
         value = self.place(w)
         by_columns = replace(self.problem, design=self.columns)
         with np.errstate(divide="ignore", invalid="ignore", over="ignore"):  # where alpha d is all but zero
-            point = dual_newton.maximise(by_columns, self.pull, self.rest, tol, max_iter, on_step)
+            point = dual_newton.maximise(by_columns, self.pull, self.rest, tol, max_iter, on_step, self.monitor.within_step)
             helps = self.place(point.w) < value
         if helps:
             self.dual = point.u
@@ -682,7 +714,8 @@ class _Lines(_Newton):
         residual = self.columns.matvec((sq_scale * g)[:, None])[:, 0]
         size = float(np.linalg.norm(residual))
         share = min(1.0, aim * np.sqrt(sq_size) / size) if sq_size > 0 and size > 0 else aim
-        x = dual_newton.solve(replace(self.problem, design=self.columns), sq_scale, residual, share)
+        by_columns = replace(self.problem, design=self.columns)
+        x = dual_newton.solve(by_columns, sq_scale, residual, share, self.monitor.within_step)
         s = sq_scale * (g - self.columns.rmatvec(x[:, None])[:, 0])
         if not np.isfinite(s).all():
             return _Step(chosen, np.zeros(len(g)), np.inf, np.inf, np.inf)
@@ -707,7 +740,8 @@ class _Lines(_Newton):
         sub = replace(sub, penalty=np.full(1, alpha))
         sizes = np.array([sq_size]) if sq_size > 0 else None
         first, rest = np.zeros((len(g), 1)), (root * g)[:, None]
-        run = conjugate_gradient(sub, first, rest, Jacobi.of(sub), sizes, aim, max(1000, 10 * len(g)))
+        limit, go_on = max(1000, 10 * len(g)), self.monitor.within_step
+        run = conjugate_gradient(sub, first, rest, Jacobi.of(sub), sizes, aim, limit, go_on)
         s = root * run.x[:, 0]
         gained, sq_left = max(float(g @ s), 0.0), float(run.sq_bound[0])
         sq_error = gained + float(run.sq_error[0])

@@ -33,7 +33,9 @@ def solve(problem: Problem, settings: Settings) -> Answer:
     Hestenes & Stiefel (1952), DOI 10.6028/jres.049.044; Meurant & Tichy (2013), DOI 10.1007/s11075-012-9591-9 (the bound).
     """
     same, start = np.ptp(problem.penalty) == 0, settings.start
-    shared = preconditioner_of(problem, settings.fold) if same else None
+    shared = preconditioner_of(problem, settings.fold, settings.monitor.go_on) if same else None
+    if not settings.monitor.go_on():
+        return Answer.zero(problem)
     if start is not None and start.shape != problem.rhs.shape:
         start = None
 
@@ -41,8 +43,7 @@ def solve(problem: Problem, settings: Settings) -> Answer:
         told = replace(settings, start=None if start is None else np.ascontiguousarray(start[:, targets]))
         return _solve_together(part, preconditioner_of(part, 0) if shared is None else shared.keep(targets), told)
 
-    parts = (solve_part(targets, part) for targets, part in problem.chunks())
-    return Answer.joined(parts, (problem.design.shape[1], len(problem.penalty)))
+    return Answer.in_parts(problem, settings.monitor, solve_part)
 
 
 def _solve_together(problem: Problem, preconditioner: Preconditioner, settings: Settings) -> Answer:
@@ -52,7 +53,7 @@ def _solve_together(problem: Problem, preconditioner: Preconditioner, settings: 
     if settings.fold == 1 and first is None:
         point = _refined(problem, preconditioner, settings, max_iter)
         n_iter, history = np.full(k, len(point.history) - 1), point.history
-        if point.proven or n_iter.max() >= max_iter:
+        if point.proven or n_iter.max() >= max_iter or settings.monitor.stopped:
             return prove(problem, point.x, n_iter, preconditioner, settings, max_iter, point.check, point.known, history)
         if history[-1] < 1:  # a better start than zero
             x, residual, sq_size = point.x, point.check.residual.copy(), point.check.sq_size
@@ -69,7 +70,7 @@ def _solve_together(problem: Problem, preconditioner: Preconditioner, settings: 
         sq_size,
         ROOM * settings.tol,
         max_iter - int(n_iter.max()),
-        settings.on_step,
+        settings.monitor.after_step,
         first,
         hurried=True,
     )
@@ -104,10 +105,10 @@ def _refined(problem: Problem, factor: Preconditioner, settings: Settings, max_i
             sq_bound = np.fmin(problem.sq_error(check.residual, step) / factor.smallest, of_residual.sq_bound)
         of_factor = of_residual if problem.wide else Known(sq_bound, sq_bound)
         history.append(float(relative(of_factor.sq_error, check.sq_size).max()))
-        if settings.on_step is not None:
-            settings.on_step(len(history) - 1, history[-1])
-        proven = bool((relative_bound(of_factor.sq_bound, check) <= settings.tol).all())
+        bound = relative_bound(of_factor.sq_bound, check)
+        stop = not settings.monitor.after_step(history[-1], float(bound.max()))
+        proven = bool((bound <= settings.tol).all())
         hopeful = history[-1] < 1 if len(history) == 1 else history[-1] <= history[-2] / CONTRACTION
-        if proven or len(history) > max_iter or not hopeful:
+        if proven or len(history) > max_iter or not hopeful or stop:
             return _Point(x, check, of_factor, tuple(history), proven)
         x = x + step

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from fastridge.factor import ScaledFactor
-from fastridge.operators.base import Vector
+from fastridge.operators.base import GoOn, Vector
 from fastridge.problem import Problem, relative, relative_bound
 from fastridge.solution import Answer, Settings
 
@@ -29,35 +29,39 @@ def solve(problem: Problem, settings: Settings) -> Answer:
     ----------
     Higham (2002), Accuracy and Stability of Numerical Algorithms, ch. 10 and 12, DOI 10.1137/1.9780898718027.
     """
-    gram = problem.side.gram()
+    monitor = settings.monitor
+    gram = problem.side.gram(monitor.go_on)
     k = len(problem.penalty)
     if k == 1:
         penalties, group = problem.penalty, np.zeros(1, dtype=np.intp)
     else:
         penalties, group = np.unique(problem.penalty, return_inverse=True)
-    factors = [
-        _factor(problem, gram if i == len(penalties) - 1 else gram.copy(order="F"), float(penalty))
-        for i, penalty in enumerate(penalties)
-    ]
+    factors: list[ScaledFactor] = []
+    for penalty in penalties:
+        if not monitor.go_on():
+            return Answer.zero(problem)
+        last = len(factors) == len(penalties) - 1
+        factors.append(_factor(problem, gram if last else gram.copy(order="F"), float(penalty), monitor.go_on))
     del gram
-    parts = (_refined(part, factors, group[targets], settings.tol) for targets, part in problem.chunks())
-    return Answer.joined(parts, (problem.design.shape[1], k))
+    if not monitor.go_on():
+        return Answer.zero(problem)
+    return Answer.in_parts(problem, monitor, lambda targets, part: _refined(part, factors, group[targets], settings))
 
 
-def _factor(problem: Problem, gram: Vector, penalty: float) -> ScaledFactor:
+def _factor(problem: Problem, gram: Vector, penalty: float, go_on: GoOn) -> ScaledFactor:
     """Factor gram + penalty I; gram is overwritten"""
-    factor = ScaledFactor(gram, penalty, max(problem.design.shape), cancelled=problem.cancelled(penalty))
+    factor = ScaledFactor(gram, penalty, max(problem.design.shape), cancelled=problem.cancelled(penalty), go_on=go_on)
     # Without a penalty a factor that is not believed may hold no right digit.
-    if factor.rcond == 0 or (penalty == 0 and factor.loss == np.inf):
+    if factor.complete and (factor.rcond == 0 or (penalty == 0 and factor.loss == np.inf)):
         raise np.linalg.LinAlgError(
             f'the normal matrix is not positive definite in float64 at alpha={penalty:g}; raise alpha or use solver="svd"'
         )
     return factor
 
 
-def _refined(problem: Problem, factors: list[ScaledFactor], group: np.ndarray, tol: float) -> Answer:
-    """Solve by the factors and refine until the bound is at most `tol`; target i has the factor of its `group`"""
-    c, k = problem.rhs.shape
+def _refined(problem: Problem, factors: list[ScaledFactor], group: np.ndarray, settings: Settings) -> Answer:
+    """Solve by the factors and refine until the bound is at most the tolerance; target i has the factor of its `group`"""
+    (c, k), tol = problem.rhs.shape, settings.tol
 
     def apply_inverse(v: Vector) -> Vector:
         if len(factors) == 1:
@@ -78,7 +82,9 @@ def _refined(problem: Problem, factors: list[ScaledFactor], group: np.ndarray, t
         sq_bound = problem.sq_error_bound(check.residual, sq_error, loss)
         bound, error = relative_bound(sq_bound, check), relative(sq_error, check.sq_size)
         worst = float(error.max())
-        if (np.where(problem.penalty > 0, bound, error) <= tol).all() or n_iter == MAX_REFINEMENTS or not worst < previous / 2:
+        go_on = settings.monitor.after_step(worst, float(bound.max()))
+        done = bool((np.where(problem.penalty > 0, bound, error) <= tol).all())
+        if done or not go_on or n_iter == MAX_REFINEMENTS or not worst < previous / 2:
             break
         x, n_iter, previous = x + correction, n_iter + 1, worst
     return Answer(

@@ -7,6 +7,7 @@ import numpy as np
 from fastridge._kernels import descent
 from fastridge.factor import ScaledFactor
 from fastridge.krylov import First, measure
+from fastridge.monitor import Monitor
 from fastridge.operators.base import Vector, column_dots
 from fastridge.problem import ROUNDING, Check, Problem, relative, relative_bound
 from fastridge.solution import Answer, Settings
@@ -40,23 +41,29 @@ def solve(problem: Problem, settings: Settings) -> Answer:
     Axelsson (1972), DOI 10.1007/BF01932955 (symmetric sweeps within conjugate gradients).
     """
     c, k = problem.rhs.shape
-    sweeper = _GramSweeper(problem) if by_gram(problem) else _LineSweeper(problem)
+    monitor = settings.monitor
+    sweeper = _GramSweeper(problem, monitor) if by_gram(problem) else _LineSweeper(problem, monitor)
+    if not monitor.go_on():
+        return Answer.zero(problem)
     limit = DEFAULT_SWEEPS if settings.max_iter is None else settings.max_iter
     x, n_iter, stalled = np.zeros((c, k)), np.zeros(k, dtype=np.int64), False
-    error, bound = np.empty((2, k))
+    error, bound = np.ones((2, k))  # of zeros
     history: list[float] = []
     first = First.of(problem, settings.start)
     for target in range(k):
+        if monitor.stopped:
+            break
         one = problem.for_target(target)
         z, look = np.zeros(c) if first is None else first.x[:, target].copy(), FIRST_LOOK
         sweeper.begin(one, z)
         provable = float(one.penalty[0]) > 0
         last_step: tuple[Vector, Vector] | None = None
+        told = 0
         while True:
             n_sweeps = min(2, limit - int(n_iter[target]))
             z, last_step, moved = _forth_and_back(sweeper, z, last_step, n_sweeps)
             n_iter[target] += n_sweeps
-            last = n_iter[target] >= limit
+            last = n_iter[target] >= limit or not monitor.go_on()
             if not last and n_iter[target] < look:
                 continue
             check = one.check(z[:, None])
@@ -66,7 +73,7 @@ def solve(problem: Problem, settings: Settings) -> Answer:
             size = np.sqrt(max(0.0, float(z @ (one.rhs - check.residual)[:, 0])))
             settled, at_rest = moved <= settings.tol * size, moved <= ROUNDING * size
             unknown = False
-            if bound[target] > settings.tol and (settled or at_rest or last):
+            if bound[target] > settings.tol and (settled or at_rest or last) and not monitor.stopped:
                 sq_rest = column_dots(check.residual, check.residual)
                 measured = relative(sq_rest, check.sq_size)[0] if one.wide else sweeper.measure(one, check)
                 error[target] = min(error[target], measured)
@@ -74,8 +81,8 @@ def solve(problem: Problem, settings: Settings) -> Answer:
                     bound[target] = min(bound[target], measured + relative(check.rounding**2, check.sq_size)[0])
                 unknown = not provable and measured == np.inf
             history.append(float(error[target]))
-            if settings.on_step is not None:
-                settings.on_step(int(n_iter[target]), history[-1])
+            last |= not monitor.after_step(history[-1], float(bound[target]), int(n_iter[target]) - told)
+            told = int(n_iter[target])
             done = (bound if provable else error)[target] <= settings.tol
             if done or last or at_rest or unknown:
                 stalled |= bool((at_rest or unknown) and not done)
@@ -136,8 +143,8 @@ def _forth_and_back(
 class _GramSweeper:
     """Sweeps over B'B in full, C order; the state is the residual b - M z, and a step d of z moves it by -M d"""
 
-    def __init__(self, problem: Problem) -> None:
-        self.gram = problem.side.full_gram().T
+    def __init__(self, problem: Problem, monitor: Monitor) -> None:
+        self.gram = problem.side.full_gram(monitor.go_on).T
         self.nbytes = 2 * self.gram.nbytes  # with the factor that measures
 
     def begin(self, problem: Problem, z: Vector) -> None:
@@ -189,7 +196,8 @@ class _LineSweeper:
     The state is tau = r o (rho_0 - B z), as in `_kernels.descent`; a step d of z moves it by -r o (B d).
     """
 
-    def __init__(self, problem: Problem) -> None:
+    def __init__(self, problem: Problem, monitor: Monitor) -> None:
+        self.monitor = monitor
         self.columns = problem.side.columns()
         self.nbytes = self.columns.extra_bytes - problem.side.extra_bytes + 40 * self.columns.shape[0]
         weights = self.columns.sq_row_scale
@@ -234,4 +242,4 @@ class _LineSweeper:
 
     def measure(self, problem: Problem, check: Check) -> float:
         """Relative error of an answer to a tall problem; inf where alpha = 0"""
-        return float(measure(problem, check, MEASURE_STEPS)[0]) if self.penalty > 0 else np.inf
+        return float(measure(problem, check, MEASURE_STEPS, self.monitor)[0]) if self.penalty > 0 else np.inf

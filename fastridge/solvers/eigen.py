@@ -27,9 +27,8 @@ class Spectrum:
         At the peak of its making.
     """
 
-    def __init__(self, problem: Problem, gram: Vector | None = None) -> None:
-        """`gram`: B'B where it is known, lower triangle; it is overwritten"""
-        gram = problem.side.gram() if gram is None else gram
+    def __init__(self, problem: Problem, gram: Vector) -> None:
+        """`gram`: B'B, lower triangle; it is overwritten"""
         c = len(gram)
         with blas_for(c):
             s, self.v = eigh(gram, lower=True, overwrite_a=True, check_finite=False, driver="evd")
@@ -67,8 +66,9 @@ class Spectrum:
                 sq_error = (cost * rotated**2).sum(axis=0)
             error = relative(sq_error, check.sq_size)
             bound = relative_bound(problem.sq_error_bound(check.residual, sq_error, loss), check)
+            stop = not settings.monitor.after_step(float(error.max()), float(bound.max()))
             refine = (bound > settings.tol) & (error < previous / 2)
-            if not refine.any() or n_iter.max() == MAX_REFINEMENTS:
+            if stop or not refine.any() or n_iter.max() == MAX_REFINEMENTS:
                 break
             x += self._rotate_back(inverse * rotated * refine)
             n_iter, previous = n_iter + refine, error
@@ -114,6 +114,8 @@ def solve(problem: Problem, settings: Settings) -> Answer:
     """
     if problem.penalty.min() <= 0:
         raise np.linalg.LinAlgError("alpha must be positive for an eigendecomposition of the normal matrix")
-    spectrum = Spectrum(problem)
-    parts = (spectrum.solve(part, settings) for _, part in problem.chunks())
-    return Answer.joined(parts, (problem.design.shape[1], len(problem.penalty)))
+    gram = problem.side.gram(settings.monitor.go_on)
+    if not settings.monitor.go_on():
+        return Answer.zero(problem)
+    spectrum = Spectrum(problem, gram)
+    return Answer.in_parts(problem, settings.monitor, lambda _, part: spectrum.solve(part, settings))

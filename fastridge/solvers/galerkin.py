@@ -161,7 +161,7 @@ def solve(problem: Problem, penalties: Vector, settings: Settings) -> Answer:
     sq_norms = problem.side.sq_norms[:, None]
     energy = np.zeros(k)
     history: list[float] = []
-    n_iter, step = np.zeros(k, dtype=np.int64), 0
+    n_iter, step, told = np.zeros(k, dtype=np.int64), 0, 0
     ended = np.zeros(k, dtype=bool)
     for columns in (training, np.arange(k)):
         todo = columns[~ended[columns]]
@@ -171,13 +171,15 @@ def solve(problem: Problem, penalties: Vector, settings: Settings) -> Answer:
                 residual = space.residual(space.weights(alpha), alpha)
                 error = relative(column_dots(residual, residual) / alpha, energy[todo])
                 history.append(float(error.max()))
-                if settings.on_step is not None:
-                    settings.on_step(step, history[-1])
+                if step > told:
+                    settings.monitor.after_step(history[-1], history[-1])
+                    told = step
                 ended[todo] |= error <= ROOM * settings.tol
                 residual, todo = residual[:, ~ended[todo]], todo[~ended[todo]]
             else:
                 residual = np.repeat(problem.rhs, len(todo), axis=1)
-            if not len(todo) or step >= limit or not space.add(residual / (sq_norms + penalties[todo])):
+            stop = settings.monitor.stopped or step >= limit
+            if not len(todo) or stop or not space.add(residual / (sq_norms + penalties[todo])):
                 break
             step += 1
             n_iter[todo] = step

@@ -94,10 +94,10 @@ def solve(problem: Problem, penalties: Vector, settings: Settings) -> Answer:
         else:
             sq_bound, sq_error, size = estimate.sq_bound, estimate.sq_error, estimate.total
         history.append(float(relative(sq_error, size)[alive].max()))
-        if settings.on_step is not None:
-            settings.on_step(step, history[-1])
+        bound = relative(sq_bound, size)
+        stop = not settings.monitor.after_step(history[-1], float(bound[alive].max()))
         zeta, ratio, beta_of = zeta_new, rho, beta * rho**2
-        done = alive & ((relative(sq_bound, size) <= ROOM * settings.tol) | (zeta**2 * sq_new == 0))
+        done = alive & ((bound <= ROOM * settings.tol) | (zeta**2 * sq_new == 0))
         n_iter[active[done]] = step
         alive &= ~done
         if n_kept == BUFFER or not alive.any():  # those that are done stay unchanged until then
@@ -113,10 +113,12 @@ def solve(problem: Problem, penalties: Vector, settings: Settings) -> Answer:
                 answer_of, direction_of = answer_of[:, alive], direction_of[:, alive]
                 estimate.keep(np.flatnonzero(alive))
                 alive = alive[alive]
+        if stop:
+            break
         p *= beta
         p += r
         sq_r, last_gamma, last_beta = sq_new, gamma, beta
-    if len(active):  # the limit, a residual of zero, or not a direction of positive curvature left
+    if len(active):  # the limit, a stop, a residual of zero, or not a direction of positive curvature left
         flush(n_kept)
         end[:, active] = x
         n_iter[active[alive]] = step

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 from scipy.linalg import qr, solve_triangular, svd
 
-from fastridge.operators.base import Vector
+from fastridge.operators.base import GoOn, Vector
 from fastridge.problem import Problem, relative, relative_bound
 from fastridge.solution import Answer, Settings
 
@@ -44,8 +44,13 @@ def solve(problem: Problem, settings: Settings) -> Answer:
     """
     c, k = problem.rhs.shape
     # Of [A y], or of A' alone for a wide problem.
-    triangle = problem.side.triangle(None if problem.wide else problem.target)
-    factors = _factors(problem, triangle[:, :c])
+    go_on = settings.monitor.go_on
+    triangle = problem.side.triangle(None if problem.wide else problem.target, go_on)
+    if not go_on():
+        return Answer.zero(problem)
+    factors = _factors(problem, triangle[:, :c], go_on)
+    if not go_on():
+        return Answer.zero(problem)
     theta, smallest = np.empty((2, k))
     for factor in factors:
         theta[factor.targets], smallest[factor.targets] = factor.theta, factor.smallest
@@ -72,14 +77,15 @@ def solve(problem: Problem, settings: Settings) -> Answer:
         step, sq_error = step_of(check.residual)
         error = relative(sq_error, check.sq_size)
         worst = float(error.max())
-        if worst <= settings.tol or n_iter == MAX_REFINEMENTS or not worst < previous / 2:
+        # ||K v|| >= (1 - theta) ||K_hat v|| for the K_hat that was decomposed.
+        sq_bound = problem.sq_error_bound(check.residual, sq_error, 1 - (1 - np.minimum(theta, 1.0)) ** 2)
+        stop = not settings.monitor.after_step(worst, float(relative_bound(sq_bound, check).max()))
+        if stop or worst <= settings.tol or n_iter == MAX_REFINEMENTS or not worst < previous / 2:
             break
         x, n_iter, previous = x + step, n_iter + 1, worst
-    if not problem.wide and problem.penalty.max() == 0 and _polish(problem, x, step_of):
+    if not (stop or problem.wide) and problem.penalty.max() == 0 and _polish(problem, x, step_of):
         check = problem.check(x, smallest)
         error = relative(step_of(check.residual)[1], check.sq_size)
-    # ||K v|| >= (1 - theta) ||K_hat v|| for the K_hat that was decomposed.
-    sq_bound = problem.sq_error_bound(check.residual, sq_error, 1 - (1 - np.minimum(theta, 1.0)) ** 2)
     # Where that does not know H, the error that it sees is no estimate.
     positive = problem.penalty > 0
     error = np.where(positive & (theta > UNKNOWN), relative(sq_bound, check.sq_size), error)
@@ -175,7 +181,7 @@ class _Factor:
         return 2 * self.basis.nbytes + self.rotation.nbytes + 2 * self.silent.nbytes
 
 
-def _factors(problem: Problem, R: Vector) -> list[_Factor]:
+def _factors(problem: Problem, R: Vector, go_on: GoOn) -> list[_Factor]:
     """A decomposition for every penalty, or one for all"""
     penalty, longest = problem.penalty, max(problem.design.shape)
     read = np.sqrt(problem.side.sq_read_norms)
@@ -187,6 +193,8 @@ def _factors(problem: Problem, R: Vector) -> list[_Factor]:
     penalties, group = np.unique(penalty, return_inverse=True)
     factors = []
     for i, alpha in enumerate(penalties):
+        if not go_on():
+            break
         sizes = np.hypot(norms, np.sqrt(alpha))
         scale = np.ldexp(1.0, np.where(sizes > 0, -np.frexp(sizes)[1], 0))
         K = R * scale

@@ -1,0 +1,130 @@
+"""What a solver asks after every step: whether to go on. Here are the time limit, progress, callbacks, the planner's patience."""
+
+from __future__ import annotations
+
+import math
+import sys
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+
+SECONDS_BETWEEN_LINES = 0.25
+"""Of the progress that `verbose` prints."""
+
+
+@dataclass(frozen=True)
+class Progress:
+    """How far a solve has got
+
+    Attributes
+    ----------
+    solver : str
+        As in `FitReport`.
+    step : int
+        Steps since the beginning, whatever solvers took them: CG steps, sweeps, refinements, rounds.
+    error, error_bound : float
+        As in `FitReport`, of the target that is worst among those that are being solved. The bound leaves out what rounding adds
+        between two residuals computed from the data; it may rise from one step to the next. inf where there is none yet.
+    seconds : float
+        Since the beginning.
+    """
+
+    solver: str
+    step: int
+    error: float
+    error_bound: float
+    seconds: float
+
+    def __str__(self) -> str:
+        errors = f"error {self.error:.2e}, bound {self.error_bound:.2e}"
+        return f"{self.solver}, step {self.step}: {errors}, {self.seconds:.2f} s"
+
+
+class Monitor:
+    """Of one solve: told after every step, it answers whether to go on
+
+    A solver that is told to stop returns the answer it has, with the bound that belongs to it; whoever called the solver decides
+    what to make of that. Once the monitor has said stop it keeps to it: about patience until `turn_to`, about time for good.
+
+    Parameters
+    ----------
+    time_limit : float or None
+        Seconds from now.
+    callback : callable or None
+        Called with a `Progress` after every step. What it raises passes through the solver.
+    verbose : bool
+        Whether progress is printed to standard error, a few lines a second.
+
+    Attributes
+    ----------
+    timed_out : bool
+        Whether the time limit has stopped something.
+    gave_up : str
+        Why the planner's patience with the solver at work is lost; empty while it is not.
+    """
+
+    clock = staticmethod(time.perf_counter)
+
+    def __init__(
+        self, time_limit: float | None = None, callback: Callable[[Progress], object] | None = None, verbose: bool = False
+    ) -> None:
+        self.verbose = verbose
+        self.timed_out, self.gave_up = False, ""
+        self._callback = callback
+        self._begin = self.clock()
+        self._deadline = math.inf if time_limit is None else self._begin + time_limit
+        self._solver, self._n_steps = "", 0
+        self._patience: Callable[[float], str] | None = None
+        self._last_line = -math.inf
+        self._unsaid: Progress | None = None
+
+    @property
+    def stopped(self) -> bool:
+        """Whether a solver has been told to stop; without a look at the clock"""
+        return self.timed_out or bool(self.gave_up)
+
+    def say(self, text: object) -> None:
+        """Print where `verbose`"""
+        if self.verbose:
+            print(text, file=sys.stderr)
+
+    def turn_to(self, solver: str, patience: Callable[[float], str] | None = None) -> None:
+        """Expect steps of this solver; `patience` takes the error after each and says why to give up, or nothing"""
+        self.end()
+        self._solver, self._patience, self.gave_up = solver, patience, ""
+
+    def go_on(self) -> bool:
+        """Whether to go on, between two parts of a step"""
+        if not self.timed_out and self._deadline < math.inf:
+            self.timed_out = self.clock() >= self._deadline
+        return not self.stopped
+
+    def after_step(self, error: float, error_bound: float, n_steps: int = 1) -> bool:
+        """Take note of the error after one more step, or `n_steps`; return whether to go on"""
+        self._n_steps += n_steps
+        if self._callback is not None or self.verbose:
+            progress = Progress(self._solver, self._n_steps, error, error_bound, self.clock() - self._begin)
+            if self.verbose:
+                self._show(progress)
+            if self._callback is not None:
+                self._callback(progress)
+        if self._patience is not None and not self.gave_up:
+            self.gave_up = self._patience(error)
+        return self.go_on()
+
+    def within_step(self, error: float, error_bound: float) -> bool:
+        """What an iteration within a step asks in place of `after_step`: its errors are of something else"""
+        return self.go_on()
+
+    def end(self) -> None:
+        """Print the last step of a solver where that has not been said yet"""
+        if self._unsaid is not None:
+            self.say(self._unsaid)
+            self._unsaid = None
+
+    def _show(self, progress: Progress) -> None:
+        if progress.seconds < self._last_line + SECONDS_BETWEEN_LINES:
+            self._unsaid = progress
+            return
+        self._last_line, self._unsaid = progress.seconds, None
+        self.say(progress)
