@@ -425,13 +425,13 @@ def _by_krylov(
     """Solve every target on a space of its own; return the problem as it is best read, and put into `starts` what missed tol"""
     monitor = settings.monitor
     monitor.turn_to("cg")
-    if problem.side.traits.passes > 1 and monitor.go_on():
-        held = problem.extra_bytes
-        problem = problem.with_one_pass().with_rhs(problem.rhs)
-        points.held += problem.extra_bytes - held
     solve, name = shifted.solve, "multi-shift CG"
     if not problem.wide and not shifted.suits(problem, penalties[rows]):
         solve, name = galerkin.solve, "Galerkin projections on one space"
+        if problem.side.traits.passes > 1 and monitor.go_on():  # its products are of several vectors
+            held = problem.extra_bytes
+            problem = problem.with_one_pass().with_rhs(problem.rhs)
+            points.held += problem.extra_bytes - held
     for target in range(len(problem.penalty)):
         if not monitor.go_on():
             break

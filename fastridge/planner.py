@@ -62,8 +62,6 @@ SURE_STEPS = 60
 """After which such a factor has turned out to be a bad one."""
 CALL_SECONDS = 4e-5
 """A product with nothing to do."""
-RELAY_PRODUCTS = 10
-"""One-pass products that copying a sparse matrix from rows to columns, or back, costs; each saves another."""
 MAX_DIRECT = 20_000
 """A small side up to which a Gram matrix (3.2 GB) is thought of at all."""
 
@@ -174,7 +172,7 @@ def plan(problem: Problem, solver: str) -> Plan:
                 f'solver="{solver}" needs about {needed / 1e9:.0f} GB for {n} samples x {p} features '
                 f'and the machine has {memory / 1e9:.0f}; use solver="cg"'
             )
-    relay = steps[0].solver == "cg" and problem.side.traits.passes > 1 and EXPECTED_STEPS > 2 * RELAY_PRODUCTS
+    relay = steps[0].solver == "cg" and problem.side.traits.passes > 1 and len(problem.penalty) > 1
     if relay:
         reason += "; the data are copied in the order that its products read in one pass"
     return Plan(steps, reason, tuple(options), problem.design.shape, problem.design.traits.n_threads, relay)
@@ -316,7 +314,7 @@ def _product_seconds(problem: Problem, n_vectors: int = 0) -> float:
     traits, k = problem.side.traits, n_vectors or len(problem.penalty)
     threads = min(traits.n_threads, 8)
     if traits.sparse:
-        return CALL_SECONDS + traits.passes * float(traits.n_entries) * (1 + 0.3 * (k - 1)) / (ENTRIES_PER_SECOND * threads)
+        return CALL_SECONDS + float(traits.n_entries) * (1 + 0.3 * (k - 1)) / (ENTRIES_PER_SECOND * threads)
     n, p = problem.design.shape
     blas = 4.0 * n * p * k / (GEMM_FLOPS if k >= RANK else SKINNY_FLOPS) if k > 1 else 0.0
     return CALL_SECONDS + (traits.n_bytes / BYTES_PER_SECOND + blas) / threads

@@ -201,7 +201,12 @@ def test_dense_fold(module, dtype, size, shifted, scaled):
         np.testing.assert_allclose(out, wanted.reshape(apart, i_hi - i_lo).T, rtol=1e-5, atol=1e-5)
 
 
-@pytest.mark.parametrize("k", [1, 3])
+def packed(v):
+    """One column as it is; two to four with columns of zeros to four"""
+    return v if v.shape[1] == 1 else np.ascontiguousarray(np.pad(v, ((0, 0), (0, 4 - v.shape[1]))))
+
+
+@pytest.mark.parametrize("k", [1, 3, 4])
 @pytest.mark.parametrize("shifted", [False, True])
 @sparse_cases
 def test_sparse_dot(dtype, index_type, size, shifted, k):
@@ -210,14 +215,14 @@ def test_sparse_dot(dtype, index_type, size, shifted, k):
     v, b_v = lines.vector(size[1], k), lines.vector(k)
     a = lines.a if shifted else None
     for lo, hi in ranges(size[0]):
-        out = np.full((size[0], k), 5.0)
-        sparse.dot(*arrays, lo, hi, a, b_v, v, out)
+        out = np.full((size[0], k + 1), 5.0)[:, 1:]
+        sparse.dot(*arrays, lo, hi, a, b_v, packed(v), out)
         wanted = np.full((size[0], k), 5.0)
         wanted[lo:hi] = (lines.M @ v - np.outer(lines.a if shifted else np.ones(size[0]), b_v))[lo:hi]
         check(out, wanted)
 
 
-@pytest.mark.parametrize("k", [1, 3])
+@pytest.mark.parametrize("k", [1, 3, 4])
 @pytest.mark.parametrize("shifted", [False, True])
 @sparse_cases
 def test_sparse_add(dtype, index_type, size, shifted, k):
@@ -225,9 +230,10 @@ def test_sparse_add(dtype, index_type, size, shifted, k):
     arrays = lines.csr(index_type)
     t, a = lines.vector(size[0], k), lines.a if shifted else np.ones(size[0])
     for lo, hi in ranges(size[0]):
-        out, a_t = np.ones((size[1], k)), np.ones(k)
+        out, a_t = np.ones((size[1], 1 if k == 1 else 4)), np.ones(k)
         sparse.add(*arrays, lo, hi, a if shifted else None, t, out, a_t)
-        check(out, 1 + lines.M[lo:hi].T @ t[lo:hi])
+        check(out[:, :k], 1 + lines.M[lo:hi].T @ t[lo:hi])
+        assert (out[:, k:] == 1).all()
         check(a_t, 1 + a[lo:hi] @ t[lo:hi])
 
 

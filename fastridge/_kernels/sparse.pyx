@@ -39,40 +39,10 @@ cdef inline void line_add(
         out[indices[e] * stride] += t * data[e]
 
 
-cdef inline void line_dot_many(
-    const real *data, const index *indices, Py_ssize_t size, Py_ssize_t k, const double *v, double *t
-) noexcept nogil:
-    """t = data @ v[indices], v (.., k)"""
-    cdef Py_ssize_t e, l
-    cdef const double *row
-    cdef double x
-    for l in range(k):
-        t[l] = 0
-    for e in range(size):
-        x = data[e]
-        row = v + indices[e] * k
-        for l in range(k):
-            t[l] += x * row[l]
-
-
-cdef inline void line_add_many(
-    const real *data, const index *indices, Py_ssize_t size, Py_ssize_t k, const double *t, double *out
-) noexcept nogil:
-    """out[indices] += outer(data, t), out (.., k)"""
-    cdef Py_ssize_t e, l
-    cdef double *row
-    cdef double x
-    for e in range(size):
-        x = data[e]
-        row = out + indices[e] * k
-        for l in range(k):
-            row[l] += x * t[l]
-
-
 cdef inline void group_dot(
-    const real *data, const index *indices, Py_ssize_t size, Py_ssize_t n_left, const double *both, double *t
+    const real *data, const index *indices, Py_ssize_t size, Py_ssize_t n_left, const double *v, Py_ssize_t stride, double *t
 ) noexcept nogil:
-    """t = data @ both[indices, :GROUP], both (.., 2 GROUP)
+    """t = data @ v[indices, :GROUP], v (.., stride)
 
     The cache lines of entries AHEAD, of `n_left` >= size, are asked for: without, too few are on their way at a time.
     """
@@ -81,9 +51,9 @@ cdef inline void group_dot(
     cdef double x, t0 = 0, t1 = 0, t2 = 0, t3 = 0
     for e in range(size):
         if e + AHEAD < n_left:
-            prefetch(both + 2 * GROUP * <Py_ssize_t> indices[e + AHEAD])
+            prefetch(v + stride * <Py_ssize_t> indices[e + AHEAD])
         x = data[e]
-        row = both + 2 * GROUP * <Py_ssize_t> indices[e]
+        row = v + stride * <Py_ssize_t> indices[e]
         t0 += x * row[0]
         t1 += x * row[1]
         t2 += x * row[2]
@@ -95,15 +65,18 @@ cdef inline void group_dot(
 
 
 cdef inline void group_add(
-    const real *data, const index *indices, Py_ssize_t size, const double *t, double *both
+    const real *data, const index *indices, Py_ssize_t size, Py_ssize_t n_left, const double *t, double *out,
+    Py_ssize_t stride
 ) noexcept nogil:
-    """both[indices, GROUP:] += outer(data, t), both (.., 2 GROUP)"""
+    """out[indices, :GROUP] += outer(data, t), out (.., stride); cache lines are asked for as in `group_dot`, if n_left > 0"""
     cdef Py_ssize_t e
     cdef double *row
     cdef double x, t0 = t[0], t1 = t[1], t2 = t[2], t3 = t[3]
     for e in range(size):
+        if e + AHEAD < n_left:
+            prefetch(out + stride * <Py_ssize_t> indices[e + AHEAD])
         x = data[e]
-        row = both + 2 * GROUP * <Py_ssize_t> indices[e] + GROUP
+        row = out + stride * <Py_ssize_t> indices[e]
         row[0] += x * t0
         row[1] += x * t1
         row[2] += x * t2
@@ -112,13 +85,14 @@ cdef inline void group_add(
 
 def dot(
     const real[::1] data, const index[::1] indices, const index[::1] indptr, Py_ssize_t lo, Py_ssize_t hi,
-    const double[::1] line_shift, const double[::1] b_v, const double[:, ::1] v, double[:, ::1] out,
+    const double[::1] line_shift, const double[::1] b_v, const double[:, ::1] v, double[:, :] out,
 ):
-    """out[lo:hi] = M[lo:hi] @ v - outer(a[lo:hi], b_v)"""
-    cdef Py_ssize_t i, l, start, size, k = v.shape[1]
+    """out[lo:hi] = M[lo:hi] @ v - outer(a[lo:hi], b_v), v (width, 1); or (width, 4) for the one to four targets of `out`"""
+    cdef Py_ssize_t i, l, start, size, n_stored = indptr[hi], k = out.shape[1]
     cdef const double *a = pointer(line_shift)
     cdef const real *x = NULL
     cdef const index *ix = NULL
+    cdef double group[GROUP]
     if indices.shape[0]:
         x = &data[0]
         ix = &indices[0]
@@ -126,41 +100,42 @@ def dot(
         for i in range(lo, hi):
             start = indptr[i]
             size = indptr[i + 1] - start
-            if size == 0:
-                for l in range(k):
-                    out[i, l] = 0
-            elif k == 1:
-                out[i, 0] = line_dot(x + start, ix + start, size, &v[0, 0], 1)
-            else:
-                line_dot_many(x + start, ix + start, size, k, &v[0, 0], &out[i, 0])
+            for l in range(GROUP):
+                group[l] = 0
+            if size and v.shape[1] == 1:
+                group[0] = line_dot(x + start, ix + start, size, &v[0, 0], 1)
+            elif size:
+                group_dot(x + start, ix + start, size, n_stored - start, &v[0, 0], GROUP, group)
             for l in range(k):
-                out[i, l] -= b_v[l] * (1.0 if a is NULL else a[i])
+                out[i, l] = group[l] - b_v[l] * (1.0 if a is NULL else a[i])
 
 
 def add(
     const real[::1] data, const index[::1] indices, const index[::1] indptr, Py_ssize_t lo, Py_ssize_t hi,
-    const double[::1] line_shift, const double[:, ::1] t, double[:, ::1] out, double[::1] a_t,
+    const double[::1] line_shift, const double[:, :] t, double[:, ::1] out, double[::1] a_t,
 ):
-    """out += M[lo:hi].T @ t[lo:hi];  a_t += a[lo:hi] @ t[lo:hi]"""
-    cdef Py_ssize_t i, l, start, size, k = t.shape[1]
+    """out += M[lo:hi].T @ t[lo:hi];  a_t += a[lo:hi] @ t[lo:hi]: out (width, 1), or (width, 4) for one to four targets"""
+    cdef Py_ssize_t i, l, start, size, n_stored = indptr[hi], k = t.shape[1]
     cdef const double *a = pointer(line_shift)
     cdef const real *x = NULL
     cdef const index *ix = NULL
+    cdef double group[GROUP]
     if indices.shape[0]:
         x = &data[0]
         ix = &indices[0]
+    for l in range(GROUP):
+        group[l] = 0
     with nogil:
         for i in range(lo, hi):
             start = indptr[i]
             size = indptr[i + 1] - start
             for l in range(k):
-                a_t[l] += t[i, l] * (1.0 if a is NULL else a[i])
-            if size == 0:
-                continue
-            if k == 1:
-                line_add(x + start, ix + start, size, t[i, 0], &out[0, 0], 1)
-            else:
-                line_add_many(x + start, ix + start, size, k, &t[i, 0], &out[0, 0])
+                group[l] = t[i, l]
+                a_t[l] += group[l] * (1.0 if a is NULL else a[i])
+            if size and out.shape[1] == 1:
+                line_add(x + start, ix + start, size, group[0], &out[0, 0], 1)
+            elif size:
+                group_add(x + start, ix + start, size, n_stored - start, group, &out[0, 0], GROUP)
 
 
 def normal(
@@ -206,13 +181,13 @@ def normal(
                 if size:
                     line_add(x + start, ix + start, size, t, v_out + 1, 2)
                 continue
-            group_dot(x + start, ix + start, size, n_stored - start, v_out, group)
+            group_dot(x + start, ix + start, size, n_stored - start, v_out, 2 * GROUP, group)
             for l in range(k):
                 group[l] = w_i * (group[l] - a_i * b_v[l])
                 if aimed:
                     group[l] -= target[i, l]
                 a_t[l] += a_i * group[l]
-            group_add(x + start, ix + start, size, group, v_out)
+            group_add(x + start, ix + start, size, 0, group, v_out + GROUP, 2 * GROUP)
 
 
 def gram(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import numpy as np
 import scipy.sparse as sp
@@ -16,6 +16,8 @@ from fastridge.parallel import cached_property
 
 TARGETS_TOGETHER = 4
 """Targets in one sparse product: GROUP of the kernel. The vectors of more leave the cache."""
+SCATTER_COST = 2
+"""Times what reading an entry takes, that adding it to scattered sums does: so much more there is to gain from a lane."""
 CACHE_LINE = 64
 GRAM_LINES = 4096
 """Lines whose products are scattered in one call, which no interrupt ends."""
@@ -55,25 +57,45 @@ class SparseLines(Lines):
         return SparseLines(some.data, some.indices, some.indptr, self.shape[1], self.n_threads)
 
     def _dot(self, v: Vector) -> Vector:
-        out = np.empty((self.shape[0], v.shape[1]))
-        cut, b_v = self._cut(), self._b_dot(v)
+        out, b_v = np.empty((self.shape[0], v.shape[1])), self._b_dot(v)
+        cut = self._cut()
 
-        def lane(i: int) -> None:
-            sparse.dot(self.data, self.indices, self.indptr, cut[i], cut[i + 1], self.line_shift, b_v, v, out)
+        def group(some: slice) -> None:
+            packed = _packed(v[:, some])
 
-        self._run(lane, cut)
+            def lane(i: int) -> None:
+                lo, hi = cut[i], cut[i + 1]
+                sparse.dot(self.data, self.indices, self.indptr, lo, hi, self.line_shift, b_v[some], packed, out[:, some])
+
+            self._run(lane, cut)
+
+        self._in_groups(group, v.shape[1])
         return out
 
     def _add(self, t: Vector) -> Vector:
-        k = t.shape[1]
-        cut = self._cut(self.shape[1] * k)
-        parts, a_t = np.zeros((len(cut) - 1, self.shape[1], k)), np.zeros((len(cut) - 1, k))
+        width, k = self.shape[1], t.shape[1]
+        out = np.empty((width, k))
 
-        def lane(i: int) -> None:
-            sparse.add(self.data, self.indices, self.indptr, cut[i], cut[i + 1], self.line_shift, t, parts[i], a_t[i])
+        def group(some: slice) -> None:
+            here = t[:, some]
+            size = 1 if k == 1 else TARGETS_TOGETHER
+            cut = self._cut(width * size // SCATTER_COST)
+            parts, a_t = empty_in_cache_lines((len(cut) - 1, width, size)), np.zeros((len(cut) - 1, here.shape[1]))
 
-        self._run(lane, cut)
-        return self._finish(parts, a_t)
+            def lane(i: int) -> None:
+                parts[i] = 0.0
+                sparse.add(self.data, self.indices, self.indptr, cut[i], cut[i + 1], self.line_shift, here, parts[i], a_t[i])
+
+            self._run(lane, cut)
+            out[:, some] = self._finish(parts[:, :, : here.shape[1]], a_t)
+
+        self._in_groups(group, k)
+        return out
+
+    def _in_groups(self, task: Callable[[slice], None], k: int) -> None:
+        """Call task(targets) for groups of targets, on the pool"""
+        groups = parallel.cut_evenly(k, max(1, -(-k // TARGETS_TOGETHER)))
+        self._run(lambda i: task(slice(groups[i], groups[i + 1])), groups)
 
     def _normal_across(self, v: Vector, goal: Vector | None) -> Vector:
         t = scaled(self._add(v), self.sq_cross_scale)
@@ -83,13 +105,11 @@ class SparseLines(Lines):
         k = v.shape[1]
         out = np.empty_like(v)
         b_v = self._b_dot(v)
-        groups = parallel.cut_evenly(k, max(1, -(-k // TARGETS_TOGETHER)))
 
-        def group(i: int) -> None:
-            some = slice(groups[i], groups[i + 1])
+        def group(some: slice) -> None:
             out[:, some] = self._normal_of_group(v[:, some], None if goal is None else goal[:, some], b_v[some])
 
-        self._run(group, groups)
+        self._in_groups(group, k)
         return out
 
     def _normal_of_group(self, v: Vector, goal: Vector | None, b_v: Vector) -> Vector:
@@ -266,6 +286,15 @@ def empty_in_cache_lines(shape: tuple[int, ...]) -> Vector:
     raw = np.empty(n_bytes + CACHE_LINE, dtype=np.uint8)
     start = -raw.ctypes.data % CACHE_LINE
     return raw[start : start + n_bytes].view(np.float64).reshape(shape)
+
+
+def _packed(v: Vector) -> Vector:
+    """One vector as it is; two to four side by side with zeros in the place of what lacks of four"""
+    if v.shape[1] == 1:
+        return np.ascontiguousarray(v)
+    packed = empty_in_cache_lines((len(v), TARGETS_TOGETHER))
+    packed[:, : v.shape[1]], packed[:, v.shape[1] :] = v, 0.0
+    return packed
 
 
 def _positive(sq: Vector, scale: Vector | None) -> Vector:
