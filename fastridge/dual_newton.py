@@ -10,6 +10,7 @@ import numpy as np
 from scipy.linalg.lapack import dpotrf, dpotrs
 
 from fastridge.krylov import conjugate_gradient
+from fastridge.monitor import Monitor
 from fastridge.operators.base import Vector
 from fastridge.parallel import blas_for
 from fastridge.preconditioners import Jacobi
@@ -53,7 +54,7 @@ def maximise(
     tol: float,
     max_iter: int,
     on_step: Callable[[float, float], bool],
-    within_step: Callable[[float, float], bool],
+    monitor: Monitor,
 ) -> DualPoint:
     """Maximise D(u) = y'u - 1/2 ||u||^2 - sum_j max over v in [l_j, u_j] of (a_j'u v - 1/2 alpha d_j v^2) over the n-vectors u
 
@@ -73,8 +74,10 @@ def maximise(
         Where to begin; y - A w of a good w is a good one.
     tol : float
         Of ||r|| relative to ||w*||_H.
-    on_step, within_step : callable
-        Take an error and a bound after every step, and after those of conjugate gradients within one, and say whether to go on.
+    on_step : callable
+        Takes the error and its bound after every step and says whether to go on.
+    monitor : Monitor
+        Asked within steps.
 
     References
     ----------
@@ -94,25 +97,25 @@ def maximise(
         free = (w > bounds.lower) & (w < bounds.upper)
         if error <= tol or n_iter >= min(max_iter, MAX_STEPS) or np.count_nonzero(free) < len(u):
             return DualPoint(w, u, n_iter)
-        step = solve(problem, free / pull, residual, min(FORCING, max(error, FORCING * tol / error)), within_step)
+        step = solve(problem, free / pull, residual, min(FORCING, max(error, FORCING * tol / error)), monitor)
         if not np.isfinite(step).all():
             return DualPoint(w, u, n_iter)
         n_iter += 1
         u = u + _length(target - u, step, image, columns.rmatvec(step[:, None])[:, 0], pull, bounds) * step
 
 
-def solve(
-    problem: Problem, sq_scale: Vector, residual: Vector, share: float, within_step: Callable[[float, float], bool]
-) -> Vector:
-    """Solve (I + A diag(sq_scale) A') s = residual, by conjugate gradients up to `share` of it"""
+def solve(problem: Problem, sq_scale: Vector, residual: Vector, share: float, monitor: Monitor) -> Vector:
+    """Solve (I + A diag(sq_scale) A') s = residual, by conjugate gradients up to `share` of it; nan where that cannot be had"""
     scaled = problem.design.with_columns_scaled(sq_scale)
     if len(residual) > MAX_FACTOR:
         sub = replace(problem.restricted(scaled, dual=True), penalty=np.ones(1))
         size = np.array([residual @ residual])
         start, rest = np.zeros((len(residual), 1)), residual[:, None].copy()
         limit = max(1000, 10 * len(residual))
-        return conjugate_gradient(sub, start, rest, Jacobi.of(sub), size, share, limit, within_step).x[:, 0]
-    matrix = scaled.T.gram()
+        return conjugate_gradient(sub, start, rest, Jacobi.of(sub), size, share, limit, monitor.within_step).x[:, 0]
+    matrix = scaled.T.gram(monitor.go_on)
+    if not monitor.go_on():
+        return np.full(len(residual), np.nan)
     np.einsum("ii->i", matrix)[...] += 1.0
     with blas_for(len(residual)):
         factor, info = dpotrf(matrix, lower=1, clean=0, overwrite_a=1)

@@ -13,7 +13,7 @@ import pytest
 import scipy.sparse as sp
 
 from fastridge import _kernels
-from fastridge._kernels import dense_base, descent, moments, sparse, vectors
+from fastridge._kernels import blas, dense_base, descent, moments, sparse, vectors
 
 DTYPES = (np.float32, np.float64)
 INDEX_TYPES = (np.int32, np.int64)
@@ -621,3 +621,54 @@ def test_a_simd_level_that_was_not_built(monkeypatch):
     assert _kernels._choose_dense(4) is dense_base
     with pytest.raises(ImportError, match="FASTRIDGE_SIMD=v3, but the kernels for it were not built"):
         _kernels._choose_dense(4, "v3")
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize(("m", "n", "k"), [(1, 1, 1), (5, 3, 2), (9, 17, 4)])
+def test_tiles_of_a_factorisation(m, n, k, dtype):
+    """Tiles are blocks of a larger array in F order, of which nothing else is touched"""
+    rng = np.random.default_rng(m)
+    doubt = 8 * (k + n) * np.finfo(dtype).eps
+
+    def tile(rows, columns):
+        large = np.asfortranarray(rng.standard_normal((rows + 3, columns + 2)).astype(dtype))
+        return large[1 : rows + 1, 1 : columns + 1]
+
+    a, b, c, square = tile(m, k), tile(n, k), tile(m, n), tile(n, n)
+    large, before = c.base, c.base.copy()
+    wanted = before[1 : m + 1, 1 : n + 1] - a @ b.T
+    blas.subtract_product(a, b, c)
+    np.testing.assert_allclose(c, wanted, rtol=0, atol=doubt * (np.abs(a) @ np.abs(b.T) + np.abs(wanted)).max())
+    c[...] = before[1 : m + 1, 1 : n + 1]
+    np.testing.assert_array_equal(large, before)
+    wanted, upper = square - b @ b.T, np.triu(square, 1)
+    blas.subtract_gram(b, square)
+    np.testing.assert_allclose(np.tril(square), np.tril(wanted), rtol=0, atol=doubt * np.abs(b @ b.T).max() + doubt)
+    np.testing.assert_array_equal(np.triu(square, 1), upper)
+    square[...] = np.eye(n) * n + 0.1 * np.ones((n, n))
+    L = np.linalg.cholesky(square.astype(np.float64))
+    assert blas.factor(square) == 0
+    np.testing.assert_allclose(np.tril(square), L, rtol=0, atol=doubt * np.abs(L).max())
+    wanted = np.linalg.solve(L, c.T).T
+    blas.solve_right(square, c)
+    np.testing.assert_allclose(c, wanted, rtol=0, atol=doubt * np.abs(wanted).max())
+    square[0, 0] = -1
+    assert blas.factor(square) == 1
+
+
+@pytest.mark.parametrize(
+    ("function", "shapes"),
+    [
+        (blas.factor, [(3, 2)]),
+        (blas.factor, [(0, 0)]),
+        (blas.solve_right, [(2, 2), (4, 3)]),
+        (blas.subtract_gram, [(3, 2), (2, 2)]),
+        (blas.subtract_product, [(3, 2), (4, 3), (3, 4)]),
+        (blas.subtract_product, [(3, 2), (4, 2), (4, 3)]),
+    ],
+)
+def test_tiles_that_do_not_fit_are_refused(function, shapes):
+    with pytest.raises(ValueError, match=r"disagree|square|no matrix"):
+        function(*(np.zeros(shape, order="F") for shape in shapes))
+    with pytest.raises(ValueError, match="contiguous"):
+        blas.factor(np.zeros((3, 3)))

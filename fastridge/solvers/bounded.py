@@ -236,7 +236,7 @@ def _solve_one(newton: _Gram | _Lines, w: Vector, settings: Settings, limit: int
         return settings.monitor.after_step(error, bound)
 
     w, n_steps = newton.by_dual(w, ROOM * settings.tol, limit - 1, on_step)
-    if n_steps:
+    if n_steps or settings.monitor.stopped:
         end = _end(newton.look(w, exact=True), w, n_steps)
         if end.bound <= settings.tol or settings.monitor.stopped:
             return end
@@ -645,7 +645,7 @@ class _Lines(_Newton):
         value = self.place(w)
         by_columns = replace(self.problem, design=self.columns)
         with np.errstate(divide="ignore", invalid="ignore", over="ignore"):  # where alpha d is all but zero
-            point = dual_newton.maximise(by_columns, self.pull, self.rest, tol, max_iter, on_step, self.monitor.within_step)
+            point = dual_newton.maximise(by_columns, self.pull, self.rest, tol, max_iter, on_step, self.monitor)
             helps = self.place(point.w) < value
         if helps:
             self.dual = point.u
@@ -715,7 +715,7 @@ class _Lines(_Newton):
         size = float(np.linalg.norm(residual))
         share = min(1.0, aim * np.sqrt(sq_size) / size) if sq_size > 0 and size > 0 else aim
         by_columns = replace(self.problem, design=self.columns)
-        x = dual_newton.solve(by_columns, sq_scale, residual, share, self.monitor.within_step)
+        x = dual_newton.solve(by_columns, sq_scale, residual, share, self.monitor)
         s = sq_scale * (g - self.columns.rmatvec(x[:, None])[:, 0])
         if not np.isfinite(s).all():
             return _Step(chosen, np.zeros(len(g)), np.inf, np.inf, np.inf)
