@@ -14,9 +14,10 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
+from fastridge.monitor import steps_to_come
 from fastridge.operators.base import Vector
 from fastridge.operators.sparse import SPARSE_GRAM_SECONDS
-from fastridge.preconditioners import MIN_SIZE, RANK
+from fastridge.preconditioners import RANK
 from fastridge.problem import Problem
 from fastridge.solution import Answer, Settings
 from fastridge.solvers import bounded, cg, cholesky, descent, eigen, spectral
@@ -37,8 +38,8 @@ ENTRIES_PER_SECOND = 7e8
 """Stored entries that one thread visits in a fused sparse pass."""
 GEMM_FLOPS = 3.5e10
 """Of one thread, blocks filled and multiplied."""
-SKINNY_FLOPS = 1.2e10
-"""Of one thread, in products of blocks with the vectors of some ten targets."""
+SKINNY_FLOPS, MANY_TARGETS = 1.2e10, 32
+"""Of one thread, in products of blocks with the vectors of fewer targets than that."""
 QR_FLOPS = 1.2e10
 """Of one thread."""
 EIGH_FLOPS = 1.5e10
@@ -205,6 +206,8 @@ def run(problem: Problem, chosen: Plan, settings: Settings) -> tuple[Answer, str
             continue
         rank = _rank(answer, problem.penalty)
         unfinished = monitor.timed_out and not answer.w.any()
+        if answer.note:
+            reason += f"; {answer.note}"
         if best is None or not (rank >= best[0] or unfinished):
             best = rank, answer, step.solver
         if rank[0] <= settings.tol or monitor.timed_out:
@@ -246,12 +249,12 @@ class _Patience:
         n = len(self.errors)
         if n % LOOK_EVERY or n < max(2 * LOOK_EVERY, FAIR_SHARE * self.limit):
             return ""
-        before, now = self.errors[n // 2 - 1], self.errors[-1]
-        if not (math.isfinite(before) and now > self.tol):
-            return ""
-        rate = math.log(before / now) / (n - n // 2)
-        expected = n + math.log(now / self.tol) / rate if rate else math.inf
-        return f"reached {now:.1e} in {n} steps and would take {expected:.0f}" if expected > PATIENCE * self.limit else ""
+        expected = n + steps_to_come(self.errors, self.tol)
+        return (
+            f"reached {self.errors[-1]:.1e} in {n} steps and would take {expected:.0f}"
+            if expected > PATIENCE * self.limit
+            else ""
+        )
 
 
 def path_seconds(problem: Problem, n_penalties: int, n_products: int) -> tuple[float, float]:
@@ -275,16 +278,14 @@ def _options(problem: Problem) -> list[Option]:
     n_penalties = len(set(problem.penalty.tolist()))
     factor, square = c**3 / 3 / flops, 8.0 * c * c
     gram, product, vectors = _gram_seconds(problem), _product_seconds(problem), 8.0 * 7 * c * k
-    sparse = problem.design.traits.sparse
     copy = 0 if problem.side.traits.passes == 1 else problem.design.traits.n_bytes
-    sketch = 0.0 if sparse or c < MIN_SIZE else _product_seconds(problem, RANK)
     options = [
         Option(
             Step("cholesky"),
             gram + n_penalties * (factor + CALL_SECONDS) + CHECKS * product,
             square * (1 + n_penalties * (n_penalties > 1)),
         ),
-        Option(Step("cg"), (EXPECTED_STEPS + 4) * product + sketch, vectors + copy, f"if {EXPECTED_STEPS} steps do"),
+        Option(Step("cg"), (EXPECTED_STEPS + 4) * product, vectors + copy, f"if {EXPECTED_STEPS} steps do; where it sees far more to come it takes {RANK} directions out"),
         Option(Step("svd"), (3 * m * c * c + 20 * c**3) / flops * GEMM_FLOPS / QR_FLOPS + 2 * product, 5 * square),
         Option(Step("cd"), 4 * EXPECTED_STEPS * problem.design.traits.n_threads * product, 2 * square * descent.by_gram(problem)),
     ]
@@ -309,14 +310,14 @@ def _options(problem: Problem) -> list[Option]:
     return options
 
 
-def _product_seconds(problem: Problem, n_vectors: int = 0) -> float:
-    """One product A'(A v) for so many vectors, or all targets"""
-    traits, k = problem.side.traits, n_vectors or len(problem.penalty)
+def _product_seconds(problem: Problem) -> float:
+    """One product A'(A v) for all targets"""
+    traits, k = problem.side.traits, len(problem.penalty)
     threads = min(traits.n_threads, 8)
     if traits.sparse:
         return CALL_SECONDS + float(traits.n_entries) * (1 + 0.3 * (k - 1)) / (ENTRIES_PER_SECOND * threads)
     n, p = problem.design.shape
-    blas = 4.0 * n * p * k / (GEMM_FLOPS if k >= RANK else SKINNY_FLOPS) if k > 1 else 0.0
+    blas = 4.0 * n * p * k / (GEMM_FLOPS if k >= MANY_TARGETS else SKINNY_FLOPS) if k > 1 else 0.0
     return CALL_SECONDS + (traits.n_bytes / BYTES_PER_SECOND + blas) / threads
 
 
