@@ -279,13 +279,14 @@ def _options(problem: Problem) -> list[Option]:
     factor, square = c**3 / 3 / flops, 8.0 * c * c
     gram, product, vectors = _gram_seconds(problem), _product_seconds(problem), 8.0 * 7 * c * k
     copy = 0 if problem.side.traits.passes == 1 else problem.design.traits.n_bytes
+    note = f"if {EXPECTED_STEPS} steps do; where it sees far more to come it takes {RANK} directions out"
     options = [
         Option(
             Step("cholesky"),
             gram + n_penalties * (factor + CALL_SECONDS) + CHECKS * product,
             square * (1 + n_penalties * (n_penalties > 1)),
         ),
-        Option(Step("cg"), (EXPECTED_STEPS + 4) * product, vectors + copy, f"if {EXPECTED_STEPS} steps do; where it sees far more to come it takes {RANK} directions out"),
+        Option(Step("cg"), (EXPECTED_STEPS + 4) * product, vectors + copy, note),
         Option(Step("svd"), (3 * m * c * c + 20 * c**3) / flops * GEMM_FLOPS / QR_FLOPS + 2 * product, 5 * square),
         Option(Step("cd"), 4 * EXPECTED_STEPS * problem.design.traits.n_threads * product, 2 * square * descent.by_gram(problem)),
     ]
