@@ -9,8 +9,8 @@ A line is printed for every failure, with the seed that `--only` repeats, and a 
 - error_bound: the true error is at most that, always;
 - error 0: the coefficients are exact.
 
-The intercept has to be the best one for these, but for what its own float64 arithmetic takes: where the mean of y is far from zero
-and the coefficients are small, the last digit of an intercept alone may outweigh them.
+The intercept has to be the best one for these, but for what its own float64 arithmetic takes: where the mean of y is far from
+zero and the coefficients are small, the last digit of an intercept alone may outweigh them.
 
 A crash, an exception (but LinAlgError where solver="cholesky" was asked for, and the refusal of coefficients that float32 cannot
 hold) and a warning (but ConvergenceWarning) are failures.
