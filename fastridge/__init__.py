@@ -14,7 +14,7 @@ from fastridge.functional import explain, ridge
 from fastridge.moments import Moments, Score
 from fastridge.monitor import Progress
 from fastridge.path import RidgePath, ridge_path
-from fastridge.planner import Plan
+from fastridge.planning.planner import Plan
 from fastridge.scales import (
     alpha_from_C,
     alpha_from_glmnet,

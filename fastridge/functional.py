@@ -9,11 +9,12 @@ from typing import Any
 
 import numpy as np
 
-from fastridge import planner, validation
+from fastridge import validation
 from fastridge.formulation import plain_form, rounded_coefficients
 from fastridge.least_squares import plainly_failed
 from fastridge.monitor import Progress
 from fastridge.operators.base import Array, Vector
+from fastridge.planning import planner
 from fastridge.problem import Problem, relative
 from fastridge.request import Method, Request
 from fastridge.solution import Answer, Settings, Solution, Status, report_of

@@ -33,7 +33,7 @@ LAYERS = {
     "monitor": 2,
     "solution": 2,
     "solvers": 3,
-    "planner": 4,
+    "planning": 4,
     "validation": 4,
     "request": 4,
     "functional": 4,

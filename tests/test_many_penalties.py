@@ -8,8 +8,9 @@ import pytest
 from helpers import STORAGES, Exact, make_weights, make_X, make_y
 
 import fastridge
-from fastridge import Ridge, explain, planner, ridge
+from fastridge import Ridge, explain, ridge
 from fastridge.formulation import make_problem
+from fastridge.planning import planner
 from fastridge.problem import CHUNK_BYTES
 from fastridge.solution import Settings
 

@@ -4,10 +4,11 @@ import numpy as np
 import pytest
 import scipy.sparse as sp
 
-from fastridge import explain, planner, ridge
+from fastridge import explain, ridge
 from fastridge.formulation import make_problem
 from fastridge.monitor import Monitor
-from fastridge.planner import Step
+from fastridge.planning import planner
+from fastridge.planning.costs import Step
 from fastridge.preconditioners import DiagonalPlusLowRank, Factor, Jacobi
 from fastridge.solution import Settings
 from fastridge.solvers import cg

@@ -10,7 +10,7 @@ import numpy as np
 from fastridge import dual_newton
 from fastridge._kernels import descent
 from fastridge.factor import BACKWARD_ERROR, ScaledFactor
-from fastridge.krylov import conjugate_gradient
+from fastridge.krylov.iteration import conjugate_gradient
 from fastridge.monitor import Monitor
 from fastridge.operators.base import Array, GoOn, Vector
 from fastridge.preconditioners import Jacobi

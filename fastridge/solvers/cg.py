@@ -7,7 +7,8 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from fastridge.krylov import ROOM, First, Known, Run, conjugate_gradient, known, most_steps, prove
+from fastridge.krylov.iteration import First, Run, conjugate_gradient, most_steps
+from fastridge.krylov.proof import ROOM, Known, known, prove
 from fastridge.monitor import Monitor, decay, steps_to_come
 from fastridge.operators.base import Vector
 from fastridge.preconditioners import MIN_SIZE, DiagonalPlusLowRank, Factor, Jacobi, Preconditioner, within_data
