@@ -370,11 +370,30 @@ def test_plot(monkeypatch):
     assert len(ax.lines) == 3
 
 
-def test_multi_shift_recurrences_agree_with_the_closed_form_step_by_step():
-    X, y = text(200, 600, 168, False)
-    for max_iter in (1, 2, 31, 32, 33, 40):
-        found = ridge_path(X, y, [5.0, 0.5, 50.0], solver="cg", tol=1e-13, max_iter=max_iter)
-        for alpha, coef, report in zip(found.alphas, found.coefs, found.reports, strict=True):
-            exact = Exact(X.toarray(), y, alpha, number=np.float64)
-            assert exact.error(coef)[0] <= report.error_bound + exact.rounding[0]
+def krylov_space(A, b, n_steps):
+    """An orthonormal basis, (c, n_steps), of the space that b, A A'b, (A A')^2 b, ... span"""
+    basis, v = np.zeros((len(b), 0)), b
+    for _ in range(n_steps):
+        for _ in range(2):
+            v = v - basis @ (basis.T @ v)
+        v = v / np.linalg.norm(v)
+        basis = np.column_stack([basis, v])
+        v = A @ (A.T @ v)
+    return basis
+
+
+@pytest.mark.parametrize(("n", "p"), [(200, 600), (600, 200)])
+def test_multi_shift_recurrences_give_the_best_answer_in_the_krylov_space_at_every_step(monkeypatch, n, p):
+    monkeypatch.setattr(path, "_one_by_one", lambda *args: None)  # which would go on from answers that are not proven
+    X, y = text(n, p, 168, False)
+    A, b = X.toarray() - X.mean(axis=0), y - y.mean()
+    small, rhs = (A, b) if n < p else (A.T, A.T @ b)
+    for n_steps in (1, 2, 5, 31, 32, 33):  # on either side of the buffer of residuals
+        found = ridge_path(X, y, [5.0, 0.5, 50.0], solver="cg", tol=1e-13, max_iter=n_steps)
+        assert "multi-shift" in found.reports[0].reason
+        basis = krylov_space(small, rhs, n_steps)
+        image = basis.T @ small
+        for alpha, coef in zip(found.alphas, found.coefs, strict=True):
+            x = basis @ np.linalg.solve(image @ image.T + alpha * np.eye(n_steps), basis.T @ rhs)
+            np.testing.assert_allclose(coef, A.T @ x if n < p else x, rtol=0, atol=1e-11 * np.linalg.norm(coef))
     assert shifted.BUFFER == 32
