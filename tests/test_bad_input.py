@@ -7,7 +7,8 @@ import pandas as pd
 import polars as pl
 import pytest
 import scipy.sparse as sp
-from helpers import STORAGES, Exact, make_X, make_y
+from helpers import STORAGES, make_X, make_y
+from truth import Exact
 
 import fastridge
 from fastridge import Ridge, RidgeClassifier

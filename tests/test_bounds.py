@@ -9,9 +9,10 @@ import pytest
 import scipy.sparse as sp
 import sklearn.linear_model
 from bounded_cases import bounded_verdict
-from helpers import STORAGES, Exact, judge, make_weights, make_X, make_y, reference, stacked
+from helpers import STORAGES, judge, make_weights, make_X, make_y, reference, stacked
 from scipy.optimize import lsq_linear, nnls
 from sklearn.utils.estimator_checks import parametrize_with_checks
+from truth import Exact
 
 from fastridge import Ridge, RidgeClassifier, Status, explain, ridge
 from fastridge.formulation import make_problem
