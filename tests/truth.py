@@ -200,12 +200,12 @@ class Truth:
                 return found
         return UNKNOWN
 
-    def system(self, alpha: float) -> tuple[Any, list[Any]]:
-        """The first system that knows the minimisers at `alpha`, and those, of every target"""
+    def minimisers(self, alpha: float, targets: Any) -> tuple[Any, list[Any]]:
+        """The first system that knows the minimisers of `targets` at `alpha`, and those"""
         for kind in (FloatSystem, DecimalSystem):
             system = kind(self.data, alpha)
             with np.errstate(all="ignore"):
-                found = [system.minimiser(target) for target in range(self.data.Y.shape[1])]
+                found = [system.minimiser(target) for target in targets]
             if all(w is not None for w in found):
                 return system, found
         raise ValueError("the minimiser is not known: the problem is too large for decimals")
@@ -241,9 +241,10 @@ class Exact:
         self.alpha = np.broadcast_to(np.asarray(alpha, dtype=np.float64), (k,))
         self._found: list[Any] = [None] * k
         for value in np.unique(self.alpha):
-            system, found = self._truth.system(value)
-            for target in np.flatnonzero(self.alpha == value):
-                self._found[target] = system, found[target]
+            targets = np.flatnonzero(self.alpha == value)
+            system, found = self._truth.minimisers(value, targets)
+            for target, w in zip(targets, found, strict=True):
+                self._found[target] = system, w
             system.forget()
         free = ~self._truth.fixed
         self.coef, self.x_mean = np.zeros((k, len(free))), np.zeros(len(free))
