@@ -7,8 +7,8 @@ from dataclasses import dataclass
 import numpy as np
 import scipy.sparse as sp
 
-from fastridge import Ridge, Status, dual_newton, ridge
-from fastridge.solvers import bounded
+from fastridge import Ridge, Status, ridge
+from fastridge.solvers.bounded import columns, dual_newton, gram
 
 LONG = np.longdouble
 EPS = float(np.finfo(LONG).eps)
@@ -106,15 +106,15 @@ def first_guess(case, seed):
 @contextmanager
 def going(way, p):
     """Have small problems of p features solved as large ones are"""
-    before = bounded.MAX_GRAM, bounded.MAX_BLOCK, dual_newton.MAX_STEPS
+    before = gram.MAX_GRAM, columns.MAX_BLOCK, dual_newton.MAX_STEPS
     try:
         if way != "gram":
-            bounded.MAX_GRAM = 0
+            gram.MAX_GRAM = 0
         if way == "cg":
-            bounded.MAX_BLOCK, dual_newton.MAX_STEPS = p // 3, 0
+            columns.MAX_BLOCK, dual_newton.MAX_STEPS = p // 3, 0
         yield
     finally:
-        bounded.MAX_GRAM, bounded.MAX_BLOCK, dual_newton.MAX_STEPS = before
+        gram.MAX_GRAM, columns.MAX_BLOCK, dual_newton.MAX_STEPS = before
 
 
 def fit(case, seed):

@@ -1,4 +1,4 @@
-"""Problems, their exact solutions and the storages that tests put them in; nothing here uses fastridge."""
+"""Problems, and the storages that tests put them in; nothing here uses fastridge."""
 
 from collections.abc import Callable
 from typing import Any
@@ -6,72 +6,6 @@ from typing import Any
 import numpy as np
 import scipy.sparse as sp
 from scipy.optimize import lsq_linear
-
-ROUNDING = 1e-14
-"""Relative change of A and y, some 50 eps, that no float64 answer can be blamed for."""
-REFINEMENTS = 4
-
-
-class Exact:
-    """The ridge solution: explicit centring, weights and SVD, refined by residuals in `number`
-
-    In long double that is float64 accuracy whatever the condition number, but slow: float64 for larger problems.
-
-    Attributes
-    ----------
-    coef, intercept : (k, p) and (k,) float64
-    rounding : (k,)
-        How far a change of A and y by ROUNDING may move the solution, relative in the H-norm.
-    """
-
-    def __init__(self, X, y, alpha, sample_weight=None, fit_intercept=True, number=np.longdouble):
-        X = np.asarray(X, dtype=number)
-        Y = np.asarray(y, dtype=number).reshape(len(X), -1)
-        n, p = X.shape
-        self.alpha = np.broadcast_to(np.asarray(alpha, dtype=np.float64), Y.shape[1:])
-        weights = np.ones(n) if sample_weight is None else np.asarray(sample_weight, dtype=number)
-        self.x_mean, self.y_mean = np.zeros(p), np.zeros(Y.shape[1])
-        if fit_intercept:
-            self.x_mean, self.y_mean = weights @ X / weights.sum(), weights @ Y / weights.sum()
-        root = np.sqrt(weights)[:, None]
-        self.A, self.target = root * (X - self.x_mean), root * (Y - self.y_mean)
-        u, s, vt = np.linalg.svd(self.A.astype(np.float64), full_matrices=False)
-        inverse = 1 / (s[:, None] ** 2 + self.alpha)
-        if n >= p:  # H w = A'y
-            w = vt.T @ (inverse * s[:, None] * (u.T @ self.target.astype(np.float64)))
-            for _ in range(REFINEMENTS):
-                gradient = self.A.T @ (self.target - self.A @ w) - self.alpha * w
-                w = w + vt.T @ (inverse * (vt @ gradient.astype(np.float64)))
-        else:  # (A A' + alpha I) z = y, w = A'z
-            z = np.zeros_like(self.target)
-            for _ in range(REFINEMENTS):
-                residual = self.target - self.A @ (self.A.T @ z) - self.alpha * z
-                z = z + u @ (inverse * (u.T @ residual.astype(np.float64)))
-            w = self.A.T @ z
-        self._w = w
-        self.coef, self.intercept = w.T.astype(np.float64), (self.y_mean - self.x_mean @ w).astype(np.float64)
-        self.size = self.h_norm(w)
-        smallest = np.sqrt(self.alpha + (s[-1] ** 2 if n >= p else 0))
-        moved = s[0] * (_norms(w) + _norms(self.target - self.A @ w) / smallest) + _norms(self.target)
-        self.rounding = ROUNDING * np.divide(moved, self.size, out=np.zeros_like(moved), where=self.size > 0)
-
-    def h_norm(self, w):
-        """||w||_H of the columns of w (p, k)"""
-        return np.sqrt(_norms(self.A @ w) ** 2 + self.alpha * _norms(w) ** 2).astype(np.float64)
-
-    def error(self, coef):
-        """||coef - w*||_H / ||w*||_H of every target, (k,)"""
-        difference = self.h_norm(np.atleast_2d(np.asarray(coef, dtype=self._w.dtype)).T - self._w)
-        return np.divide(difference, self.size, out=np.where(difference == 0, 0, np.inf), where=self.size > 0)
-
-    def r2(self, X, y):
-        """R2 of the exact model on one target"""
-        rest = y - X @ self.coef[0] - self.intercept[0]
-        return 1 - rest @ rest / ((y - y.mean()) @ (y - y.mean()))
-
-
-def _norms(x):
-    return np.sqrt((x**2).sum(axis=0))
 
 
 def make_X(n, p, seed, *, share=0.6, dtype=np.float64):

@@ -7,7 +7,8 @@ import pandas as pd
 import polars as pl
 import pytest
 import scipy.sparse as sp
-from helpers import STORAGES, Exact, make_X, make_y
+from helpers import STORAGES, make_X, make_y
+from truth import Exact
 
 import fastridge
 from fastridge import Ridge, RidgeClassifier
@@ -23,6 +24,10 @@ def fit(X=X, y=Y, alpha=1.0, sample_weight=None, **options):
 
 def fit_model(X=X, y=Y, alpha=1.0, sample_weight=None, **options):
     return Ridge(alpha, **options).fit(X, y, sample_weight)
+
+
+def coefficients(fitted):
+    return fitted.coef if isinstance(fitted, fastridge.Solution) else fitted.coef_
 
 
 both = pytest.mark.parametrize("fit", [fit, fit_model], ids=["ridge", "Ridge"])
@@ -199,8 +204,10 @@ def test_an_object_that_is_no_number_is_named(fit):
 
 @both
 def test_objects_that_are_numbers_are_taken(fit):
-    for one in (X.astype(object), X.astype(str), pd.DataFrame(X.astype(str)), mixed(True)):
-        fit(X=one)
+    truth = mixed(True)
+    for one in (X.astype(object), X.astype(str), pd.DataFrame(X.astype(str)), truth):
+        numbers = np.asarray(truth, dtype=np.float64) if one is truth else X
+        np.testing.assert_allclose(coefficients(fit(X=one)), coefficients(fit(X=numbers)), rtol=1e-9, atol=1e-12)
 
 
 @both
@@ -461,7 +468,9 @@ def test_penalty_weights_at_the_ends_are_taken_without_a_warning(solver):
 
 @both
 def test_options_may_be_numpy_numbers(fit):
-    fit(max_iter=np.int32(100), n_threads=np.int64(2), tol=np.float32(1e-4), alpha=np.float32(2))
+    found = fit(max_iter=np.int32(100), n_threads=np.int64(2), tol=np.float32(1e-4), alpha=np.float32(0.1))
+    same = fit(max_iter=100, n_threads=2, tol=float(np.float32(1e-4)), alpha=float(np.float32(0.1)))
+    np.testing.assert_array_equal(coefficients(found), coefficients(same))
 
 
 def malformed(make, **changes):

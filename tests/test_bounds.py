@@ -9,15 +9,17 @@ import pytest
 import scipy.sparse as sp
 import sklearn.linear_model
 from bounded_cases import bounded_verdict
-from helpers import STORAGES, Exact, judge, make_weights, make_X, make_y, reference, stacked
+from helpers import STORAGES, judge, make_weights, make_X, make_y, reference, stacked
 from scipy.optimize import lsq_linear, nnls
 from sklearn.utils.estimator_checks import parametrize_with_checks
+from truth import Exact
 
-from fastridge import Ridge, RidgeClassifier, Status, dual_newton, explain, ridge
+from fastridge import Ridge, RidgeClassifier, Status, explain, ridge
 from fastridge.formulation import make_problem
 from fastridge.problem import Bounds
 from fastridge.solution import Settings
 from fastridge.solvers import bounded
+from fastridge.solvers.bounded import columns, dual_newton, gram
 
 pytestmark = pytest.mark.usefixtures("one_blas_thread")
 
@@ -30,9 +32,9 @@ WAYS = ("gram", "factors", "cg")
 def go(way, monkeypatch):
     """Have small problems solved as large ones are: without A'A, and with conjugate gradients alone"""
     if way != "gram":
-        monkeypatch.setattr(bounded, "MAX_GRAM", 0)
+        monkeypatch.setattr(gram, "MAX_GRAM", 0)
     if way == "cg":
-        monkeypatch.setattr(bounded, "MAX_BLOCK", 2)
+        monkeypatch.setattr(columns, "MAX_BLOCK", 2)
         monkeypatch.setattr(dual_newton, "MAX_STEPS", 0)
 
 
@@ -189,7 +191,7 @@ def gap(X, y, alpha, w, intercept):
 @pytest.mark.parametrize("form", ["csr", "csc"])
 @pytest.mark.parametrize(("n", "p", "share"), [(20_000, 3000, 0.01), (2000, 20_000, 0.005)])
 def test_large_sparse_in_line_mode(n, p, share, form, monkeypatch):
-    monkeypatch.setattr(bounded, "MAX_GRAM", 0)
+    monkeypatch.setattr(gram, "MAX_GRAM", 0)
     rng = np.random.default_rng(6)
     X = sp.random_array((n, p), density=share, format=form, rng=rng)
     y = X @ rng.standard_normal(p) + rng.standard_normal(n)

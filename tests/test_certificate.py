@@ -4,9 +4,8 @@ from functools import cache
 
 import numpy as np
 import pytest
-from helpers import Exact
 from search import KINDS
-from truth import TRUSTED, Truth
+from truth import TRUSTED, Exact, Truth
 
 from fastridge import Status, ridge
 

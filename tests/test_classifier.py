@@ -8,7 +8,7 @@ import pytest
 import scipy.sparse as sp
 import sklearn
 import sklearn.linear_model
-from helpers import STORAGES, Exact, make_weights, make_X
+from helpers import STORAGES, make_weights, make_X
 from sklearn.base import clone
 from sklearn.datasets import load_breast_cancer, load_iris
 from sklearn.exceptions import ConvergenceWarning, DataConversionWarning, NotFittedError
@@ -17,6 +17,7 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 from sklearn.utils.class_weight import compute_sample_weight
 from sklearn.utils.estimator_checks import parametrize_with_checks
+from truth import Exact
 
 from fastridge import Ridge, RidgeClassifier, Status
 

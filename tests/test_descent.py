@@ -2,7 +2,8 @@
 
 import numpy as np
 import pytest
-from helpers import Exact, make_weights, make_X, make_y
+from helpers import make_weights, make_X, make_y
+from truth import Exact
 
 from fastridge import Status, ridge
 from fastridge._kernels import descent as kernel

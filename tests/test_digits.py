@@ -13,6 +13,7 @@ import pytest
 import scipy.sparse as sp
 from helpers import STORAGES, make_weights
 from test_real_data import FOLDER
+from truth import InFractions, fractions, solve_fractions
 
 from fastridge import Ridge, Status, ridge, ridge_path
 from fastridge.formulation import make_problem, plain_form
@@ -23,62 +24,6 @@ from fastridge.validation import check_X
 pytestmark = pytest.mark.usefixtures("one_blas_thread")
 EPS = float(np.finfo(np.float64).eps)
 SOLVERS = ("cholesky", "svd", "cg", "cd")
-
-
-def fractions(array):
-    return np.vectorize(Fraction, otypes=[object])(np.asarray(array, dtype=np.float64))
-
-
-def solve(H, b):
-    """H^-1 b in fractions; where columns of a semi-definite H depend on those before, theirs are zero"""
-    H, b = np.concatenate([H, b[:, None]], axis=1), len(b)
-    kept = []
-    for i in range(b):
-        if H[i, i] == 0:
-            continue
-        kept.append(i)
-        H[i] = H[i] / H[i, i]
-        for j in range(b):
-            if j != i and H[j, i] != 0:
-                H[j] = H[j] - H[j, i] * H[i]
-    x = np.full(b, Fraction(0))
-    x[kept] = H[kept, b]
-    return x
-
-
-class Truth:
-    """The exact minimiser for the float64 numbers given, and exact distances from it"""
-
-    def __init__(self, X, y, alpha, weights=None, intercept=True, d=None):
-        X, y = fractions(X), fractions(y)
-        n, p = X.shape
-        s = fractions(np.ones(n) if weights is None else weights)
-        self.x_mean, self.y_mean = np.full(p, Fraction(0)), Fraction(0)
-        if intercept:
-            self.x_mean, self.y_mean = s @ X / s.sum(), s @ y / s.sum()
-        A, t = X - self.x_mean, y - self.y_mean
-        self.A, self.s = A, s
-        self.pull = Fraction(float(alpha)) * fractions(np.ones(p) if d is None else d)
-        if p <= n or (self.pull == 0).any():
-            self.w = solve((s[:, None] * A).T @ A + np.diag(self.pull), A.T @ (s * t))
-        else:  # w = (alpha D)^-1 A'S z with (I + A (alpha D)^-1 A'S) z = y, multiplied by S
-            scaled = A / self.pull
-            used = s > 0
-            M = np.diag(s[used]) + (s[:, None] * (scaled @ A.T) * s)[np.ix_(used, used)]
-            self.w = scaled[used].T @ (s[used] * solve(M, (s * t)[used]))
-        self.sq_size = self.sq_norm(self.w)
-
-    def sq_norm(self, v):
-        fit = self.A @ v
-        return (self.s * fit) @ fit + self.pull @ (v * v)
-
-    def error(self, coef):
-        """||coef - w*||_H / ||w*||_H"""
-        return float(self.sq_norm(fractions(coef) - self.w) / self.sq_size) ** 0.5
-
-    def intercept(self, coef):
-        """The best one for these coefficients"""
-        return self.y_mean - self.x_mean @ fractions(coef)
 
 
 def judge(report, truth, coef, tol):
@@ -100,7 +45,7 @@ def far_case(shape, power, weighted):
     weights = make_weights(n, 502, zeros=True) if weighted else None
     X = rng.standard_normal(shape) + 10.0**power * rng.choice([-1.0, 1.0, 0.3], p)
     y = (X - X[0]) @ rng.standard_normal(p) + 0.1 * rng.standard_normal(n) + 10.0**power
-    return X, y, weights, Truth(X, y, 1e-6, weights)
+    return X, y, weights, InFractions(X, y, 1e-6, weights)
 
 
 @pytest.mark.parametrize("weighted", [False, True])
@@ -158,7 +103,7 @@ def test_the_operator_about_true_means(storage, shape):
     X = rng.standard_normal(shape) + 1e12
     weights = make_weights(shape[0], 504)
     problem = make_problem(check_X(STORAGES[storage](X)), rng.standard_normal(shape[0]), np.ones(1), weights, True, 1)
-    truth = Truth(X, rng.standard_normal(shape[0]), 1.0, weights)
+    truth = InFractions(X, rng.standard_normal(shape[0]), 1.0, weights)
     A = np.sqrt(weights)[:, None] * truth.A.astype(float)
     for design, wanted in ((plain_form(problem).problem.design, A), (plain_form(problem).problem.design.T, A.T)):
         v, u = rng.standard_normal((wanted.shape[1], 2)), rng.standard_normal((wanted.shape[0], 2))
@@ -181,7 +126,7 @@ def test_the_operator_about_true_means(storage, shape):
 def test_penalty_weights_and_means_far_from_zero(solver, kind):
     X, y, _, _ = far_case((30, 6), 11, False)
     d = np.array([1.0, 2.0, 0.5, 3.0, 0.0 if kind == "with a zero" else 1.0, 1.0])
-    truth = Truth(X, y, 1e-3, d=d)
+    truth = InFractions(X, y, 1e-3, d=d)
     solution = ridge(X, y, 1e-3, penalty_weights=np.diag(d) if kind == "matrix" else d, solver=solver, tol=1e-8)
     assert judge(solution.report, truth, solution.coef, 1e-8) <= 1e-8
 
@@ -216,7 +161,7 @@ def test_what_unpenalised_features_all_but_span(solver, apart, storage, intercep
         X[:, 3] = X[:, 2] * (1 + apart * rng.standard_normal(20))
         y = X @ rng.standard_normal(5) + rng.standard_normal(20)
         d = np.array([0.0, 1.0, 0.0, 0.0, 1.0])
-        truth = Truth(X, y, 1e-6, intercept=intercept, d=d)
+        truth = InFractions(X, y, 1e-6, intercept=intercept, d=d)
         options = {"penalty_weights": d, "fit_intercept": intercept, "tol": 1e-7}
         if solver == "path":
             path = ridge_path(STORAGES[storage](X), y, [1e-6], solver="cg", **options)
@@ -236,7 +181,7 @@ def test_dummies_without_a_penalty_depend_exactly(storage, intercept):
     y, d = rng.standard_normal(60) + groups, np.array([1.0] * 2 + [0.0] * 9)
     solution = ridge(STORAGES[storage](X), y, 0.1, penalty_weights=d, fit_intercept=intercept, tol=1e-10)
     assert solution.report.converged
-    truth = Truth(X, y, 0.1, intercept=intercept, d=d)
+    truth = InFractions(X, y, 0.1, intercept=intercept, d=d)
     assert judge(solution.report, truth, solution.coef, 1e-10) <= 1e-10
     # All but dependent: what the last digit of a column would fit is not claimed.
     X[0, 5] = np.nextafter(1.0, 2.0) if X[0, 5] else 2.0**-52
@@ -287,7 +232,7 @@ def test_any_size_is_solved_like_any_other(sizes, solver, shape, dependent):
     X, y, alpha = np.ldexp(X, x_size), np.ldexp(y, y_size), float(np.ldexp(0.7, alpha_size))
     weights = np.ldexp(weights, s_size) if s_size else None
     d = np.ldexp(d, d_size) if d_size else None
-    truth = Truth(X, y, alpha, weights, d=d)
+    truth = InFractions(X, y, alpha, weights, d=d)
     try:
         solution = ridge(X, y, alpha, sample_weight=weights, penalty_weights=d, solver=solver)
     except np.linalg.LinAlgError:
@@ -333,11 +278,11 @@ def test_sizes_of_sparse_data_and_of_rows_without_weight():
     X[np.abs(X) < 0.5] = 0
     weights = make_weights(40, 513)
     weights[3] = 0
-    truth = Truth(X, y, 0.5, weights)
+    truth = InFractions(X, y, 0.5, weights)
     X, y = np.ldexp(X, 520), y.copy()
     X[3], y[3] = 1e300, 1e300  # of weight zero
     alpha = float(np.ldexp(0.5, 1000))
-    truth = Truth(np.delete(X, 3, 0), np.delete(y, 3), alpha, np.delete(weights, 3))
+    truth = InFractions(np.delete(X, 3, 0), np.delete(y, 3), alpha, np.delete(weights, 3))
     for storage in ("C", "F", "csr_array", "csc_array int64"):
         data = STORAGES[storage](X)
         solution = ridge(data, y, alpha, sample_weight=weights)
@@ -356,7 +301,7 @@ def test_paths_of_any_size(x_size, alphas, solver):
     path = ridge_path(X, y, alphas, solver=solver)
     np.testing.assert_array_equal(path.alphas, alphas)
     for alpha, coef, intercept, report in zip(alphas, path.coefs, path.intercepts, path.reports, strict=True):
-        truth = Truth(X, y, alpha)
+        truth = InFractions(X, y, alpha)
         assert judge(report, truth, coef, 1e-6) <= 1e-6
         np.testing.assert_allclose(intercept, float(truth.intercept(coef)), rtol=1e-12)
     if abs(x_size) > 500:
@@ -449,7 +394,7 @@ def test_columns_of_any_size_are_right_or_said_wrong(solver, alpha, spread):
         y = rng.standard_normal(20)
         d = rng.choice([1e-12, 1.0, 1e12], 6) if seed % 2 else None
         solution = ridge(X, y, alpha, penalty_weights=d, solver=solver)
-        truth = Truth(X, y, alpha, d=d)
+        truth = InFractions(X, y, alpha, d=d)
         assert judge(solution.report, truth, solution.coef, 1e-6) <= 1e-6
 
 
@@ -461,7 +406,7 @@ def test_svd_of_least_squares_has_minimum_norm_in_the_units_given(n, p, rank, sp
     right = right * 2.0 ** np.rint(rng.uniform(-spread, spread, p))
     y = rng.standard_normal(n)
     B, C = fractions(left), fractions(right)
-    w = C.T @ solve(C @ C.T, solve(B.T @ B, B.T @ fractions(y)))  # of full rank both
+    w = C.T @ solve_fractions(C @ C.T, solve_fractions(B.T @ B, B.T @ fractions(y)))  # of full rank both
     solution = ridge(left @ right, y, 0.0, solver="svd", fit_intercept=False)
     assert solution.report.status is Status.UNCERTIFIED
     error = (fractions(solution.coef) - w).astype(float)
@@ -526,7 +471,7 @@ def test_certified_regressions(solver):
     found = [solution.intercept, *solution.coef]
     # Powers rounded to float64 leave the exact least squares solution 7.6 digits of the certified one.
     assert digits(found, numbers(FILIP_CERTIFIED)) > 7
-    truth = Truth(X, y, 0.0)
+    truth = InFractions(X, y, 0.0)
     assert digits(found, [truth.intercept(solution.coef), *truth.w]) > 8
     assert not plainly_failed(make_problem(X, y, np.zeros(1), None, True, 1), solution.coef[:, None], 1e-6)
     data = numbers(LONGLEY).reshape(-1, 7)
@@ -571,7 +516,7 @@ def test_what_plainly_failed_is_seen(solver):
         coef = ridge(X, y, 0.0, solver=solver).coef
     except np.linalg.LinAlgError:
         return
-    truth = Truth(X, y, 0.0)
+    truth = InFractions(X, y, 0.0)
     assert (truth.error(coef) > 1e-6) == plainly_failed(problem, coef[:, None], 1e-6)
 
 
@@ -587,5 +532,5 @@ def test_what_did_not_fail_is_not_said_to_have():
         coef = ridge(X, y, 0.0, solver=solver, max_iter=3 if seed % 5 == 0 and solver != "svd" else None).coef
         if plainly_failed(make_problem(X, y, np.zeros(1), None, True, 1), coef[:, None], 1e-6):
             failed += 1
-            assert Truth(X, y, 0.0).error(coef) > 1e-6
+            assert InFractions(X, y, 0.0).error(coef) > 1e-6
     assert failed > 3

@@ -13,7 +13,7 @@ import pytest
 import scipy.sparse as sp
 import sklearn
 import sklearn.linear_model
-from helpers import STORAGES, Exact, make_weights, make_X, make_y
+from helpers import STORAGES, make_weights, make_X, make_y
 from scipy.linalg import LinAlgWarning
 from sklearn.base import clone
 from sklearn.datasets import load_diabetes
@@ -22,6 +22,7 @@ from sklearn.model_selection import GridSearchCV, cross_val_score
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 from sklearn.utils.estimator_checks import parametrize_with_checks
+from truth import Exact
 
 import fastridge
 from fastridge import FitReport, Ridge, RidgeClassifier, Status

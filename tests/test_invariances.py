@@ -5,7 +5,8 @@ from itertools import product
 import numpy as np
 import pytest
 import scipy.sparse as sp
-from helpers import STORAGES, Exact, make_weights, make_X, make_y
+from helpers import STORAGES, make_weights, make_X, make_y
+from truth import Exact
 
 from fastridge import Status, ridge
 
@@ -334,7 +335,7 @@ def test_one_hot_columns_beside_unscaled_numbers_by_default(solver, storage, dty
     numbers = np.column_stack([3e4 * rng.standard_normal(n), 1e4 * rng.exponential(size=n)])
     X = np.hstack([np.eye(levels)[level], numbers]).astype(dtype)
     y = rng.standard_normal(levels)[level] + numbers @ [1e-4, -2e-4] + 0.5 * rng.standard_normal(n)
-    exact = Exact(X, y, 1.0, number=np.float64)
+    exact = Exact(X, y, 1.0)
     solution = ridge(STORAGES[storage](X), y, solver=solver)
     assert accurate(solution, exact)
     rest = y - X @ solution.coef - solution.intercept

@@ -5,7 +5,8 @@ import tracemalloc
 
 import numpy as np
 import pytest
-from helpers import STORAGES, Exact, make_weights, make_X, make_y
+from helpers import STORAGES, make_weights, make_X, make_y
+from truth import Exact
 
 import fastridge
 from fastridge import Ridge, explain, ridge

@@ -12,7 +12,8 @@ from fractions import Fraction
 import numpy as np
 import pytest
 import scipy.sparse as sp
-from helpers import STORAGES, Exact, make_weights, make_X, make_y
+from helpers import STORAGES, make_weights, make_X, make_y
+from truth import Exact
 
 from fastridge import Moments, RidgePath, Solution, Status, archive, normal_equations, sums
 from fastridge import moments as module

@@ -6,8 +6,9 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from helpers import STORAGES, Exact, make_weights, make_X, make_y, reference, stacked
+from helpers import STORAGES, make_weights, make_X, make_y, reference, stacked
 from sklearn.exceptions import ConvergenceWarning
+from truth import Exact
 
 from fastridge import Progress, Ridge, RidgeClassifier, Status, factor, parallel, ridge, ridge_path
 from fastridge.formulation import make_problem
@@ -272,7 +273,7 @@ def test_conjugate_gradients_that_give_way_to_others_leave_them_their_iterate(mo
     assert starts[1] is answers[0].x
     assert 0 < answers[0].error[0] < 1
     assert answer.error_bound[0] <= 1e-6
-    exact = Exact(X, y, 1e-3, number=np.float64)
+    exact = Exact(X, y, 1e-3)
     assert exact.error(answers[0].w.T)[0] <= answers[0].error_bound[0] * ROOM
 
 
@@ -285,7 +286,7 @@ def test_an_answer_is_not_given_up_for_one_that_was_never_begun(clock):
     looks: list[Progress] = []
     planner.run(problem, Plan(steps, "", (), X.shape, 1), Settings(1e-6, None, monitor=Monitor(1e6, looks.append)))
     first = next(progress for progress in looks if progress.solver == "cholesky")
-    exact = Exact(X, y, 1e-3, number=np.float64)
+    exact = Exact(X, y, 1e-3)
     for seconds in range(3, int(first.seconds)):
         monitor = Monitor(seconds, lambda progress: None)
         answer, ran, _ = planner.run(problem, Plan(steps, "", (), X.shape, 1), Settings(1e-6, None, monitor=monitor))

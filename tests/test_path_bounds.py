@@ -7,7 +7,7 @@ from helpers import STORAGES, judge, make_weights, make_X, make_y, stacked
 
 import fastridge
 from fastridge import Status, ridge, ridge_path
-from fastridge.solvers import bounded
+from fastridge.solvers.bounded import columns, gram
 
 pytestmark = pytest.mark.usefixtures("one_blas_thread")
 
@@ -45,7 +45,7 @@ def check(found, X, y, bounds, weights=None, intercept=True, d=None, tol=1e-6):
 @pytest.mark.parametrize("seed", range(3))
 def test_grid(seed, storage, shape, lines, monkeypatch):
     if lines:
-        monkeypatch.setattr(bounded, "MAX_GRAM", 0)
+        monkeypatch.setattr(gram, "MAX_GRAM", 0)
     n, p = SHAPES[shape]
     intercept = seed < 2
     X = make_X(n, p, seed=n + 100 * p, dtype=("float64", "float32")[seed % 2])
@@ -63,7 +63,7 @@ def test_grid(seed, storage, shape, lines, monkeypatch):
 @pytest.mark.parametrize("lines", [False, True])
 def test_every_point_agrees_with_a_solve_of_its_own(lines, monkeypatch):
     if lines:
-        monkeypatch.setattr(bounded, "MAX_GRAM", 0)
+        monkeypatch.setattr(gram, "MAX_GRAM", 0)
     rng = np.random.default_rng(200)
     X = rng.standard_normal((400, 80)) + rng.standard_normal((400, 1))
     Y = X @ rng.standard_normal((80, 2)) + rng.standard_normal((400, 2))
@@ -92,8 +92,8 @@ def test_one_gram_matrix_or_one_copy_of_the_columns_serves_all(monkeypatch):
     Y = make_y(X, 202, n_targets=2)
     ridge_path(X, Y, 20, positive=True)
     assert calls == ["full_gram"]
-    monkeypatch.setattr(bounded, "MAX_GRAM", 0)
-    monkeypatch.setattr(bounded, "MAX_BLOCK", 0)
+    monkeypatch.setattr(gram, "MAX_GRAM", 0)
+    monkeypatch.setattr(columns, "MAX_BLOCK", 0)
     ridge_path(X, Y, 20, positive=True)
     assert calls == ["full_gram", "columns"]
 

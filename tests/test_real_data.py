@@ -11,8 +11,8 @@ import numpy as np
 import pytest
 import scipy.linalg
 import scipy.sparse as sp
-from helpers import Exact
 from scipy.sparse.linalg import LinearOperator, cg
+from truth import Exact
 
 from fastridge import Status, ridge
 

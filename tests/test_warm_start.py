@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 import scipy.sparse as sp
-from helpers import Exact
 from sklearn.base import clone
+from truth import Exact
 
 from fastridge import Ridge, RidgeClassifier
 
@@ -22,7 +22,7 @@ def data(shape, n_targets=1):
 
 
 def check(model, X, y):
-    exact = Exact(X, y, model.alpha, number=np.float64)
+    exact = Exact(X, y, model.alpha)
     error, report = exact.error(model.coef_).max(), model.report_
     assert report.converged
     assert error <= 1e-6 + exact.rounding.max()

@@ -6,7 +6,7 @@ from helpers import judge, reference, stacked
 from sklearn.base import clone
 
 from fastridge import Ridge, RidgeClassifier
-from fastridge.solvers import bounded
+from fastridge.solvers.bounded import gram
 
 pytestmark = pytest.mark.usefixtures("one_blas_thread")
 
@@ -17,7 +17,7 @@ BOUNDS = {"positive": (0.0, np.inf), "box": (-0.1, 0.2)}
 @pytest.fixture(params=SHAPES)
 def shape(request, monkeypatch):
     if request.param == "lines":
-        monkeypatch.setattr(bounded, "MAX_GRAM", 0)
+        monkeypatch.setattr(gram, "MAX_GRAM", 0)
     return request.param
 
 

@@ -1,8 +1,10 @@
-"""How far an answer is from the exact minimiser, in as many digits as that takes; nothing here uses fastridge.
+"""The exact minimiser, and how far an answer is from it, in as many digits as that takes; nothing here uses fastridge.
+
+`Exact` is the minimiser, `InFractions` the same without any rounding, for small problems; `Truth` judges answers without it.
 
 With g the negative gradient at the returned w, w* - w = H^-1 g, so ||w - w*||_H^2 = g'H^-1 g. g is computed in pairs of floats.
-For H^-1 a factor in float64 does while the condition number allows: an error of 1 % in the error does no harm. Where it does not
-allow it, small problems are solved in decimals, and of large ones nothing is said.
+For H^-1 a factor in float64 does while the condition number allows: an error of 1 % in the error does no harm, and steps H^-1 g
+lead to the minimiser. Where it does not allow it, small problems are solved in decimals, and of large ones nothing is said.
 """
 
 from __future__ import annotations
@@ -10,6 +12,8 @@ from __future__ import annotations
 import decimal
 from dataclasses import dataclass
 from decimal import Decimal
+from fractions import Fraction
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -36,6 +40,14 @@ BLOCK = 1 << 16
 """Entries of the rows that are worked on together."""
 SPLITTER = 2.0**27 + 1
 REFINEMENTS = 3
+MAX_STEPS = 60
+"""Of refinement, each of which takes off a share of TRUSTED or better as a rule."""
+SOLVED, SURE = 1e-24, 1e-12
+"""Size of the step ahead, relative to the minimiser, at which refinement ends, and of the last one, that it must have come to."""
+CANCELLED = 1e-7
+"""Relative error of a norm in floats, as a bound, from which on it is computed in pairs."""
+ROUNDING = 1e-14
+"""Relative change of A and y, some 50 eps, that no float64 answer can be blamed for."""
 
 
 @dataclass(frozen=True)
@@ -112,6 +124,10 @@ class Pair:
         """The array times 2^exponent"""
         return Pair(np.ldexp(self.hi, exponent), np.ldexp(self.lo, exponent))
 
+    @property
+    def value(self) -> Any:
+        return self.hi + self.lo
+
     def sum(self, axis: int = 0) -> Pair:
         """Sum along an axis, by halves"""
         hi, lo = np.moveaxis(self.hi, axis, 0), np.moveaxis(self.lo, axis, 0)
@@ -184,6 +200,92 @@ class Truth:
                 return found
         return UNKNOWN
 
+    def minimisers(self, alpha: float, targets: Any) -> tuple[Any, list[Any]]:
+        """The first system that knows the minimisers of `targets` at `alpha`, and those"""
+        for kind in (FloatSystem, DecimalSystem):
+            system = kind(self.data, alpha)
+            with np.errstate(all="ignore"):
+                found = [system.minimiser(target) for target in targets]
+            if all(w is not None for w in found):
+                return system, found
+        raise ValueError("the minimiser is not known: the problem is too large for decimals")
+
+
+class Exact:
+    """The minimiser of the problem that `Truth` states
+
+    Parameters
+    ----------
+    X : (n, p) array or sparse matrix
+    y : (n,) or (n, k)
+    alpha : float or (k,)
+    sample_weight : (n,) or None
+    d : (p,) or None
+        Zeros and infinities included. Where columns without a penalty depend on others, one solution.
+
+    Attributes
+    ----------
+    coef, intercept : (k, p) and (k,) float64
+    size : (k,) float64
+        ||w*||_H.
+    rounding : (k,) float64
+        How far a change of A and y by ROUNDING may move the solution, relative in the H-norm. Without `d`.
+    x_mean, y_mean : (p,) and (k,) float64
+        Zeros without an intercept.
+    """
+
+    def __init__(self, X: Any, y: Any, alpha: Any, sample_weight: Any = None, fit_intercept: bool = True, d: Any = None) -> None:
+        Y = np.asarray(y, dtype=np.float64)
+        self._truth = Truth(X, Y.reshape(len(Y), -1), sample_weight, fit_intercept, d)
+        data, k = self._truth.data, self._truth.data.Y.shape[1]
+        self.alpha = np.broadcast_to(np.asarray(alpha, dtype=np.float64), (k,))
+        self._found: list[Any] = [None] * k
+        for value in np.unique(self.alpha):
+            targets = np.flatnonzero(self.alpha == value)
+            system, found = self._truth.minimisers(value, targets)
+            for target, w in zip(targets, found, strict=True):
+                self._found[target] = system, w
+            system.forget()
+        free = ~self._truth.fixed
+        self.coef, self.x_mean = np.zeros((k, len(free))), np.zeros(len(free))
+        self.coef[:, free] = [system.coefficients(j, w) for j, (system, w) in enumerate(self._found)]
+        self.size = np.array([system.norm_of(j, w) for j, (system, w) in enumerate(self._found)])
+        self.y_mean = np.zeros(k)
+        if fit_intercept:
+            self.x_mean[free] = (Pair(data.X) * data.s[:, None]).sum().value / data.s.sum()
+            self.y_mean = (Pair(data.Y) * data.s[:, None]).sum().value / data.s.sum()
+        self.intercept = self.best_intercept(self.coef)
+
+    def best_intercept(self, coef: Any) -> Any:
+        """The best intercepts for these coefficients, (k,)"""
+        return (Pair(self.y_mean) - (Pair(np.atleast_2d(coef)) * self.x_mean).sum(axis=1)).value
+
+    def error(self, coef: Any) -> Any:
+        """||coef - w*||_H / ||w*||_H of every target, (k,)"""
+        coef = np.atleast_2d(np.asarray(coef, dtype=np.float64))
+        if coef[:, self._truth.fixed].any():
+            return np.full(len(self.size), np.inf)
+        free = coef[:, ~self._truth.fixed]
+        off = np.array([system.norm_of(j, w, free[j]) for j, (system, w) in enumerate(self._found)])
+        return np.divide(off, self.size, out=np.where(off == 0, 0.0, np.inf), where=self.size > 0)
+
+    def r2(self, X: Any, y: Any) -> float:
+        """R2 of the exact model on one target"""
+        rest = y - X @ self.coef[0] - self.intercept[0]
+        return 1 - rest @ rest / ((y - y.mean()) @ (y - y.mean()))
+
+    @cached_property
+    def rounding(self) -> Any:
+        data = self._truth.data
+        root = np.sqrt(data.s)[:, None]
+        A, target = root * (data.X - self.x_mean[~self._truth.fixed]), root * (data.Y - self.y_mean)
+        w = self.coef.T[~self._truth.fixed]
+        s = np.linalg.svd(A, compute_uv=False)
+        smallest = np.sqrt(self.alpha + (s[-1] ** 2 if A.shape[0] >= A.shape[1] else 0))
+        residual = np.linalg.norm(target - A @ w, axis=0)
+        moved = s[0] * (np.linalg.norm(w, axis=0) + residual / smallest) + np.linalg.norm(target, axis=0)
+        return ROUNDING * np.divide(moved, self.size, out=np.zeros_like(moved), where=self.size > 0)
+
 
 @dataclass(frozen=True)
 class Data:
@@ -210,7 +312,8 @@ class FloatSystem:
 
     def __init__(self, data: Data, alpha: float) -> None:
         self.wide = data.wide
-        s_exponent, x_exponent = _exponent(data.s.max()), _exponent(np.abs(data.X).max(axis=0))
+        self.s_exponent = s_exponent = int(_exponent(data.s.max()))
+        x_exponent = _exponent(np.abs(data.X).max(axis=0))
         self.y_exponent = _exponent(np.abs(data.Y).max(axis=0))
         self.s, X, self.Y = np.ldexp(data.s, -s_exponent), np.ldexp(data.X, -x_exponent), Pair(np.ldexp(data.Y, -self.y_exponent))
         self.s_sum, p = Pair(self.s).sum(), X.shape[1]
@@ -291,15 +394,76 @@ class FloatSystem:
         v = np.ldexp(v, -exponent)
         if not self.wide:
             return float(np.ldexp(np.linalg.norm(solve_triangular(self.factor, v, trans=1)), exponent))
-        # Least squares by the seminormal equations, corrected; the value is wrong by the square of the error of u.
         v = v / self.root.hi
+        u, rest = self._least_squares(v)
+        value = np.hypot(np.linalg.norm(rest), np.linalg.norm(u * self.scale))
+        return float(np.ldexp(value, exponent)) if value >= LARGEST_CANCELLATION * np.linalg.norm(v) else np.nan
+
+    def _least_squares(self, v: Any) -> tuple[Any, Any]:
+        """The least squares solution u, scaled, and v - D^-1/2 A'u, by the seminormal equations, corrected
+
+        A value is wrong by the square of the error of u.
+        """
         u, rest = np.zeros(len(self.factor)), v
         for _ in range(REFINEMENTS):
             slope = self.A.T @ rest - u * self.scale**2
             u += solve_triangular(self.factor, solve_triangular(self.factor, slope, trans=1))
             rest = v - self.A @ u
-        value = np.hypot(np.linalg.norm(rest), np.linalg.norm(u * self.scale))
-        return float(np.ldexp(value, exponent)) if value >= LARGEST_CANCELLATION * np.linalg.norm(v) else np.nan
+        return u, rest
+
+    def minimiser(self, target: int) -> Pair | None:
+        """w*, scaled, by refinement; None where that does not come to it"""
+        w = Pair(np.zeros(self.X.shape[1]))
+        if not w.hi.size:
+            return w
+        if self.factor is None:
+            return None
+        last, step = np.inf, np.zeros(0)
+        for _ in range(MAX_STEPS):
+            g = self.gradient(target, w if step.size else None)[0]
+            exponent = _exponent(np.abs(g.hi).max())
+            v = np.ldexp(g.hi, -exponent)
+            v = v / self.root.hi if self.wide else v
+            if not np.abs(v).max() < FARTHEST:
+                return None
+            if self.wide:
+                step = self._least_squares(v)[1] / self.root.hi
+            else:
+                step = solve_triangular(self.factor, solve_triangular(self.factor, v, trans=1))
+            step = np.ldexp(step, exponent)
+            w = w + step
+            size = float(np.abs(step).max() / np.abs(w.hi).max()) if step.any() else 0.0
+            ahead = size * min(1.0, size / last) if last < np.inf else size
+            if not ahead > SOLVED or (size > 0.5 * last and size <= SURE):
+                break
+            last = size
+        return w if size <= SURE else None
+
+    def norm_of(self, target: int, w: Pair, coef: Any = None) -> float:
+        """||w||_H, or, where coefficients, (p,), are given, ||coef - w||_H, in the units of the data"""
+        if coef is not None:
+            w = Pair(np.ldexp(coef, self.w_exponent - self.y_exponent[target])) - w
+        v, fit, terms = w.value, [], []
+        for rows in _blocks(self.X):
+            centred = (self.X[rows] - self.mean.hi) - self.mean.lo
+            fit.append(np.sqrt(self.s[rows]) * (centred @ v))
+            terms.append(np.sqrt(self.s[rows]) * (np.abs(centred) @ np.abs(v)))
+        pull = np.linalg.norm(self.root.hi * v)
+        value = np.hypot(np.linalg.norm(np.concatenate(fit)), pull)
+        if len(v) * np.finfo(np.float64).eps * np.linalg.norm(np.concatenate(terms)) > CANCELLED * value:
+            shift, sq = (self.mean * w).sum(), pull**2
+            for rows in _blocks(self.X):
+                sq += self.s[rows] @ ((Pair(self.X[rows]) * w).sum(axis=1) - shift).value ** 2
+            value = np.sqrt(sq)
+        return float(np.ldexp(value * 2.0 ** (0.5 * (self.s_exponent % 2)), self.s_exponent // 2 + int(self.y_exponent[target])))
+
+    def coefficients(self, target: int, w: Pair) -> Any:
+        """In the units of the data, (p,) float64"""
+        return np.ldexp(w.value, self.y_exponent[target] - self.w_exponent)
+
+    def forget(self) -> None:
+        """Drop what only solving takes"""
+        self.A = self.factor = None
 
     def distance(self, target: int, coef: Any, intercept: float) -> Distance:
         """Compare an answer, (p,) and a number, with the minimiser"""
@@ -334,7 +498,7 @@ class DecimalSystem:
         self.usable = (n * p * c + c**3 / 3) * self.digits / 100 <= MAX_DECIMALS
         if not self.usable:
             return
-        with decimal.localcontext(prec=self.digits, Emin=-(10**9), Emax=10**9):
+        with self._context():
             X, self.Y, self.s = _decimals(data.X), _decimals(data.Y), _decimals(data.s)
             self.d = Decimal(alpha) * _decimals(data.d)
             self.s_sum = sum(self.s)
@@ -362,6 +526,43 @@ class DecimalSystem:
             H[j + 1 :, j] = row
         return H, H.diagonal().copy()
 
+    def minimiser(self, target: int) -> Any:
+        """w*, (p,) decimals, zero where a column depends on those before; None where that takes too long"""
+        if not self.usable:
+            return None
+        with self._context():
+            v = (self.Y[:, target] * self.s) @ self.A
+            if not self.wide:
+                return self._solve(v)
+            return (v - self.A.T @ self._solve(self.scaled @ v)) / self.d
+
+    def _solve(self, v: Any) -> Any:
+        """(L D L')^-1 v"""
+        z = v.copy()
+        for j in range(len(z)):
+            z[j + 1 :] -= self.L[j + 1 :, j] * z[j]
+        z = np.array([value / pivot if pivot else Decimal(0) for value, pivot in zip(z, self.pivots, strict=True)], dtype=object)
+        for j in reversed(range(len(z))):
+            z[j] = z[j] - self.L[j + 1 :, j] @ z[j + 1 :] if self.pivots[j] else Decimal(0)
+        return z
+
+    def norm_of(self, target: int, w: Any, coef: Any = None) -> float:
+        """||w||_H, or, where coefficients, (p,), are given, ||coef - w||_H"""
+        with self._context():
+            v = w if coef is None else _decimals(coef) - w
+            fit = self.A @ v
+            return float(((self.s * fit) @ fit + self.d @ v**2).sqrt())
+
+    def coefficients(self, target: int, w: Any) -> Any:
+        return w.astype(np.float64)
+
+    def forget(self) -> None:
+        """Drop what only solving takes"""
+        self.L = self.scaled = None
+
+    def _context(self) -> Any:
+        return decimal.localcontext(prec=self.digits, Emin=-(10**9), Emax=10**9)
+
     def sq_norm(self, v: Any) -> Decimal:
         """v'H^-1 v"""
         total = Decimal(0)
@@ -377,7 +578,7 @@ class DecimalSystem:
         """Compare an answer, (p,) and a number, with the minimiser"""
         if not self.usable:
             return UNKNOWN
-        with decimal.localcontext(prec=self.digits, Emin=-(10**9), Emax=10**9):
+        with self._context():
             w, y = _decimals(coef), self.Y[:, target]
             g = ((y - self.A @ w) * self.s) @ self.A - self.d * w
             off = abs(self.y_mean[target] - self.mean @ w - Decimal(intercept))
@@ -386,6 +587,64 @@ class DecimalSystem:
             squares = (self.sq_norm(g), self.sq_norm((y * self.s) @ self.A))
             error, size = (sq.sqrt() if sq > self.zeros[target] else Decimal(0) for sq in squares)
             return _relative(error, off, rounding, self.s_sum.sqrt(), size)
+
+
+def fractions(array: Any) -> Any:
+    """An array of floats as exact fractions"""
+    return np.vectorize(Fraction, otypes=[object])(np.asarray(array, dtype=np.float64))
+
+
+def solve_fractions(H: Any, b: Any) -> Any:
+    """Solve H x = b in fractions; where columns of a semi-definite H depend on those before, theirs are zero"""
+    H, b = np.concatenate([H, b[:, None]], axis=1), len(b)
+    kept = []
+    for i in range(b):
+        if H[i, i] == 0:
+            continue
+        kept.append(i)
+        H[i] = H[i] / H[i, i]
+        for j in range(b):
+            if j != i and H[j, i] != 0:
+                H[j] = H[j] - H[j, i] * H[i]
+    x = np.full(b, Fraction(0))
+    x[kept] = H[kept, b]
+    return x
+
+
+class InFractions:
+    """The minimiser of a small problem for the float64 numbers given, of any size, and distances from it, without any rounding"""
+
+    def __init__(self, X: Any, y: Any, alpha: float, weights: Any = None, intercept: bool = True, d: Any = None) -> None:
+        X, y = fractions(X), fractions(y)
+        n, p = X.shape
+        s = fractions(np.ones(n) if weights is None else weights)
+        self.x_mean, self.y_mean = np.full(p, Fraction(0)), Fraction(0)
+        if intercept:
+            self.x_mean, self.y_mean = s @ X / s.sum(), s @ y / s.sum()
+        A, t = X - self.x_mean, y - self.y_mean
+        self.A, self.s = A, s
+        self.pull = Fraction(float(alpha)) * fractions(np.ones(p) if d is None else d)
+        if p <= n or (self.pull == 0).any():
+            self.w = solve_fractions((s[:, None] * A).T @ A + np.diag(self.pull), A.T @ (s * t))
+        else:  # w = (alpha D)^-1 A'S z with (I + A (alpha D)^-1 A'S) z = y, multiplied by S
+            scaled = A / self.pull
+            used = s > 0
+            M = np.diag(s[used]) + (s[:, None] * (scaled @ A.T) * s)[np.ix_(used, used)]
+            self.w = scaled[used].T @ (s[used] * solve_fractions(M, (s * t)[used]))
+        self.sq_size = self.sq_norm(self.w)
+
+    def sq_norm(self, v: Any) -> Any:
+        """The square of ||v||_H"""
+        fit = self.A @ v
+        return (self.s * fit) @ fit + self.pull @ (v * v)
+
+    def error(self, coef: Any) -> float:
+        """||coef - w*||_H / ||w*||_H"""
+        return float(self.sq_norm(fractions(coef) - self.w) / self.sq_size) ** 0.5
+
+    def intercept(self, coef: Any) -> Any:
+        """The best one for these coefficients"""
+        return self.y_mean - self.x_mean @ fractions(coef)
 
 
 def _relative(error: Any, off: Any, rounding: Any, root: Any, size: Any, noise: float = 0.0) -> Distance:

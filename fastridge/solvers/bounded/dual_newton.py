@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 
@@ -15,6 +14,7 @@ from fastridge.operators.base import Vector
 from fastridge.parallel import blas_for
 from fastridge.preconditioners import Jacobi
 from fastridge.problem import Bounds, Problem
+from fastridge.solvers.bounded.records import relative_near
 
 MAX_FACTOR = 1024
 """Samples up to which a step takes a Cholesky factor rather than conjugate gradients."""
@@ -36,15 +36,6 @@ class DualPoint:
     w: Vector
     u: Vector
     n_iter: int
-
-
-def relative_near(sq_error: float, sq_size: float) -> float:
-    """Error relative to ||w*||_H, given the squares of the error and of ||w||_H, which is at most the error away from it"""
-    if not sq_error > 0:
-        return 0.0 if sq_error == 0 else math.inf
-    error = math.sqrt(sq_error)
-    size = math.sqrt(sq_size) - error
-    return error / size if size > 0 else math.inf
 
 
 def maximise(
