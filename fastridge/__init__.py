@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 from fastridge._version import __version__
 from fastridge.functional import explain, ridge
+from fastridge.io.scan import scan
 from fastridge.moments import Moments, Score
 from fastridge.monitor import Progress
 from fastridge.path import RidgePath, ridge_path
@@ -54,6 +55,7 @@ __all__ = [
     "explain",
     "ridge",
     "ridge_path",
+    "scan",
 ]
 
 _LAZY = {"Ridge": "fastridge.estimators", "RidgeClassifier": "fastridge.classifier"}  # these load scikit-learn

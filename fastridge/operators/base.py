@@ -55,6 +55,10 @@ class Traits:
         Whether `Operator.columns` gives columns that coordinate descent can sweep.
     rough_gram : bool
         Whether there is an `Operator.rough_gram`.
+    streamed : bool
+        Whether every pass reads rows from a file or a stream, which takes longer than memory does.
+    gram_known : bool
+        Whether the Gram matrix has been summed already.
     """
 
     n_bytes: int
@@ -65,6 +69,8 @@ class Traits:
     transposes: bool = True
     sweeps: bool = False
     rough_gram: bool = False
+    streamed: bool = False
+    gram_known: bool = False
 
 
 class Operator(ABC):

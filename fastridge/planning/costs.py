@@ -21,6 +21,8 @@ from fastridge.solvers import descent
 
 BYTES_PER_SECOND = 1.3e10
 """Read by one thread in a fused dense pass."""
+STREAMED_BYTES_PER_SECOND = 2e9
+"""Read from files, whatever the threads. A guess, not a measurement: plans, and so bits, are the same on every run."""
 ENTRIES_PER_SECOND = 7e8
 """Stored entries that one thread visits in a fused sparse pass."""
 GEMM_FLOPS = 3.5e10
@@ -144,17 +146,27 @@ def product_seconds(problem: Problem) -> float:
     traits, k = problem.side.traits, len(problem.penalty)
     threads = min(traits.n_threads, 8)
     if traits.sparse:
-        return CALL_SECONDS + float(traits.n_entries) * (1 + 0.3 * (k - 1)) / (ENTRIES_PER_SECOND * threads)
-    n, p = problem.design.shape
-    blas = 4.0 * n * p * k / (GEMM_FLOPS if k >= MANY_TARGETS else SKINNY_FLOPS) if k > 1 else 0.0
-    return CALL_SECONDS + (traits.n_bytes / BYTES_PER_SECOND + blas) / threads
+        seconds = float(traits.n_entries) * (1 + 0.3 * (k - 1)) / (ENTRIES_PER_SECOND * threads)
+    else:
+        n, p = problem.design.shape
+        blas = 4.0 * n * p * k / (GEMM_FLOPS if k >= MANY_TARGETS else SKINNY_FLOPS) if k > 1 else 0.0
+        seconds = (traits.n_bytes / BYTES_PER_SECOND + blas) / threads
+    return CALL_SECONDS + max(seconds, _reading_seconds(problem))
+
+
+def _reading_seconds(problem: Problem) -> float:
+    """One pass over rows that are not in memory"""
+    traits = problem.side.traits
+    return traits.n_bytes / STREAMED_BYTES_PER_SECOND if traits.streamed else 0.0
 
 
 def _gram_seconds(problem: Problem) -> float:
     """B'B, by dense blocks or, where rows are short, by products of their stored entries"""
     m, c = problem.side.shape
     traits = problem.side.traits
-    dense = m * float(c) ** 2 / (GEMM_FLOPS * min(traits.n_threads, 8))
+    if traits.gram_known:
+        return 0.0
+    dense = max(m * float(c) ** 2 / (GEMM_FLOPS * min(traits.n_threads, 8)), _reading_seconds(problem))
     if not traits.sparse:
         return dense
     return min(dense, 0.5 * SPARSE_GRAM_SECONDS * float(traits.n_entries) ** 2 / m)
