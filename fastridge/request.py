@@ -130,7 +130,7 @@ class Request:
 
 @dataclass(frozen=True)
 class RowsRequest(Request):
-    """What is asked for of rows that a source yields: `X` is the source, and `y` an empty array that says how targets are given"""
+    """What is asked of rows that a source yields: `X` is the source, and `y` an empty array that says how targets are given"""
 
     with_gram: bool = False
 

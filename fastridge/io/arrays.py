@@ -82,11 +82,7 @@ class Archive(RowSource):
 
     def __init__(self, path: str, member: str | None, y: Array, weights: Array | None) -> None:
         self.path, self.y, self.weights = path, y, weights
-        try:
-            with zipfile.ZipFile(path) as archive:
-                names = [name.removesuffix(".npy") for name in archive.namelist()]
-        except zipfile.BadZipFile as error:
-            raise ValueError(f"{path} is not an .npz file, or is truncated: {error}") from error
+        names = members(path)
         self.member = member or ("X" if "X" in names else None)
         self.sparse = self.member is None and {"data", "indices", "indptr", "shape"} <= set(names)
         if not self.sparse and self.member not in names:
@@ -210,6 +206,15 @@ class Blocks(RowSource):
             if n:
                 yield X, y, weights, f"block {i}, rows {at} to {at + n - 1}"
             at += n
+
+
+def members(path: str) -> list[str]:
+    """Names of the arrays of an `.npz` file"""
+    try:
+        with zipfile.ZipFile(path) as archive:
+            return [name.removesuffix(".npy") for name in archive.namelist()]
+    except zipfile.BadZipFile as error:
+        raise ValueError(f"{path} is not an .npz file, or is truncated: {error}") from error
 
 
 def _chain(first: Any, rest: Iterator[Any]) -> Iterator[Any]:

@@ -11,7 +11,7 @@ import numpy as np
 
 from fastridge import validation
 from fastridge.io import tables
-from fastridge.io.arrays import Archive, ArrayFile, Blocks, InMemory
+from fastridge.io.arrays import Archive, ArrayFile, Blocks, InMemory, members
 from fastridge.io.text import Spilled, Svmlight
 from fastridge.operators.base import Array
 from fastridge.rows import RowSource
@@ -131,9 +131,8 @@ def _of_paths(source: Any, target: Any, features: Any, weight: Any, n_features: 
         if target is not None or weight is not None:
             raise ValueError("an svmlight file holds y itself: leave target and weight out")
         return Spilled(Svmlight(str(first), n_features))
-    raise ValueError(
-        f"{first}: no format that is known by this name ({', '.join(tables.SUFFIXES)}, .npy, .npz, {', '.join(SVMLIGHT)})"
-    )
+    known = ", ".join((*tables.SUFFIXES, ".npy", ".npz", *SVMLIGHT))
+    raise ValueError(f"{first} has none of the endings that are known: {known}")
 
 
 def _needed(target: Any) -> Any:
@@ -148,9 +147,10 @@ def _beside(given: Any, name: str, archive: Path | None = None) -> Array:
         raise ValueError(f"{name} must be an array, the path of a .npy file, or the name of a member of the .npz file")
     if isinstance(given, str | os.PathLike):
         if archive is not None and not str(given).endswith(".npy"):
+            names = members(str(archive))
+            if given not in names:
+                raise ValueError(f"{archive} has no member {given!r}; it has {', '.join(names)}")
             with np.load(archive) as parts:
-                if given not in parts:
-                    raise ValueError(f"{archive} has no member {given!r}; it has {', '.join(parts)}")
                 return np.asarray(parts[given])
         return np.asarray(np.load(given))
     return np.asarray(given)

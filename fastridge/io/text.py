@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import tempfile
+import weakref
 from collections.abc import Iterator
 from typing import Any
 
@@ -14,6 +15,7 @@ from fastridge.rows import RowSource
 
 CHUNK_BYTES = 1 << 24
 """Of text that is parsed at once."""
+MOST_FEATURES = np.iinfo(np.int32).max
 
 
 class Svmlight(RowSource):
@@ -26,8 +28,8 @@ class Svmlight(RowSource):
         self.path = path
         self._packed = path.endswith((".gz", ".bz2"))
         width, self._first = 0, 1
-        for X, _ in self._chunks(None):  # once over the text: how wide it is, and whether indices begin at zero or one
-            width = max(width, X.shape[1])
+        for X, _ in self._chunks(MOST_FEATURES):  # how wide it is, and whether indices begin at zero or one
+            width = max(width, int(X.indices.max(initial=-1)) + 1)
             if (X.indices == 0).any():
                 self._first = 0
         width -= self._first
@@ -46,14 +48,13 @@ class Svmlight(RowSource):
             yield X[:, self._first :], y, None, f"{self.path}, rows {at} to {at + len(y) - 1}"
             at += len(y)
 
-    def _chunks(self, width: int | None) -> Iterator[tuple[Any, Any]]:
+    def _chunks(self, width: int) -> Iterator[tuple[Any, Any]]:
         from sklearn.datasets import load_svmlight_file
 
-        if self._packed:  # cannot be read from the middle
-            spans = [(0, -1)]
-        else:
-            spans = [(lo, CHUNK_BYTES) for lo in range(0, os.path.getsize(self.path), CHUNK_BYTES)]
-        for offset, length in spans:
+        # What is packed cannot be read from the middle.
+        starts = [0] if self._packed else range(0, os.path.getsize(self.path), CHUNK_BYTES)
+        length = -1 if self._packed else CHUNK_BYTES
+        for offset in starts:
             try:
                 X, y = load_svmlight_file(self.path, n_features=width, zero_based=True, offset=offset, length=length)
             except (ValueError, OSError, EOFError) as error:
@@ -99,3 +100,4 @@ class Spilled(RowSource):
             wheres.append(where)
             yield X, y, weights, where
         self._file, self._wheres = file, wheres
+        weakref.finalize(self, file.close)

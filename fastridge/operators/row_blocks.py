@@ -190,10 +190,10 @@ class RowBlocks(Operator):
 
     @property
     def mean_error(self) -> Vector | None:
-        facts = self._facts
-        if not facts.x_mean.any():
+        if not self._facts.x_mean.any():
             return None
-        return np.asarray(self._scaled(SUM_ERROR * np.sqrt(self.shape[0] * self._sq_about(facts.x_mean[0]))))
+        # Sums about a row of the block, which is not far from its mean, or of unshifted sparse columns about zero.
+        return 2 * SUM_ERROR * np.sqrt(self.shape[0] * self.sq_read_norms)
 
     @property
     def sq_read_norms(self) -> Vector:
@@ -327,7 +327,10 @@ class _Totals:
         target = root * (block.y - y_centre)
         y_left = (root[:, 0] @ target) / weight * fit_intercept  # what rounding has left of the mean
         target -= root * y_left
-        own = np.concatenate([centred.mean, np.stack([y_centre, y_left])], axis=1)
+        x_mean = centred.mean
+        if fit_intercept and not sparse:  # a centre is a rounded mean: what rounding has left of it
+            x_mean = np.stack([x_mean[0], centred.design.rmatvec(root)[:, 0] / weight])
+        own = np.concatenate([x_mean, np.stack([y_centre, y_left])], axis=1)
         sq = np.concatenate([centred.design.sq_norms, np.einsum("il,il->l", target, target)])
         cross = centred.design.rmatvec(np.ascontiguousarray(target))
         share = weight / (self.weight + weight)
