@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from typing import Any, Self
 
 import numpy as np
@@ -15,6 +16,9 @@ from sklearn.utils.validation import check_is_fitted, column_or_1d
 from fastridge import validation
 from fastridge.estimators import RidgeBase, sums_suffice, unchanged_on_failure
 from fastridge.operators.base import Array, Vector
+from fastridge.request import Method
+from fastridge.rows import Recoded, RowSource
+from fastridge.solution import Solution
 
 
 class RidgeClassifier(ClassifierMixin, RidgeBase):  # type: ignore[misc]
@@ -108,15 +112,16 @@ class RidgeClassifier(ClassifierMixin, RidgeBase):  # type: ignore[misc]
         )
         self.class_weight = class_weight
 
-    def fit(self, X: Any, y: Any, sample_weight: Any = None) -> Self:
+    def fit(self, X: Any, y: Any = None, sample_weight: Any = None) -> Self:
         """Fit to data
 
         Parameters
         ----------
         X : (n_samples, n_features) array, data frame or sparse matrix
-            C or F order, CSR and CSC of float32 or float64 are used without a copy.
+            C or F order, CSR and CSC of float32 or float64 are used without a copy. Or rows that need not fit in memory, as
+            `fastridge.scan` gives them, with labels that are numbers; one more pass over them finds the classes.
         y : (n_samples,) labels, or (n_samples, n_labels) of zeros and ones, which may be sparse
-            At least two classes; or for every sample any number of labels.
+            At least two classes; or for every sample any number of labels. None where X is a scan, which has it.
         sample_weight : float, (n_samples,) or None
             >= 0.
 
@@ -254,6 +259,40 @@ class RidgeClassifier(ClassifierMixin, RidgeBase):  # type: ignore[misc]
             weights = validation.check_sample_weight(by_class if weights is None else by_class * weights, n_samples)
         self._binarizer, self.classes_ = binarizer, binarizer.classes_
         return validation.check_y(binarizer.transform(y), n_samples), weights
+
+    def _solve_rows(self, source: RowSource, y: Any, sample_weight: Any, method: Method, asked: dict[str, Any]) -> Solution:
+        validation.check_class_weight(self.class_weight)
+        if not (source.repeatable and source.one_target):
+            raise ValueError(
+                f"the classes must be known before {source!r} is read, and be one column: "
+                "use partial_fit(..., classes=) where it can be read once"
+            )
+        counts: Counter[float] = Counter()
+        for block in source.blocks():
+            counts.update(dict(zip(*(part.tolist() for part in np.unique(block.y, return_counts=True)), strict=True)))
+        classes = np.array(sorted(counts))
+        if len(classes) < 2:
+            raise ValueError(f"the targets must hold at least two classes, got one class: {classes[0].item()!r}")
+        if (classes == np.rint(classes)).all():
+            classes = classes.astype(np.int64)
+        share = sum(counts.values()) / len(classes)
+        by_class: dict[Any, float] = self.class_weight or {}
+        if isinstance(self.class_weight, str):  # "balanced"
+            by_class = {label: share / count for label, count in counts.items()}
+        factors = np.array([by_class.get(label, 1.0) for label in classes.tolist()])
+        binarizer = LabelBinarizer(neg_label=-1, pos_label=1).fit(classes)
+
+        def code(labels: Vector, weights: Vector | None) -> tuple[Vector, Vector | None]:
+            y = labels[:, 0].astype(classes.dtype)
+            if by_class:
+                own = factors[np.searchsorted(classes, y)]
+                weights = own if weights is None else own * weights
+            return binarizer.transform(y), weights
+
+        coded = Recoded(source, 1 if len(classes) == 2 else len(classes), code)
+        solution = super()._solve_rows(coded, y, sample_weight, method, asked)
+        self._binarizer, self.classes_ = binarizer, binarizer.classes_
+        return solution
 
     def __sklearn_tags__(self) -> Any:
         tags = super().__sklearn_tags__()

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import numpy as np
 
 from fastridge import validation
-from fastridge.operators.base import Array
+from fastridge.operators.base import Array, Vector
 from fastridge.operators.row_blocks import Block
 
 BLOCK_BYTES = 1 << 24
@@ -103,6 +103,24 @@ class RowSource(ABC):
     def __repr__(self) -> str:
         n = "rows not counted yet" if self.n_samples is None else f"{self.n_samples} rows"
         return f"<{self.describe()}: {n}, {self.n_features} features>"
+
+
+class Recoded(RowSource):
+    """The rows of another source, of which `code` makes other targets, (m, n_targets), and weights"""
+
+    def __init__(
+        self, source: RowSource, n_targets: int, code: Callable[[Vector, Vector | None], tuple[Vector, Vector | None]]
+    ) -> None:
+        self._source, self._code = source, code
+        self.n_features, self.feature_names, self.dtype = source.n_features, source.feature_names, source.dtype
+        self.n_targets, self.one_target, self.repeatable = n_targets, False, source.repeatable
+
+    def describe(self) -> str:
+        return self._source.describe()
+
+    def read(self) -> Iterator[tuple[Any, Any, Any, str]]:
+        for block in self._source.blocks():
+            yield block.X, *self._code(block.y, block.weights), block.where
 
 
 def ahead(items: Iterator[Any]) -> Iterator[Any]:

@@ -12,7 +12,7 @@ import scipy.sparse as sp
 from pyarrow import csv, feather, parquet
 from sklearn.datasets import dump_svmlight_file
 
-from fastridge import Moments, Ridge, ridge, rows, scan
+from fastridge import Moments, Ridge, RidgeClassifier, ridge, rows, scan
 from fastridge.io import arrays, text
 from fastridge.rows import RowSource
 
@@ -315,6 +315,33 @@ def test_the_estimator(tmp_path):
     assert model.coef_ is before
     with pytest.raises(ValueError, match="12 features, the fit had 3"):
         Ridge().fit(X[:, :3], y).predict(source)
+
+
+@pytest.mark.parametrize("class_weight", [None, "balanced", {0: 3.0, 2: 0.5}])
+@pytest.mark.parametrize("weighted", [False, True])
+@pytest.mark.parametrize("n_classes", [2, 4])
+def test_classes(tmp_path, n_classes, weighted, class_weight):
+    X, y, weights = make()
+    labels = np.digitize(y, np.quantile(y, np.linspace(0, 1, n_classes + 1)[1:-1])) * 2
+    weights = weights if weighted else None
+    source = of_table(tmp_path, X, labels, weights, parquet.write_table, "t.parquet")
+    found = RidgeClassifier(0.5, tol=1e-9, class_weight=class_weight).fit(source)
+    expected = RidgeClassifier(0.5, tol=1e-11, class_weight=class_weight).fit(X, labels, weights)
+    np.testing.assert_array_equal(found.classes_, expected.classes_)
+    assert found.classes_.dtype == np.int64
+    assert found.report_.converged
+    np.testing.assert_allclose(found.coef_, expected.coef_, rtol=1e-6, atol=1e-9)
+    np.testing.assert_array_equal(found.predict(source), expected.predict(X))
+
+
+def test_classes_that_cannot_be_fitted(tmp_path):
+    X, y, _ = make()
+    with pytest.raises(ValueError, match=r"one class: 7\.0"):
+        RidgeClassifier().fit(scan(X, target=np.full(N, 7)))
+    with pytest.raises(ValueError, match="must be known before"):
+        RidgeClassifier().fit(scan(iter([(X, y > 0)])))
+    with pytest.raises(ValueError, match="must be known before"):
+        RidgeClassifier().fit(scan(X, target=np.column_stack([y, y])))
 
 
 def test_some_columns_in_another_order():
