@@ -30,6 +30,7 @@ from fastridge.solution import FitReport, Solution, Status
 if TYPE_CHECKING:
     from fastridge.classifier import RidgeClassifier
     from fastridge.estimators import Ridge
+    from fastridge.ridge_cv import RidgeClassifierCV, RidgeCV
 
 __all__ = [
     "FitReport",
@@ -37,7 +38,9 @@ __all__ = [
     "Plan",
     "Progress",
     "Ridge",
+    "RidgeCV",
     "RidgeClassifier",
+    "RidgeClassifierCV",
     "RidgePath",
     "Score",
     "Solution",
@@ -56,7 +59,12 @@ __all__ = [
     "ridge_path",
 ]
 
-_LAZY = {"Ridge": "fastridge.estimators", "RidgeClassifier": "fastridge.classifier"}  # these load scikit-learn
+_LAZY = {  # these load scikit-learn
+    "Ridge": "fastridge.estimators",
+    "RidgeClassifier": "fastridge.classifier",
+    "RidgeCV": "fastridge.ridge_cv",
+    "RidgeClassifierCV": "fastridge.ridge_cv",
+}
 
 if not TYPE_CHECKING:  # a type checker that saw it would take every name for one of ours
 

@@ -45,6 +45,7 @@ LAYERS = {
     "scales": 4,
     "estimators": 5,
     "classifier": 5,
+    "ridge_cv": 5,
     "cli": 6,
     "dask": 6,
     "io": 6,
