@@ -292,7 +292,7 @@ class SparseLines(Lines):
         cut = parallel.cut_by_weight(self.indptr, n_lanes) if n_lanes > 1 else [0, n_lines]
         shift = self._scaled_shift
         b_v = None if shift is None else shift @ v
-        v = scaled(v, self.cross_scale)
+        v = np.ascontiguousarray(scaled(v, self.cross_scale))  # once, or scipy copies it for every block
 
         def lane(i: int) -> None:
             for lo in range(cut[i], cut[i + 1], size):

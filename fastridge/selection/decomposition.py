@@ -12,7 +12,6 @@ of the inverse of a triangle from a QR factorisation, whose errors grow with the
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import AbstractContextManager
 from dataclasses import dataclass
 
 import numpy as np
@@ -21,7 +20,7 @@ from scipy.linalg.lapack import dgeqrf, dormqr, dtrtri
 
 from fastridge.factor import ScaledFactor
 from fastridge.operators.base import GoOn, Vector
-from fastridge.parallel import blas_for, threaded_blas
+from fastridge.parallel import blas_for
 from fastridge.problem import Problem
 
 EPS = float(np.finfo(np.float64).eps)
@@ -33,8 +32,6 @@ LEAST = 1e-20
 """Of the largest eigenvalue: what smaller penalties count as. They leave no other answer than this one in float64."""
 NOTHING = 1e-26
 """Squared share of a row in directions without data that is rounding; where the penalty is so small that it shows."""
-LARGE = 512
-"""Unknowns from which on decompositions run on BLAS's own threads."""
 
 
 @dataclass(frozen=True)
@@ -62,7 +59,7 @@ class Pencil:
         """X of all penalties and targets on the small side, (c, a, k)"""
         (r, a), k = self.weights.shape, self.image.shape[1]
         inner = (self.weights[:, :, None] * self.image[:, None, :]).reshape(r, a * k)
-        with _blas(r):
+        with blas_for(r):
             return np.asarray(self.basis @ inner).reshape(-1, a, k)
 
 
@@ -81,7 +78,7 @@ def decompose(problem: Problem, penalties: Vector, precise: bool = False, go_on:
         gram = problem.side.gram(go_on)
         if reflect is not None:
             gram = reflect.restrict(gram + np.tril(gram, -1).T)
-        with _blas(len(gram)):
+        with blas_for(len(gram)):
             s, v = eigh(gram, lower=True, check_finite=False, driver="evd")
         s = np.maximum(s, 0.0)
         largest = float(s.max(initial=0.0))
@@ -101,7 +98,7 @@ def decompose(problem: Problem, penalties: Vector, precise: bool = False, go_on:
         chosen, order = order[within], order[~within]
         inverse = None if gram is None else _by_cholesky(gram, first, longest)
         if inverse is not None:
-            with _blas(len(inverse)):
+            with blas_for(len(inverse)):
                 tau, q = eigh(inverse @ inverse.T, lower=True, overwrite_a=True, check_finite=False, driver="evd")
                 basis = inverse.T @ q
             image = basis.T @ (problem.rhs if reflect is None else reflect.rows(problem.rhs))
@@ -154,7 +151,7 @@ def _by_triangle(triangle: Vector, penalty: float) -> tuple[Vector, Vector]:
     """Tau and Z from R with R'R = B'B"""
     c = triangle.shape[1]
     stacked = np.concatenate([triangle, np.sqrt(penalty) * np.eye(c)])
-    with _blas(c):
+    with blas_for(c):
         root = qr(stacked, mode="r", overwrite_a=True, check_finite=False)[0][:c]
         inverse, _ = dtrtri(np.asfortranarray(root), lower=0)
         z, sizes, _ = svd(np.triu(inverse), full_matrices=False, check_finite=False)
@@ -170,10 +167,6 @@ def _clear_directions_without_data(basis: Vector, tau: Vector, first: float) -> 
 
 def _lifted(basis: Vector, reflect: _Reflections | None) -> Vector:
     return basis if reflect is None else reflect.lift(basis)
-
-
-def _blas(size: int) -> AbstractContextManager[None]:
-    return threaded_blas() if size > LARGE else blas_for(size)
 
 
 class _Reflections:
