@@ -1,12 +1,13 @@
 """One decomposition of the small side that serves all penalties and all targets, as accurate as the smallest penalty needs.
 
-With B = A, or A' of a wide problem, and a penalty alpha_0,
+With B = A, or A' of a wide problem,
 
     (B'B + alpha I)^-1 = Z diag(1 / (1 + (alpha - alpha_0) tau)) Z'        Z'(B'B + alpha_0 I) Z = I, Z'Z = diag(tau)
 
-Three ways lead there, each for problems that the one before has too few digits for: eigenvalues of B'B, whose errors are relative
-to the largest; those of the inverse of a Cholesky factor at alpha_0, which the scales of columns do not hurt; and singular values
-of the inverse of a triangle from a QR factorisation, whose errors grow with the root of the condition number only.
+or with orthogonal Z and 1 / (s + alpha). Three ways lead there, each for problems that the one before has too few digits for:
+eigenvalues s of B'B, whose errors are relative to the largest; eigenvalues tau by way of a Cholesky factor at alpha_0, which the
+scales of columns do not hurt; and singular values of a triangle from a QR factorisation, whose errors grow with the root of the
+condition number only.
 """
 
 from __future__ import annotations
@@ -15,8 +16,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
-from scipy.linalg import eigh, qr, svd
-from scipy.linalg.lapack import dgeqrf, dormqr, dtrtri
+from scipy.linalg import eigh, svd
+from scipy.linalg.lapack import dgeqrf, dormqr
 
 from fastridge.factor import ScaledFactor
 from fastridge.operators.base import GoOn, Vector
@@ -27,7 +28,7 @@ EPS = float(np.finfo(np.float64).eps)
 ACCURATE = 1e-10
 """Relative error of a decomposition at a penalty from which on a better one is taken."""
 DECADES = 1e6
-"""Ratio of the penalties that one Cholesky factor or triangle serves: eigenvalues are accurate relative to the largest."""
+"""Ratio of the penalties that one Cholesky factor serves: eigenvalues are accurate relative to the largest."""
 LEAST = 1e-20
 """Of the largest eigenvalue: what smaller penalties count as. They leave no other answer than this one in float64."""
 NOTHING = 1e-26
@@ -43,7 +44,7 @@ class Pencil:
     chosen : (a,) int
         Which of the penalties asked for.
     weights : (r, a) float64
-        1 / (1 + (alpha - alpha_0) tau).
+        1 / (1 + (alpha - alpha_0) tau), or 1 / (s + alpha).
     basis : (c, r) float64
         Z.
     image : (r, k) float64
@@ -55,73 +56,55 @@ class Pencil:
     basis: Vector
     image: Vector
 
-    def answers(self) -> Vector:
-        """X of all penalties and targets on the small side, (c, a, k)"""
-        (r, a), k = self.weights.shape, self.image.shape[1]
-        inner = (self.weights[:, :, None] * self.image[:, None, :]).reshape(r, a * k)
-        with blas_for(r):
-            return np.asarray(self.basis @ inner).reshape(-1, a, k)
 
-
-def decompose(problem: Problem, penalties: Vector, precise: bool = False, go_on: GoOn | None = None) -> Iterator[Pencil]:
+def decompose(
+    problem: Problem, penalties: Vector, *, precise: bool = False, strict: bool = False, go_on: GoOn | None = None
+) -> Iterator[Pencil]:
     """Yield decompositions that together serve all `penalties`, (a,), each > 0 and in the units of the problem
 
-    As a rule that is one. `precise` takes the last of the three ways at once. Of a wide problem directions that centring and
-    projections have emptied are left out.
+    As a rule that is one. `precise` takes the last of the three ways at once. `strict`: the inverse is wanted in all directions,
+    those without data included. Of a wide problem directions that centring and projections have emptied are left out.
     """
     null = problem.design.left_null if problem.wide else None
     reflect = None if null is None else _Reflections(null)
-    order = np.argsort(penalties, kind="stable")
-    longest = max(problem.design.shape)
-    gram: Vector | None = None
+    left = np.argsort(penalties, kind="stable")
+    rhs = problem.rhs if reflect is None else reflect.rows(problem.rhs)
     if not precise:
-        gram = problem.side.gram(go_on)
-        if reflect is not None:
-            gram = reflect.restrict(gram + np.tril(gram, -1).T)
+        gram = problem.side.gram(go_on) if reflect is None else reflect.restrict(problem.side.full_gram(go_on))
         with blas_for(len(gram)):
             s, v = eigh(gram, lower=True, check_finite=False, driver="evd")
         s = np.maximum(s, 0.0)
-        largest = float(s.max(initial=0.0))
-        fine = _error(s, penalties[order], problem.wide) <= ACCURATE
-        if fine.any():
-            chosen = order[fine]
-            image = v.T @ (problem.rhs if reflect is None else reflect.rows(problem.rhs))
-            yield Pencil(chosen, 1.0 / (s[:, None] + penalties[chosen]), _lifted(v, reflect), image)
-        order = order[~fine]
+        fine = _error(s, penalties[left], strict or problem.wide) <= ACCURATE
+        chosen, left = left[fine], left[~fine]
+        if len(chosen):
+            yield Pencil(chosen, 1.0 / (s[:, None] + penalties[chosen]), _lifted(v, reflect), v.T @ rhs)
         del v
-    else:
-        largest = float(problem.side.sq_norms.sum())
-    triangle: Vector | None = None
-    while len(order):
-        first = max(float(penalties[order[0]]), LEAST * largest)
-        within = penalties[order] <= DECADES * first
-        chosen, order = order[within], order[~within]
-        inverse = None if gram is None else _by_cholesky(gram, first, longest)
-        if inverse is not None:
+        least = LEAST * float(s.max(initial=0.0))
+        while len(left):
+            first = max(float(penalties[left[0]]), least)
+            inverse = _by_cholesky(gram, first, max(problem.design.shape))
+            if inverse is None:
+                break
+            within = penalties[left] <= DECADES * first
+            chosen, left = left[within], left[~within]
             with blas_for(len(inverse)):
                 tau, q = eigh(inverse @ inverse.T, lower=True, overwrite_a=True, check_finite=False, driver="evd")
                 basis = inverse.T @ q
-            image = basis.T @ (problem.rhs if reflect is None else reflect.rows(problem.rhs))
-        else:
-            if triangle is None:
-                triangle, target = _triangle(problem, reflect, go_on)
-            tau, basis = _by_triangle(triangle, first)
-            # Bounded factors: A'y itself has lost digits beside the smallest singular values.
-            image = (triangle @ basis).T @ target if not problem.wide else basis.T @ target
-        if problem.wide and first < ACCURATE * largest:
-            _clear_directions_without_data(basis, tau, first)
-        more = np.maximum(penalties[chosen], first) - first
-        yield Pencil(chosen, 1.0 / (1.0 + np.maximum(tau, 0.0)[:, None] * more), _lifted(basis, reflect), image)
+            weights = 1.0 / (1.0 + np.maximum(tau, 0.0)[:, None] * (np.maximum(penalties[chosen], first) - first))
+            yield Pencil(chosen, weights, _lifted(basis, reflect), basis.T @ rhs)
+        del gram
+    if len(left):
+        yield _by_triangle(problem, penalties, left, reflect, rhs, go_on)
 
 
-def _error(s: Vector, penalties: Vector, wide: bool) -> Vector:
-    """What an error of B'B, of the size of rounding, does to leverages and fits at the penalties: (a,)
+def _error(s: Vector, penalties: Vector, strict: bool) -> Vector:
+    """What rounding of B'B does to leverages and fits at the penalties, or where `strict` to the inverse
 
-    b'H^-1 E H^-1 b and A H^-1 E w are E times sqrt(s) / (s + alpha) twice at most; a direction without data does no harm. Of a
-    wide problem (K + alpha I)^-1 itself is what counts.
+    b'H^-1 E H^-1 b and A H^-1 E w are E times sqrt(s) / (s + alpha) twice at most: a direction without data does no harm. (a,)
     """
-    doubt = EPS * np.sqrt(len(s)) * float(s.max(initial=0.0))
-    if wide:
+    largest = float(s.max(initial=0.0))
+    doubt, penalties = EPS * np.sqrt(len(s)) * largest, np.maximum(penalties, LEAST * largest)
+    if strict:
         return np.asarray(doubt / (s.min(initial=np.inf) + penalties))
     share = np.sqrt(s + doubt)[:, None] / (s[:, None] + penalties)
     return np.asarray(doubt * share.max(axis=0, initial=0.0) ** 2)
@@ -135,33 +118,33 @@ def _by_cholesky(gram: Vector, penalty: float, longest: int) -> Vector | None:
     return factor.root_of_inverse()
 
 
-def _triangle(problem: Problem, reflect: _Reflections | None, go_on: GoOn | None) -> tuple[Vector, Vector]:
-    """R with R'R = B'B, (rows, r), and Q'y of the same factorisation; y itself of a wide problem"""
-    c, rhs = problem.side.shape[1], problem.rhs
-    if not problem.wide:
-        both = problem.side.triangle(problem.target, go_on)
-        return both[:, :c], both[:, c:]
-    triangle = problem.side.triangle(None, go_on)
-    if reflect is None:
-        return triangle, rhs
-    return reflect.columns(triangle), reflect.rows(rhs)
-
-
-def _by_triangle(triangle: Vector, penalty: float) -> tuple[Vector, Vector]:
-    """Tau and Z from R with R'R = B'B"""
-    c = triangle.shape[1]
-    stacked = np.concatenate([triangle, np.sqrt(penalty) * np.eye(c)])
+def _by_triangle(
+    problem: Problem, penalties: Vector, chosen: np.ndarray, reflect: _Reflections | None, rhs: Vector, go_on: GoOn | None
+) -> Pencil:
+    """From the singular values of R, R'R = B'B"""
+    c = problem.side.shape[1]
+    triangle = problem.side.triangle(None if problem.wide else problem.target, go_on)
+    triangle, target = triangle[:, :c], triangle[:, c:]
+    if reflect is not None:
+        triangle = reflect.columns(triangle)
     with blas_for(c):
-        root = qr(stacked, mode="r", overwrite_a=True, check_finite=False)[0][:c]
-        inverse, _ = dtrtri(np.asfortranarray(root), lower=0)
-        z, sizes, _ = svd(np.triu(inverse), full_matrices=False, check_finite=False)
-    return sizes**2, z * sizes
+        u, sizes, vt = svd(triangle, full_matrices=True, check_finite=False)
+    s = np.zeros(len(vt))
+    s[: len(sizes)] = sizes**2
+    basis = np.ascontiguousarray(vt.T)
+    held = np.maximum(penalties[chosen], LEAST * float(s.max(initial=0.0)))
+    if problem.wide:
+        _clear_directions_without_data(basis, s <= held.min(initial=np.inf))
+        image = basis.T @ rhs
+    else:  # by bounded factors: A'y itself has lost digits beside the smallest singular values
+        image = np.zeros((len(vt), target.shape[1]))
+        image[: len(sizes)] = sizes[:, None] * (u.T @ target)[: len(sizes)]
+    return Pencil(chosen, 1.0 / (s[:, None] + np.where(held > 0, held, 1.0)), _lifted(basis, reflect), image)
 
 
-def _clear_directions_without_data(basis: Vector, tau: Vector, first: float) -> None:
-    """Set what is rounding alone to zero where eigenvalues are nothing beside `first`, which would magnify it"""
-    empty = np.flatnonzero(tau * first > 0.5)
-    rounding = (basis[:, empty] ** 2).sum(axis=1) * first < NOTHING
+def _clear_directions_without_data(basis: Vector, empty: np.ndarray) -> None:
+    """Set what is rounding alone to zero in directions whose eigenvalues are nothing beside a penalty, which would magnify it"""
+    rounding = (basis[:, empty] ** 2).sum(axis=1) < NOTHING
     basis[np.ix_(rounding, empty)] = 0.0
 
 

@@ -30,7 +30,7 @@ from fastridge.problem import Problem
 from fastridge.request import Request
 from fastridge.selection.decomposition import Pencil, decompose
 
-LEFT = 1e-6
+LEFT = 1e-5
 """Of 1 - h: a row with less is predicted from a decomposition of the others."""
 FEW = 4
 """Where more than one row in so many is such a row, the kernel of all rows is decomposed instead: it is not much larger."""
@@ -65,18 +65,24 @@ class LeaveOneOut:
     alphas : (a,) float64
         The user's penalties, each > 0.
     n_threads : int or None
-    precise : bool
-        Whether the decomposition is to be by singular values at once.
+    precise, strict : bool
+        As in `decompose`.
     """
 
     def __init__(
-        self, request: Request, alphas: Vector, n_threads: int | None, precise: bool = False, go_on: GoOn | None = None
+        self,
+        request: Request,
+        alphas: Vector,
+        n_threads: int | None,
+        precise: bool = False,
+        strict: bool = False,
+        go_on: GoOn | None = None,
     ) -> None:
         self.request, self.alphas, self.n_threads, self.precise, self.go_on = request, alphas, n_threads, precise, go_on
         self.problem = request.problem(n_threads)
         self.form = plain_form(self.problem)
         self._own = self.problem.own_penalties(alphas)
-        self._pencils = list(decompose(self.form.problem, self._own, precise, go_on))
+        self._pencils = list(decompose(self.form.problem, self._own, precise=precise, strict=strict, go_on=go_on))
         sigma = np.zeros(1, dtype=np.intp) if self.problem.units is None else self.problem.units.target
         self._powers = sigma + units.of_weights(request.weights)[1] // 2  # of two, from the problem's errors to the user's
 
@@ -94,7 +100,7 @@ class LeaveOneOut:
         if FEW * len(doubtful) > problem.design.shape[0] and problem.design.traits.transposes:
             tally = _Tally(problem, tally.some, keep)
             dual = replace(problem, dual=True, relaid=None)
-            for pencil in decompose(dual, self._own, True, self.go_on):
+            for pencil in decompose(dual, self._own, precise=True, go_on=self.go_on):
                 _by_kernel(dual, pencil, tally)
         elif len(doubtful):
             wanted = np.zeros((len(doubtful), len(self.alphas)), dtype=bool)
@@ -116,7 +122,10 @@ class LeaveOneOut:
 
     def coefficients(self, chosen: Vector) -> tuple[Vector, Vector]:
         """The user's coefficients (p, k) and intercepts (k,) at the penalty of each target, (k,) int"""
-        problem, x = self.problem, self.answers(chosen)
+        return self._users(self.answers(chosen), chosen)
+
+    def _users(self, x: Vector, chosen: Vector) -> tuple[Vector, Vector]:
+        problem = self.problem
         u = self.form.problem.design.rmatvec(x) if problem.wide else x
         w = np.ascontiguousarray(problem.user_coefficients(self.form.coefficients(u), self.alphas[chosen]))
         return w, problem.intercept(w) if self.request.fit_intercept else np.zeros(len(chosen))
@@ -144,7 +153,7 @@ class LeaveOneOut:
         others = np.array(weights)
         others[rows] = 0.0
         some = tally.some[wanted[:, tally.some].any(axis=0)]
-        rest = LeaveOneOut(replace(request, weights=others), self.alphas[some], self.n_threads, True, self.go_on)
+        rest = LeaveOneOut(replace(request, weights=others), self.alphas[some], self.n_threads, strict=True, go_on=self.go_on)
         form = rest.form
         scaled, omega = units.of_weights(others)
         assert scaled is not None
@@ -160,7 +169,12 @@ class LeaveOneOut:
         for pencil in rest._pencils:
             image = rest._of_rows(X, form.coefficients(pencil.basis) - constant)
             for j, a in enumerate(pencil.chosen):
-                w, b = rest.coefficients(np.full(k, a))
+                chosen = np.full(k, a)
+                x = rest.answers(chosen)
+                # What is lost where this small a penalty magnifies the rounding of directions without data.
+                gradient = form.problem.side.gradient(x, form.problem.target) - rest._own[a] * x
+                x += pencil.basis @ (pencil.weights[:, [j]] * (pencil.basis.T @ gradient))
+                w, b = rest._users(x, chosen)
                 covariance = fixed + (image * pencil.weights[:, j]) @ image.T
                 size = 1.0 / np.sqrt(covariance.diagonal())
                 inverse = cho_solve(cho_factor(covariance * size * size[:, None], lower=True), np.eye(len(rows)))
