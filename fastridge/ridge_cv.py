@@ -4,17 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from inspect import signature
 from numbers import Integral, Real
 from typing import Any, ClassVar, Self
 
 import numpy as np
 from sklearn.base import BaseEstimator, MultiOutputMixin, RegressorMixin, is_classifier
 from sklearn.metrics import check_scoring, get_scorer, get_scorer_names
-from sklearn.model_selection import GridSearchCV
-from sklearn.utils import check_scalar
+from sklearn.metrics._scorer import _BaseScorer, _PassthroughScorer
+from sklearn.model_selection import check_cv
+from sklearn.utils import Bunch, check_scalar
 from sklearn.utils._param_validation import Interval, StrOptions
 from sklearn.utils.metadata_routing import MetadataRouter, MethodMapping, _raise_for_params, _routing_enabled, process_routing
-from sklearn.utils.validation import column_or_1d
+from sklearn.utils.validation import _check_method_params, column_or_1d
 
 from fastridge import validation
 from fastridge.classifier import ClassesCoded, RidgeClassifier
@@ -24,6 +26,7 @@ from fastridge.functional import solve
 from fastridge.operators.base import Array, Vector
 from fastridge.penalty_range import useful_penalties
 from fastridge.request import Method, Request
+from fastridge.selection.folds import fit_folds
 from fastridge.selection.loo import LeaveOneOut
 from fastridge.solution import Solution
 
@@ -36,6 +39,9 @@ PENALTIES = 30
 class _Given(RegressorMixin, BaseEstimator):  # type: ignore[misc]
     """A regressor whose predictions are what it is given, as scorers take it"""
 
+    def fit(self, X: Array, y: Array) -> Self:
+        return self
+
     def predict(self, X: Array) -> Array:
         return X
 
@@ -45,6 +51,9 @@ class _GivenScores(ClassesCoded):
 
     def __init__(self) -> None:
         pass
+
+    def fit(self, X: Array, y: Array) -> Self:
+        return self
 
     def decision_function(self, X: Array) -> Array:
         return X
@@ -133,9 +142,11 @@ class RidgeCVBase(RidgeBase):
             params = params | {"sample_weight": sample_weight}
         scorer = self._get_scorer()
         if _routing_enabled():
-            score_params = process_routing(self, "fit", **params).scorer.score
+            routed = process_routing(self, "fit", **params)
         else:
-            score_params = {} if sample_weight is None else {"sample_weight": sample_weight}
+            weighted = sample_weight is not None and (self.cv is None or _takes_weights(scorer))
+            score_params = {"sample_weight": sample_weight} if weighted else {}
+            routed = Bunch(scorer=Bunch(score=score_params), splitter=Bunch(split={}))
         labels: Any = None
 
         def targets(y: Any, sample_weight: Any, n_samples: int) -> tuple[Vector, Vector | None]:
@@ -151,10 +162,10 @@ class RidgeCVBase(RidgeBase):
             asked |= {"positive": False, "bounds": None}
             request = Request.of_data(X, target, weights, method, alpha=1.0, dtype=X.dtype, **asked)
             if self.cv is None:
-                score = None if self.scoring is None else self._score_by(scorer, labels, score_params)
+                score = None if self.scoring is None else self._score_by(scorer, labels, routed.scorer.score)
                 choice, found = self._leave_one_out(request, alphas, score)
             else:
-                choice, found = self._by_folds(X, labels, alphas, scorer, params)
+                choice, found = self._by_folds(request, labels, alphas, method, scorer, routed), {}
             best = choice.best
             k = 1 if target.ndim == 1 else target.shape[1]
             penalty = np.broadcast_to(choice.alphas[best], (k,))
@@ -231,17 +242,55 @@ class RidgeCVBase(RidgeBase):
         choice = Choice(alphas, scores, None)
         return replace(choice, start=search.start(np.broadcast_to(choice.best, (k,)))), found
 
-    def _by_folds(
-        self, X: Any, labels: Any, alphas: Vector | int, scorer: Any, params: dict[str, Any]
-    ) -> tuple[Choice, dict[str, Any]]:
+    def _by_folds(self, request: Request, labels: Any, alphas: Vector | int, method: Method, scorer: Any, routed: Any) -> Choice:
         """Scores of all penalties in the mean over folds"""
+        X = request.X
         if isinstance(alphas, int):
-            raise NotImplementedError
-        model = (RidgeClassifier if is_classifier(self) else Ridge)(fit_intercept=self.fit_intercept, tol=self.tol)
-        if _routing_enabled():
-            model.set_fit_request(sample_weight=True)
-        search = GridSearchCV(model, {"alpha": alphas}, cv=self.cv, scoring=scorer, refit=False).fit(X, labels, **params)
-        return Choice(alphas, search.cv_results_["mean_test_score"], None), {}
+            alphas = _grid(request, alphas, self.n_threads)
+        splitter = check_cv(self.cv, labels, classifier=is_classifier(self))
+        pairs = splitter.split(X, labels, **routed.splitter.split)
+        splits = [(_indices(train), _indices(test)) for train, test in pairs]
+        score_params = routed.scorer.score
+        by_moments = self._known_from_moments(request, score_params)
+        scores = np.empty((len(splits), len(alphas)))
+        for i, fold in enumerate(fit_folds(request, alphas, splits, method)):
+            known = fold.sq_errors() if by_moments is not None and len(fold.test) > 1 else None
+            if known is not None and by_moments is not None:
+                scores[i] = by_moments(*known)
+                continue
+            rows, y = X[fold.test], labels[fold.test]
+            params = _check_method_params(X, score_params, indices=fold.test)
+            if not isinstance(scorer, _BaseScorer | _PassthroughScorer):
+                for a, alpha in enumerate(alphas):
+                    scores[i, a] = scorer(self._fitted(alpha, fold.coefs[a], fold.intercepts[a]), rows, y, **params)
+                continue
+            score = self._score_by(scorer, y, params)
+            for a in range(len(alphas)):
+                scores[i, a] = score(rows @ fold.coefs[a].T + fold.intercepts[a])
+        return Choice(alphas, scores.mean(axis=0), None)
+
+    def _known_from_moments(
+        self, request: Request, score_params: dict[str, Any]
+    ) -> Callable[[Vector, Vector, float], Vector] | None:
+        """A function of squared errors (a, k), those of means (k,) and the weight, where that is all that scores depend on"""
+        weighted = request.weights is not None
+        if is_classifier(self) or set(score_params) - {"sample_weight"} or (weighted and not score_params):
+            return None
+        if self.scoring == "neg_mean_squared_error":
+            return lambda sq, sq_y, weight: -(sq / weight).mean(axis=1)
+        if self.scoring == "neg_root_mean_squared_error":
+            return lambda sq, sq_y, weight: -np.sqrt(sq / weight).mean(axis=1)
+        return _r2 if self.scoring in (None, "r2") else None
+
+    def _fitted(self, alpha: float, coef: Vector, intercept: Vector) -> RidgeBase:
+        """An estimator fitted to a training set, as any function may take it"""
+        model = (RidgeClassifier if is_classifier(self) else Ridge)(alpha, fit_intercept=self.fit_intercept, tol=self.tol)
+        for name in ("n_features_in_", "feature_names_in_", "classes_", "_binarizer"):
+            if hasattr(self, name):
+                setattr(model, name, getattr(self, name))
+        one = len(coef) == 1 and not is_classifier(self)
+        model.coef_, model.intercept_ = (coef[0], float(intercept[0])) if one else (coef, intercept)
+        return model
 
     def get_metadata_routing(self) -> MetadataRouter:
         """Which arguments of `fit` go to the scorer and to the splitter; see scikit-learn's user guide on metadata routing"""
@@ -272,6 +321,25 @@ def _predictions(search: LeaveOneOut, some: slice, y: Vector) -> Vector:
         w, b = search.coefficients(np.full(y.shape[1], a))
         predictions[unseen, place] = request.X[unseen] @ w + b
     return predictions
+
+
+def _takes_weights(scorer: Any) -> bool:
+    """Whether a scorer has a use for sample weights"""
+    if hasattr(scorer, "_accept_sample_weight"):
+        return bool(scorer._accept_sample_weight())
+    return "sample_weight" in signature(scorer).parameters
+
+
+def _indices(rows: Any) -> Array:
+    """Of rows given by their indices or by a mask"""
+    rows = np.asarray(rows)
+    return np.flatnonzero(rows) if rows.dtype == bool else rows
+
+
+def _r2(sq: Vector, sq_y: Vector, weight: float) -> Vector:
+    """In the mean over targets; that of a constant target is 1 where it is met exactly, else 0"""
+    lost = np.divide(sq, sq_y, out=(sq > 0).astype(np.float64), where=np.broadcast_to(sq_y > 0, sq.shape))
+    return 1.0 - np.asarray(lost.mean(axis=1))
 
 
 def _grid(request: Request, n_penalties: int, n_threads: int | None) -> Vector:

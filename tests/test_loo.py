@@ -143,7 +143,7 @@ def test_all_ways_to_decompose_agree(shape, intercept, monkeypatch):
     plain = search(X, y, alphas, None, intercept)
     precise = search(X, y, alphas, None, intercept, precise=True)
     assert len(precise._pencils) == 1
-    monkeypatch.setattr(decomposition, "_error", lambda s, penalties, wide: np.ones(len(penalties)))
+    monkeypatch.setattr(decomposition, "rounding_error", lambda s, penalties, strict: np.ones(len(penalties)))
     by_cholesky = search(X, y, alphas, None, intercept)
     wanted = plain.errors(keep=True)
     for other in (precise, by_cholesky):

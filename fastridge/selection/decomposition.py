@@ -74,7 +74,7 @@ def decompose(
         with blas_for(len(gram)):
             s, v = eigh(gram, lower=True, check_finite=False, driver="evd")
         s = np.maximum(s, 0.0)
-        fine = _error(s, penalties[left], strict or problem.wide) <= ACCURATE
+        fine = rounding_error(s, penalties[left], strict or problem.wide) <= ACCURATE
         chosen, left = left[fine], left[~fine]
         if len(chosen):
             yield Pencil(chosen, 1.0 / (s[:, None] + penalties[chosen]), _lifted(v, reflect), v.T @ rhs)
@@ -97,7 +97,7 @@ def decompose(
         yield _by_triangle(problem, penalties, left, reflect, rhs, go_on)
 
 
-def _error(s: Vector, penalties: Vector, strict: bool) -> Vector:
+def rounding_error(s: Vector, penalties: Vector, strict: bool = False) -> Vector:
     """What rounding of B'B does to leverages and fits at the penalties, or where `strict` to the inverse
 
     b'H^-1 E H^-1 b and A H^-1 E w are E times sqrt(s) / (s + alpha) twice at most: a direction without data does no harm. (a,)
