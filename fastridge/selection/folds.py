@@ -27,7 +27,7 @@ MAX_FEATURES = 4096
 KEPT_BYTES = 1 << 28
 """Of the Gram matrices of all folds, up to which they are kept for their turn; else those rows are summed again."""
 KNOWN = 1e-9
-"""Relative doubt of a squared error from moments, up to which no row is read for it."""
+"""Relative doubt of what comes from moments, up to which no row is read for it again."""
 
 
 @dataclass(frozen=True)
@@ -72,13 +72,9 @@ def fit_folds(request: Request, alphas: Vector, splits: list[tuple[Array, Array]
     sums = _FoldSums(request, splits, method.n_threads)
     for i, (train, test) in enumerate(splits):
         training, held_out = sums.of(i)
-        try:
-            fits = _solve(training, request, alphas, method.tol)
-        except ValueError:
-            if not training.digits_lost:
-                raise
-            fits = _solve(_moments(request, _run(train), method.n_threads), request, alphas, method.tol)
-        yield Fold(test, *fits, held_out)
+        if held_out is not None and not _known_well(training, request, float(alphas.min())):
+            training = _moments(request, _run(train), method.n_threads)
+        yield Fold(test, *_solve(training, request, alphas, method.tol), held_out)
 
 
 def _rows_of(request: Request, rows: Array) -> Request:
@@ -137,19 +133,30 @@ def _run(rows: Array) -> Array | slice:
     return slice(first, last + 1) if together else rows
 
 
+def _known_well(training: Moments, request: Request, penalty: float) -> bool:
+    """Whether taking rows away has left every column its digits: beside its sum of squares, or beside its penalty"""
+    if not training.sum_weights:
+        return False
+    sums, d = training._weighted(), request.penalty_weights
+    p = sums.shape[0]
+    own = np.ones(p) if d is None else d if d.ndim == 1 else d.diagonal()
+    size = np.maximum(sums.gram.diagonal(), 0.0) + penalty * own
+    return bool((sums.doubt()[:p] <= KNOWN * size).all())
+
+
 def _solve(training: Moments, request: Request, alphas: Vector, tol: float) -> tuple[Vector, Vector]:
     """Coefficients (a, k, p) and intercepts (a, k): from eigenvalues where they have the digits, else from `Moments.solve`
 
     Raises
     ------
     ValueError
-        If no row has a weight, or taking rows away has cost the digits that tol asks for.
+        If no row has a weight.
     """
     sums = training._weighted()
     p, k = sums.shape
     d = np.ones(p) if request.penalty_weights is None else request.penalty_weights
     equations, active = NormalEquations.of(sums, d, request.fit_intercept)
-    if equations.diagonal and equations.penalty_weights.all() and alphas.min() > 0 and training.digits_lost < 1:
+    if equations.diagonal and equations.penalty_weights.all() and alphas.min() > 0:
         scale = 1.0 / np.sqrt(equations.penalty_weights)
         gram = equations.gram * scale * scale[:, None]
         with blas_for(len(gram)):
