@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from functools import partial
 from inspect import signature
 from numbers import Integral, Real
 from typing import Any, ClassVar, Self
@@ -34,6 +36,10 @@ PREDICTION_BYTES = 1 << 26
 """Of leave-one-out predictions that are held for a scorer at a time, at least those of one penalty; or a fourth of X, if more."""
 PENALTIES = 30
 """On the grid of alphas="auto"."""
+EXTENSIONS, MORE = 3, 10
+"""How often that grid goes on past an edge where the best alpha is, and by how many."""
+FLAT = 1e-6
+"""Relative difference of scores up to which going past an edge is not worth it."""
 
 
 class _Given(RegressorMixin, BaseEstimator):  # type: ignore[misc]
@@ -71,20 +77,36 @@ class Choice:
     alphas : (a,) float64
     scores : (a,) or (a, k) float64
         Larger is better.
-    best : int or (k,) int
-        Of each target, or of all.
     start : (c, k) float64 or None
-        Where the final fit may begin.
+        Where the fit at the best may begin.
+    results : (n, a, k) or None
+        Squared errors or predictions, where they were asked for.
     """
 
     alphas: Vector
     scores: Vector
-    start: Vector | None
+    start: Vector | None = None
+    results: Array | None = None
 
     @property
     def best(self) -> Any:
-        """The first of the best, for all targets or for each"""
+        """The first of the best, for all targets, an int, or for each, (k,) int"""
         return np.where(np.isnan(self.scores), -np.inf, self.scores).argmax(axis=0)
+
+    @property
+    def edges(self) -> tuple[bool, bool]:
+        """Whether the best is the smallest alpha, or the largest, and more than what is next to it; of any target"""
+        order = np.argsort(self.alphas, kind="stable")
+        if len(order) < 2 or self.alphas[order[0]] == self.alphas[order[-1]]:
+            return False, False
+        scores = self.scores.reshape(len(order), -1)[order]
+        best = np.where(np.isnan(scores), -np.inf, scores).max(axis=0)
+        with np.errstate(invalid="ignore"):
+            low, high = (
+                bool(((scores[edge] == best) & (best - scores[beside] > FLAT * np.abs(best))).any())
+                for edge, beside in ((0, 1), (-1, -2))
+            )
+        return low and self.alphas[order[0]] > 0, high
 
 
 class RidgeCVBase(RidgeBase):
@@ -105,6 +127,7 @@ class RidgeCVBase(RidgeBase):
 
     gcv_mode: str | None = None
     alpha_per_target: bool = False
+    cv_results_: Array
 
     def __init__(
         self,
@@ -161,19 +184,39 @@ class RidgeCVBase(RidgeBase):
             asked: dict[str, Any] = {"fit_intercept": self.fit_intercept, "penalty_weights": self.penalty_weights}
             asked |= {"positive": False, "bounds": None}
             request = Request.of_data(X, target, weights, method, alpha=1.0, dtype=X.dtype, **asked)
+            if isinstance(alphas, int):
+                alphas = _grid(request, alphas, self.n_threads)
             if self.cv is None:
                 score = None if self.scoring is None else self._score_by(scorer, labels, routed.scorer.score)
-                choice, found = self._leave_one_out(request, alphas, score)
+                search = partial(self._leave_one_out, request, score)
             else:
-                choice, found = self._by_folds(request, labels, alphas, method, scorer, routed), {}
+                splitter = check_cv(self.cv, labels, classifier=is_classifier(self))
+                pairs = splitter.split(X, labels, **routed.splitter.split)
+                splits = [(_indices(train), _indices(test)) for train, test in pairs]
+                search = partial(self._by_folds, request, labels, splits, method, scorer, routed.scorer.score)
+            choice = search(alphas)
+            for _ in range(EXTENSIONS if isinstance(self.alphas, str) and any(choice.edges) else 0):
+                choice = search(_extended(choice.alphas, *choice.edges))
+                if not any(choice.edges):
+                    break
             best = choice.best
             k = 1 if target.ndim == 1 else target.shape[1]
             penalty = np.broadcast_to(choice.alphas[best], (k,))
             solution = _solve_from(replace(request, penalty=np.array(penalty)), method, choice.start)
             if hasattr(self, "cv_results_"):
                 del self.cv_results_
-            for name, value in found.items():
-                setattr(self, name, value)
+            if choice.results is not None:
+                self.cv_results_ = choice.results[:, :, 0] if target.ndim == 1 else choice.results.transpose(0, 2, 1)
+        for at_edge, edge, which, beyond in zip(
+            choice.edges, (choice.alphas.min(), choice.alphas.max()), ("smallest", "largest"), ("smaller", "larger"), strict=True
+        ):
+            if at_edge:
+                warnings.warn(
+                    f"the best alpha is the {which}, {edge:g}: a {beyond} one may be better still. "
+                    'Try more of them, or alphas="auto"',
+                    stacklevel=3,  # who called fit
+                )
+        self.alphas_ = choice.alphas
         if np.ndim(best):
             self.alpha_ = np.array(penalty) if k > 1 else float(penalty[0])  # as scikit-learn's shapes are
             self.best_score_ = choice.scores[best, np.arange(k)]
@@ -210,14 +253,10 @@ class RidgeCVBase(RidgeBase):
             return lambda out: [scorer(_Given(), out[:, j], labels[:, j], **score_params) for j in range(out.shape[1])]
         return lambda out: scorer(_Given(), out[:, 0] if labels.ndim == 1 else out, labels, **score_params)
 
-    def _leave_one_out(
-        self, request: Request, alphas: Vector | int, score: Callable[[Vector], Any] | None
-    ) -> tuple[Choice, dict[str, Any]]:
-        """Scores of all penalties, and what else is kept of them"""
+    def _leave_one_out(self, request: Request, score: Callable[[Vector], Any] | None, alphas: Vector) -> Choice:
+        """Scores of all penalties by leave-one-out errors"""
         n, y = request.X.shape[0], request.y.reshape(len(request.y), -1)
         k = y.shape[1]
-        if isinstance(alphas, int):
-            alphas = _grid(request, alphas, self.n_threads)
         search = LeaveOneOut(request, alphas, self.n_threads, self.gcv_mode == "svd")
         results = np.empty((n, len(alphas), k), dtype=request.X.dtype) if self.store_cv_results else None
         if score is None:
@@ -236,21 +275,21 @@ class RidgeCVBase(RidgeBase):
                     results[:, some] = predictions
                 per_target += [score(np.ascontiguousarray(predictions[:, a])) for a in range(predictions.shape[1])]
             scores = np.asarray(per_target, dtype=np.float64)
-        found = {}
-        if results is not None:
-            found["cv_results_"] = results[:, :, 0] if request.y.ndim == 1 else results.transpose(0, 2, 1)
-        choice = Choice(alphas, scores, None)
-        return replace(choice, start=search.start(np.broadcast_to(choice.best, (k,)))), found
+        choice = Choice(alphas, scores, results=results)
+        return replace(choice, start=search.start(np.broadcast_to(choice.best, (k,))))
 
-    def _by_folds(self, request: Request, labels: Any, alphas: Vector | int, method: Method, scorer: Any, routed: Any) -> Choice:
+    def _by_folds(
+        self,
+        request: Request,
+        labels: Any,
+        splits: list[tuple[Array, Array]],
+        method: Method,
+        scorer: Any,
+        score_params: dict[str, Any],
+        alphas: Vector,
+    ) -> Choice:
         """Scores of all penalties in the mean over folds"""
         X = request.X
-        if isinstance(alphas, int):
-            alphas = _grid(request, alphas, self.n_threads)
-        splitter = check_cv(self.cv, labels, classifier=is_classifier(self))
-        pairs = splitter.split(X, labels, **routed.splitter.split)
-        splits = [(_indices(train), _indices(test)) for train, test in pairs]
-        score_params = routed.scorer.score
         by_moments = self._known_from_moments(request, score_params)
         scores = np.empty((len(splits), len(alphas)))
         for i, fold in enumerate(fit_folds(request, alphas, splits, method)):
@@ -267,7 +306,7 @@ class RidgeCVBase(RidgeBase):
             score = self._score_by(scorer, y, params)
             for a in range(len(alphas)):
                 scores[i, a] = score(rows @ fold.coefs[a].T + fold.intercepts[a])
-        return Choice(alphas, scores.mean(axis=0), None)
+        return Choice(alphas, scores.mean(axis=0))
 
     def _known_from_moments(
         self, request: Request, score_params: dict[str, Any]
@@ -349,6 +388,15 @@ def _grid(request: Request, n_penalties: int, n_threads: int | None) -> Vector:
     return np.ascontiguousarray(problem.user_penalties(penalties)[::-1])
 
 
+def _extended(alphas: Vector, low: bool, high: bool) -> Vector:
+    """A grid that rises evenly in log alpha, with more points past its edges"""
+    factors = (alphas[1] / alphas[0]) ** np.arange(1, MORE + 1)
+    with np.errstate(over="ignore"):
+        more: Vector = np.concatenate([alphas[0] / factors[::-1] if low else [], alphas, alphas[-1] * factors if high else []])
+    within: Vector = more[(more > 0) & np.isfinite(more)]
+    return within
+
+
 def _solve_from(request: Request, method: Method, start: Vector | None) -> Solution:
     """Solve, from an answer that is as good as exact where there is one: it takes as little as a proof"""
     if start is not None:
@@ -369,7 +417,8 @@ class RidgeCV(MultiOutputMixin, RegressorMixin, RidgeCVBase):  # type: ignore[mi
     ----------
     alphas : array-like of float, float, int or "auto", default (0.1, 1.0, 10.0)
         Penalties to choose from, > 0 (with `cv` >= 0), on scikit-learn's scale. An int above 1 says how many: they are then
-        spaced evenly in log alpha over the range that suits the data, as those of `ridge_path`. "auto": 30 of those.
+        spaced evenly in log alpha over the range that suits the data, as those of `ridge_path`. "auto": 30 of those,
+        and up to three times ten more past an edge at which the best is.
     fit_intercept : bool, default True
         As in `Ridge`.
     scoring : str, callable or None
@@ -397,6 +446,8 @@ class RidgeCV(MultiOutputMixin, RegressorMixin, RidgeCVBase):  # type: ignore[mi
         The penalty chosen; of equal scores the first.
     best_score_ : float or (n_targets,) float64
         Its score.
+    alphas_ : (n_alphas,) float64
+        The penalties tried.
     cv_results_ : (n_samples, n_alphas) or (n_samples, n_targets, n_alphas)
         Where `store_cv_results`: squared errors, or with `scoring` the predictions.
     coef_, intercept_, n_iter_, solver_, report_, n_features_in_, feature_names_in_
@@ -404,6 +455,8 @@ class RidgeCV(MultiOutputMixin, RegressorMixin, RidgeCVBase):  # type: ignore[mi
 
     Warns
     -----
+    UserWarning
+        If the best alpha is the smallest or the largest one tried, by more than rounding: a better one may lie beyond.
     sklearn.exceptions.ConvergenceWarning
         If tol was not reached at the end: the message says what was.
 
@@ -509,15 +562,15 @@ class RidgeClassifierCV(ClassesCoded, RidgeCVBase):
 
     Attributes
     ----------
-    alpha_, best_score_, cv_results_
+    alpha_, best_score_, alphas_, cv_results_
         As in `RidgeCV`.
     coef_, intercept_, classes_, n_iter_, solver_, report_, n_features_in_, feature_names_in_
-        As in `RidgeClassifier`; but as in scikit-learn coef_ is (n_features,) where there are two classes and cv is None.
+        As in `RidgeClassifier`; but coef_ is (n_features,) where there are two classes, as in scikit-learn.
 
     Warns
     -----
-    sklearn.exceptions.ConvergenceWarning
-        If tol was not reached at the end: the message says what was.
+    UserWarning, sklearn.exceptions.ConvergenceWarning
+        As `RidgeCV` does.
 
     References
     ----------
@@ -571,4 +624,4 @@ class RidgeClassifierCV(ClassesCoded, RidgeCVBase):
         """
         solution = self._search_and_solve(X, y, sample_weight, params)
         coef = solution.coef
-        return self._keep(coef.ravel() if self.cv is None and len(coef) == 1 else coef, solution)
+        return self._keep(coef.ravel() if len(coef) == 1 else coef, solution)
