@@ -82,10 +82,10 @@ class Case:
     """Name one data set and what is to be done with it; `load` makes it, with `scale` times its rows (and many columns).
 
     Tasks: "fit", "predict" (after a fit that is not timed), "positive", "bounds", "path" and "classify" (y is then +1 for the
-    class of a sample and -1 for the others). "choose": one of `choices` for all targets by leave-one-out errors, and the fit there;
+    class of a sample and -1 for the others). "choose": one of `choices` for all targets by leave-one-out errors, and a fit there;
     "choose for each target", "choose by folds" and "choose for classes" alike. `bounds` makes bounds for p columns; `family` and
-    `axis` ("n", "p" or "nnz") tie cases of several sizes together. Large cases need memory of `needs_bytes`, and are run when they
-    are asked for by name, as are families.
+    `axis` ("n", "p" or "nnz") tie cases of several sizes together. Large cases need memory of `needs_bytes`, and are run when
+    they are asked for by name, as are families.
     """
 
     name: str
