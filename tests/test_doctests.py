@@ -38,6 +38,8 @@ def test_the_public_functions_have_examples():
         "fastridge.moments.Moments",
         "fastridge.estimators.Ridge",
         "fastridge.classifier.RidgeClassifier",
+        "fastridge.ridge_cv.RidgeCV",
+        "fastridge.ridge_cv.RidgeClassifierCV",
         *(f"fastridge.scales.{name}" for name in fastridge.__all__ if name.startswith("alpha_")),
     }
 
@@ -48,4 +50,13 @@ def test_the_code_in_the_readme_runs(capsys):
     for block in re.findall(r"^```python\n(.*?)^```", text, flags=re.S | re.M):
         exec(block, names)
     assert names["path"].coefs.shape == (100, 10)
-    assert float(capsys.readouterr().out.splitlines()[-1]) <= 1e-6
+    *_, bound, chosen = capsys.readouterr().out.splitlines()
+    assert float(bound) <= 1e-6
+    assert chosen.startswith("0.01 ")
+
+
+def test_the_examples_in_the_docs():
+    path = Path(__file__).parents[1] / "docs" / "choosing_alpha.md"
+    failed, tried = doctest.testfile(str(path), module_relative=False)
+    assert tried > 5
+    assert not failed
