@@ -31,6 +31,7 @@ from fastridge.solution import FitReport, Solution, Status
 if TYPE_CHECKING:
     from fastridge.classifier import RidgeClassifier
     from fastridge.estimators import Ridge
+    from fastridge.ridge_cv import RidgeClassifierCV, RidgeCV
 
 __all__ = [
     "FitReport",
@@ -38,7 +39,9 @@ __all__ = [
     "Plan",
     "Progress",
     "Ridge",
+    "RidgeCV",
     "RidgeClassifier",
+    "RidgeClassifierCV",
     "RidgePath",
     "Score",
     "Solution",
@@ -58,7 +61,12 @@ __all__ = [
     "scan",
 ]
 
-_LAZY = {"Ridge": "fastridge.estimators", "RidgeClassifier": "fastridge.classifier"}  # these load scikit-learn
+_LAZY = {  # these load scikit-learn
+    "Ridge": "fastridge.estimators",
+    "RidgeClassifier": "fastridge.classifier",
+    "RidgeCV": "fastridge.ridge_cv",
+    "RidgeClassifierCV": "fastridge.ridge_cv",
+}
 
 if not TYPE_CHECKING:  # a type checker that saw it would take every name for one of ours
 

@@ -1,4 +1,4 @@
-"""RidgeClassifier: ridge regression on classes coded -1 and +1."""
+"""RidgeClassifier: ridge regression on classes coded -1 and +1; and what it shares with the one that chooses its penalty."""
 
 from __future__ import annotations
 
@@ -21,7 +21,76 @@ from fastridge.rows import Recoded, RowSource
 from fastridge.solution import Solution
 
 
-class RidgeClassifier(ClassifierMixin, RidgeBase):  # type: ignore[misc]
+class ClassesCoded(ClassifierMixin, RidgeBase):  # type: ignore[misc]
+    """What classifiers share: the coding of classes, and predictions from X W' + b"""
+
+    classes_: Array
+    class_weight: Any
+
+    def decision_function(self, X: Any) -> Array:
+        """Return X W' + b: (n_samples,), positive for the second of two classes, else (n_samples, n_classes or n_labels)
+
+        Parameters
+        ----------
+        X : (n_samples, n_features) array, data frame or sparse matrix
+
+        Raises
+        ------
+        sklearn.exceptions.NotFittedError
+            If `fit` has not run.
+        ValueError
+            If X has another number of features, or is not finite.
+        """
+        scores = self._linear(X)
+        return scores.ravel() if scores.ndim == 1 or scores.shape[1] == 1 else scores
+
+    def predict(self, X: Any) -> Any:
+        """Return the label of highest score, (n_samples,); with several labels per sample, zeros and ones (n_samples, n_labels)
+
+        Parameters
+        ----------
+        X : (n_samples, n_features) array, data frame or sparse matrix
+
+        Returns
+        -------
+        array, or a sparse matrix where the labels that were fitted to came as one
+
+        Raises
+        ------
+        sklearn.exceptions.NotFittedError, ValueError
+            As `decision_function` does.
+        """
+        check_is_fitted(self)
+        return self._binarizer.inverse_transform(self.decision_function(X))
+
+    def _targets(self, y: Any, sample_weight: Any, n_samples: int) -> tuple[Vector, Vector | None]:
+        """Return the labels coded -1 and +1, (n, 1 or k), and the weights of samples times those of their classes
+
+        The coding and `classes_` are kept on the way.
+        """
+        validation.check_class_weight(self.class_weight)
+        weights = validation.check_sample_weight(sample_weight, n_samples)
+        check_classification_targets(y)
+        binarizer = LabelBinarizer(neg_label=-1, pos_label=1).fit(y)
+        if not binarizer.y_type_.startswith("multilabel"):
+            y = column_or_1d(y, warn=True)
+            if len(binarizer.classes_) == 1:
+                raise ValueError(f"y must hold at least two classes, got one class: {binarizer.classes_[0]!r}")
+        elif isinstance(self.class_weight, dict):
+            raise ValueError('class_weight must be None or "balanced" where samples have several labels, got a dict')
+        if self.class_weight:
+            by_class = compute_sample_weight(self.class_weight, y)
+            weights = validation.check_sample_weight(by_class if weights is None else by_class * weights, n_samples)
+        self._binarizer, self.classes_ = binarizer, binarizer.classes_
+        return validation.check_y(binarizer.transform(y), n_samples), weights
+
+    def __sklearn_tags__(self) -> Any:
+        tags = super().__sklearn_tags__()
+        tags.classifier_tags.multi_label = True
+        return tags
+
+
+class RidgeClassifier(ClassesCoded):
     """Classifier by ridge regression with a certified answer: a drop-in for ``sklearn.linear_model.RidgeClassifier``
 
     minimise over W, b    sum_i s_i ||t_i - W x_i - b||^2 + alpha ||W||^2
@@ -72,8 +141,6 @@ class RidgeClassifier(ClassifierMixin, RidgeBase):  # type: ignore[misc]
     >>> model.report_.error < 1e-6
     True
     """
-
-    classes_: Array
 
     def __init__(
         self,
@@ -203,63 +270,6 @@ class RidgeClassifier(ClassifierMixin, RidgeBase):  # type: ignore[misc]
             weights = validation.check_sample_weight(by_class if weights is None else by_class * weights, n_samples)
         return validation.check_y(self._binarizer.transform(y), n_samples), weights
 
-    def decision_function(self, X: Any) -> Array:
-        """Return X W' + b: (n_samples,), positive for the second of two classes, else (n_samples, n_classes or n_labels)
-
-        Parameters
-        ----------
-        X : (n_samples, n_features) array, data frame or sparse matrix
-
-        Raises
-        ------
-        sklearn.exceptions.NotFittedError
-            If `fit` has not run.
-        ValueError
-            If X has another number of features, or is not finite.
-        """
-        scores = self._linear(X)
-        return scores.ravel() if scores.shape[1] == 1 else scores
-
-    def predict(self, X: Any) -> Any:
-        """Return the label of highest score, (n_samples,); with several labels per sample, zeros and ones (n_samples, n_labels)
-
-        Parameters
-        ----------
-        X : (n_samples, n_features) array, data frame or sparse matrix
-
-        Returns
-        -------
-        array, or a sparse matrix where the labels that were fitted to came as one
-
-        Raises
-        ------
-        sklearn.exceptions.NotFittedError, ValueError
-            As `decision_function` does.
-        """
-        check_is_fitted(self)
-        return self._binarizer.inverse_transform(self.decision_function(X))
-
-    def _targets(self, y: Any, sample_weight: Any, n_samples: int) -> tuple[Vector, Vector | None]:
-        """Return the labels coded -1 and +1, (n, 1 or k), and the weights of samples times those of their classes
-
-        The coding and `classes_` are kept on the way.
-        """
-        validation.check_class_weight(self.class_weight)
-        weights = validation.check_sample_weight(sample_weight, n_samples)
-        check_classification_targets(y)
-        binarizer = LabelBinarizer(neg_label=-1, pos_label=1).fit(y)
-        if not binarizer.y_type_.startswith("multilabel"):
-            y = column_or_1d(y, warn=True)
-            if len(binarizer.classes_) == 1:
-                raise ValueError(f"y must hold at least two classes, got one class: {binarizer.classes_[0]!r}")
-        elif isinstance(self.class_weight, dict):
-            raise ValueError('class_weight must be None or "balanced" where samples have several labels, got a dict')
-        if self.class_weight:
-            by_class = compute_sample_weight(self.class_weight, y)
-            weights = validation.check_sample_weight(by_class if weights is None else by_class * weights, n_samples)
-        self._binarizer, self.classes_ = binarizer, binarizer.classes_
-        return validation.check_y(binarizer.transform(y), n_samples), weights
-
     def _solve_rows(self, source: RowSource, y: Any, sample_weight: Any, method: Method, asked: dict[str, Any]) -> Solution:
         validation.check_class_weight(self.class_weight)
         if not (source.repeatable and source.one_target):
@@ -293,8 +303,3 @@ class RidgeClassifier(ClassifierMixin, RidgeBase):  # type: ignore[misc]
         solution = super()._solve_rows(coded, y, sample_weight, method, asked)
         self._binarizer, self.classes_ = binarizer, binarizer.classes_
         return solution
-
-    def __sklearn_tags__(self) -> Any:
-        tags = super().__sklearn_tags__()
-        tags.classifier_tags.multi_label = True
-        return tags

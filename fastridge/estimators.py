@@ -38,9 +38,9 @@ ADVICE = {
 SOLVERS_OF_SUMS = ("auto", "cholesky")
 """What the solver of `partial_fit` may be called: it solves normal equations."""
 KINDS_OF_X: dict[str, Any] = {"accept_sparse": ("csr", "csc"), "dtype": (np.float64, np.float32)}
-SEARCHED = "no cross-validation here; scikit-learn's GridSearchCV takes this estimator"
+SEARCHED = "RidgeCV and RidgeClassifierCV choose alpha by cross-validation"
 INSTEAD = {
-    "alphas": "ridge_path(X, y, alphas) solves at many penalties",
+    "alphas": "RidgeCV and RidgeClassifierCV choose from several, ridge_path(X, y, alphas) solves at all of them",
     **dict.fromkeys(("cv", "scoring", "gcv_mode", "store_cv_results", "store_cv_values", "alpha_per_target"), SEARCHED),
     "normalize": "put a StandardScaler before it in a pipeline",
     **dict.fromkeys(("lambda_", "lambd", "lam", "l2", "reg", "reg_lambda", "reg_param"), "it is called alpha here"),

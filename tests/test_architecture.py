@@ -46,6 +46,7 @@ LAYERS = {
     "scales": 4,
     "estimators": 5,
     "classifier": 5,
+    "ridge_cv": 5,
     "cli": 6,
     "dask": 6,
     "plots": 6,

@@ -38,6 +38,8 @@ def test_the_public_functions_have_examples():
         "fastridge.moments.Moments",
         "fastridge.estimators.Ridge",
         "fastridge.classifier.RidgeClassifier",
+        "fastridge.ridge_cv.RidgeCV",
+        "fastridge.ridge_cv.RidgeClassifierCV",
         *(f"fastridge.scales.{name}" for name in fastridge.__all__ if name.startswith("alpha_")),
     }
 
@@ -46,8 +48,16 @@ ROOT = Path(__file__).parents[1]
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
 
 
-def code_of(page):
+def blocks_of(page):
     return re.findall(r"^```python\n(.*?)^```", page.read_text(encoding="utf-8"), flags=re.S | re.M)
+
+
+def code_of(page):
+    return [block for block in blocks_of(page) if not block.startswith(">>>")]
+
+
+def prompts_of(page):
+    return [block for block in blocks_of(page) if block.startswith(">>>")]
 
 
 @pytest.mark.parametrize("page", [page for page in PAGES if code_of(page)], ids=lambda page: page.name)
@@ -58,3 +68,13 @@ def test_the_code_of_the_documentation_runs(page, tmp_path, monkeypatch, capsys)
         exec(block, names)
     if page.name == "README.md":
         assert names["path"].coefs.shape == (100, 10)
+        *_, bound, chosen = capsys.readouterr().out.splitlines()
+        assert float(bound) <= 1e-6
+        assert chosen.startswith("0.01 ")
+
+
+@pytest.mark.parametrize("page", [page for page in PAGES if prompts_of(page)], ids=lambda page: page.name)
+def test_the_examples_of_the_documentation(page):
+    failed, tried = doctest.testfile(str(page), module_relative=False)
+    assert tried
+    assert not failed

@@ -7,7 +7,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -154,6 +154,9 @@ class Design(Columns):
 
     def blocks(self) -> Iterator[tuple[int, int, Vector]]:
         return self.lines.blocks(across=not self.along)
+
+    def product_blocks(self, v: Vector, work: Callable[[int, int, Vector], None], go_on: GoOn | None = None) -> None:
+        self.lines.product_blocks(not self.along, v, work, go_on)
 
     def with_columns_scaled(self, sq_scale: Vector) -> Design:
         """The same matrix, without a copy, its columns multiplied by the root of `sq_scale` (c,); a column times 0 is left out
