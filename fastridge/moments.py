@@ -458,7 +458,7 @@ def _counted(count: int, word: str) -> str:
 
 
 def _check_weights(sample_weight: Any, n_samples: int) -> Vector | None:
-    """As in a fit, but that all of them may be zero: other blocks have others"""
+    """Check weights as in a fit, but that all of them may be zero: other blocks have others"""
     if sample_weight is None or np.any(sample_weight):
         return validation.check_sample_weight(sample_weight, n_samples)
     validation.check_sample_weight(np.ones(np.shape(sample_weight)), n_samples)

@@ -1,0 +1,90 @@
+"""Break the package in one place at a time, and see whether the tests notice: `python tests/mutations.py [words of a file name]`
+
+Each mutation is made in a copy, so that the checkout stays as it is.
+"""
+
+import shutil
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+ROOT = Path(__file__).parents[1]
+MUTATIONS = [  # file of the package, text, what takes its place, names of the tests that should notice
+    ("krylov", "run.sq_gained + run.sq_bound, sq_bound", "run.sq_gained, sq_bound", "descent certificate"),
+    ("krylov", "self.radau * sq_new, 0.0", "0.5 * self.radau * sq_new, 0.0", "path certificate"),
+    ("krylov", "length**2 * np.maximum", "length * np.maximum", "warm_start"),
+    ("krylov", "return 4 * ROUNDING * problem.frobenius", "return 0 * problem.frobenius", "certificate digits"),
+    ("path", "        self.bound[row] += lost\n", "", "path digits penalty_weights"),
+    ("path", "np.full(own.shape[1], alphas[i])", "np.full(own.shape[1], penalties[i])", "digits path"),
+    ("problem", "(self.y_mean[1] - shift[1]) - low", "(self.y_mean[1] - shift[1]) + low", "digits"),
+    ("problem", "column_dots(fit, fit) + penalty * column_dots(w, w)", "column_dots(fit, fit)", "certificate solvers_grid"),
+    ("problem", "sq_error + loss * sq_bound if", "sq_error if", "certificate digits solvers_grid"),
+    ("problem", "(most / (most + self.penalty))", "(most / (most + 4 * self.penalty))", "solvers_grid certificate invariances"),
+    ("problem", "d * np.sqrt(np.where(np.isinf(weights), 0.0, weights))[:, None]", "1.0 * d", "penalty_weights bounds estimator"),
+    ("least_squares", "inverse[np.isinf(d)] = 0.0", "pass", "penalty_weights digits"),
+    ("least_squares", "- (doubt * np.abs(v))", "+ (doubt * np.abs(v))", "digits"),
+    ("normal_equations", "np.sqrt(1 - self._theta))", "1.0)", "moments"),
+    ("normal_equations", "sq_size - 2 * reach**2", "sq_size + 2 * reach**2", "moments"),
+    ("solvers/galerkin", "residual) / alpha, energy", "residual), energy", "path"),
+    ("solvers/eigen", "np.maximum(s - self.doubt, 0.0)", "(s + self.doubt)", "many_penalties path digits"),
+    ("solvers/spectral", "1 - (1 - np.minimum(theta, 1.0)) ** 2)", "np.minimum(theta, 1.0))", "digits certificate"),
+    ("solvers/cholesky", "factor.loss == np.inf)", "False)", "digits invariances"),
+    ("solvers/shifted", "last_gamma * (1.0 - ratio)", "last_gamma * (1.0 + ratio)", "path"),
+    ("solvers/bounded/certificate", "(2 * ends - pull * d))", "(ends - pull * d))", "bounds path_bounds"),
+    ("solvers/bounded/certificate", "[g - doubt, g + doubt]", "[g, g]", "bounds path_bounds"),
+    ("solvers/bounded/records", "math.sqrt(sq_size) - error", "math.sqrt(sq_size)", "bounds path_bounds"),
+    ("solvers/bounded/rounds", "slope >= 0.6 * curvature or", "slope >= 0.1 * curvature or", "bounds path_bounds"),
+    (
+        "operators/composed",
+        "(0.5 * (self.image.T @ self.image))",
+        "(self.image.T @ self.image)",
+        "operator penalty_weights digits",
+    ),
+    ("operators/composed", "Origin(self.mean_error * np.sqrt(sq_scale)", "Origin(self.mean_error * sq_scale", "digits operator"),
+    ("operators/composed", "np.hstack([others, self.basis])", "self.basis", "penalty_weights operator digits"),
+    ("operators/design", "(mean - rounded)) + (offset - rounded)", "(mean - rounded)) - (offset - rounded)", "digits"),
+    ("operators/design", "missing = total_weight - stored", "missing = n - stored", "operator solvers_grid"),
+    ("operators/design", "sq_norms + total_weight * shift**2", "sq_norms", "digits operator"),
+    ("moments", "coefs[:, :, active] = answers.coefs", "coefs[:, :, ~active] = 0.0", "moments partial_fit"),
+    ("moments", "(sq < -doubt).any()", "(sq < -1e9 * doubt).any()", "moments"),
+    ("sums", "seen * part * moved**2", "0 * moved", "moments"),
+    ("sums", "2 * (sq + weight", "0.02 * (sq + weight", "moments"),
+    ("sums", "+ self.weight * off**2", "", "moments"),
+    ("penalty_range", "factor.diagonal()[:rank] ** 2", "factor.diagonal()[:rank]", "path"),
+    ("penalty_range", "- size * last", "", "path"),
+    ("preconditioners", "1.0 / (fold + doubt / sigma)", "1.0 / (1 + doubt / sigma)", "preconditioners certificate"),
+    (
+        "preconditioners",
+        "least / (least + float(left.max()))",
+        "10 * least / (least + float(left.max()))",
+        "preconditioners certificate",
+    ),
+    ("units", "    power -= power % 2\n", "", "digits"),
+    ("units", "np.where(self.free[:, None], 0, self.excess(alpha))", "self.excess(alpha)", "digits penalty_weights"),
+    ("scales", "n - float(weights @ weights) / n if", "n - 1 if", "scales"),
+    ("standard_form", "    target -= basis @ (basis.T @ target)\n", "", "digits penalty_weights"),
+    ("standard_form", "+ self.tilt * np.sqrt(sq_left)", "", "digits penalty_weights"),
+    ("standard_form", "sq_fitted=(fit**2).sum(axis=0)", "sq_fitted=None", "penalty_weights digits"),
+]
+
+
+def noticed(copy, name, old, new, tests):
+    """Whether the tests fail on the copy of the package with this mutation"""
+    path = copy / "fastridge" / f"{name}.py"
+    before = path.read_text(encoding="utf-8")
+    assert before.count(old) == 1, f"{name}: {old!r} is not there once"
+    path.write_text(before.replace(old, new), encoding="utf-8")
+    files = [f"tests/test_{test}.py" for test in tests.split()]
+    done = subprocess.run([sys.executable, "-m", "pytest", "-x", "-q", *files], cwd=copy, stdout=subprocess.DEVNULL, check=False)
+    path.write_text(before, encoding="utf-8")
+    return done.returncode != 0
+
+
+if __name__ == "__main__":
+    with tempfile.TemporaryDirectory() as folder:
+        copy = Path(folder) / "copy"
+        shutil.copytree(ROOT, copy, ignore=shutil.ignore_patterns(".git", "build", "__pycache__"))
+        for mutation in MUTATIONS:
+            if any(word in mutation[0] for word in sys.argv[1:] or [""]):
+                print("noticed " if noticed(copy, *mutation) else "MISSED  ", *map(repr, mutation[:3]), flush=True)
