@@ -396,11 +396,14 @@ class Problem:
         """Upper bound of ||w - w*||_H^2, (k,), from `sq_error` by a solve with a matrix M' that is near M; inf where alpha = 0
 
         M >= (1 - loss) M', so that g'H^-1 g <= g'(H')^-1 g / (1 - loss). Of a wide problem r'r - alpha r'M^-1 r is at most
-        `loss` times r'r larger, since M^-1 >= (1 - loss) (M')^-1 as well.
+        loss / (1 - loss) times r'r larger, since M^-1 >= (1 - loss) (M')^-1 as well, and M' >= (1 - loss) alpha.
         """
         sq_bound = self.sq_bound(residual)
         with np.errstate(divide="ignore", invalid="ignore"):
-            better = sq_error + loss * sq_bound if self.wide else np.where(loss < 1, sq_error / (1 - loss), np.inf)
+            if self.wide:
+                better = np.where(loss < 1, sq_error + loss / (1 - loss) * column_dots(residual, residual), np.inf)
+            else:
+                better = np.where(loss < 1, sq_error / (1 - loss), np.inf)
         return np.where(self.penalty > 0, np.fmin(better, sq_bound), np.inf)
 
     def sq_error(self, residual: Vector, solved: Vector) -> Vector:

@@ -8,6 +8,7 @@ from search import KINDS
 from truth import TRUSTED, Exact, Truth
 
 from fastridge import Status, ridge
+from fastridge.formulation import make_problem
 
 pytestmark = pytest.mark.usefixtures("one_blas_thread")
 
@@ -135,6 +136,27 @@ def test_the_bound_holds_wherever_a_solver_is_stopped(solver, max_iter):
             assert solution.report.status is not Status.CONVERGED or solution.report.error_bound <= 1e-10
             if solver == "cg":
                 assert solution.report.n_iter[0] <= max_iter
+
+
+@pytest.mark.parametrize("loss", [1e-12, 1e-3, 0.3])
+@pytest.mark.parametrize("size", [1e-5, 1.0])
+@pytest.mark.parametrize("shape", [(12, 5), (5, 12)])
+def test_a_solve_with_a_matrix_nearby_bounds_the_error(shape, size, loss):
+    """The matrix is at most `loss` off, to either side; where alpha outweighs the data that may be more than what is sought"""
+    rng = np.random.default_rng(124)
+    X = size * rng.standard_normal(shape)
+    problem = make_problem(X, rng.standard_normal(shape[0]), np.ones(1), None, False, 1)
+    B = X if shape[0] > shape[1] else X.T
+    M = B.T @ B + np.eye(5)
+    for _ in range(10):
+        residual = rng.standard_normal((5, 1))
+        solved = np.linalg.solve(M, residual)
+        # g'H^-1 g, or r'A A'M^-1 r of a wide problem
+        true = np.vdot(residual, solved) if shape[0] > shape[1] else np.vdot(B @ residual, B @ solved)
+        for factor in (1 - loss, 1 + loss):
+            sq_error = problem.sq_error(residual, solved / factor)
+            bound = problem.sq_error_bound(residual, sq_error, np.full(1, loss))
+            assert true - 8 * np.finfo(float).eps * np.vdot(residual, residual) <= bound[0]
 
 
 # A kind of data of `search.py`, and a seed that gives it more than 1004 unknowns and not too many entries.

@@ -67,6 +67,19 @@ def test_means_far_from_zero_cost_no_digits(solver, shape, power, storage, weigh
 
 
 @pytest.mark.parametrize("weighted", [False, True])
+@pytest.mark.parametrize("storage", ["C", "csr_array"])
+@pytest.mark.parametrize("power", [8, 12])
+def test_an_intercept_that_the_means_all_but_cancel_in_has_its_digits(power, storage, weighted):
+    X, _, weights, _ = far_case((30, 6), power, weighted)
+    y = X @ np.arange(1.0, 7.0)
+    truth = InFractions(X, y, 1e-6, weights)
+    solution = ridge(STORAGES[storage](X), y, 1e-6, sample_weight=weights)
+    best = truth.intercept(solution.coef)
+    cancelled = float(abs(truth.y_mean) + abs(truth.x_mean) @ abs(fractions(solution.coef)))
+    assert abs(Fraction(float(solution.intercept)) - best) <= 2 * EPS * abs(best) + 100 * EPS**2 * cancelled
+
+
+@pytest.mark.parametrize("weighted", [False, True])
 @pytest.mark.parametrize("storage", ["C", "F", "csr_array", "csc_array"])
 @pytest.mark.parametrize("power", [0, 3, 8, 12])
 def test_the_error_of_a_mean_is_known(power, storage, weighted):
@@ -518,6 +531,16 @@ def test_what_plainly_failed_is_seen(solver):
         return
     truth = InFractions(X, y, 0.0)
     assert (truth.error(coef) > 1e-6) == plainly_failed(problem, coef[:, None], 1e-6)
+
+
+@pytest.mark.parametrize("solver", SOLVERS)
+def test_a_coefficient_that_is_fixed_at_zero_has_not_failed(solver):
+    """The gradient there is not zero, and is not to be"""
+    rng = np.random.default_rng(539)
+    X = rng.standard_normal((20, 4))
+    solution = ridge(X, 10 * X[:, 0] + rng.standard_normal(20), 0.0, penalty_weights=[np.inf, 1.0, 1.0, 1.0], solver=solver)
+    assert solution.coef[0] == 0
+    assert solution.report.status is Status.UNCERTIFIED
 
 
 def test_what_did_not_fail_is_not_said_to_have():

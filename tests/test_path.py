@@ -136,6 +136,18 @@ def test_what_a_space_misses_is_finished_by_cg(monkeypatch):
     assert max(int(report.n_iter[0]) for report in found.reports) > 12  # the space has no more directions
 
 
+@pytest.mark.parametrize("scale", [1e-2, 1.0, 1e2])
+def test_a_space_proves_its_answers_itself(monkeypatch, scale):
+    """CG, which would go on from answers that are not proven, is not given a step"""
+    krylov(monkeypatch)
+    monkeypatch.setattr(fastridge.krylov, "MAX_LEGS", 0)
+    monkeypatch.setattr(path, "_one_by_one", lambda *args: None)
+    X, y = text(1500, 1100, 157, True)
+    found = ridge_path(scale * X, y, scale**2 * np.logspace(-1, 2, 8))
+    assert "Galerkin" in found.reports[0].reason
+    assert found.converged
+
+
 def test_a_space_that_misses_says_so():
     X, y = text(1500, 1100, 158, True)
     for alphas in (np.logspace(-2, 2, 3), [0.01]):
