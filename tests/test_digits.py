@@ -259,10 +259,21 @@ def test_any_size_is_solved_like_any_other(sizes, solver, shape, dependent):
     assert abs(Fraction(float(solution.intercept)) - best) <= 10 * EPS * max(abs(v) for v in fractions(y))
 
 
+@pytest.mark.parametrize("alpha", [1e80, 1e100, 1e200, 1e300])
+@pytest.mark.parametrize("solver", ["cholesky", "svd", "cg"])
+def test_a_penalty_that_outweighs_the_data_leaves_unpenalised_features_alone(solver, alpha):
+    X, y = small_case((12, 4))
+    d = np.array([1.0, 0.0, 2.0, 1.0])
+    truth = InFractions(X, y, alpha, d=d)
+    solution = ridge(X, y, alpha, penalty_weights=d, solver=solver)
+    assert judge(solution.report, truth, solution.coef, 1e-6) <= 1e-6
+    np.testing.assert_allclose(solution.coef, truth.w.astype(float), rtol=1e-6)
+
+
 @pytest.mark.parametrize("solver", SOLVERS)
 def test_powers_of_two_do_not_change_a_bit(solver):
     X, y = small_case((40, 6))
-    for s in (None, make_weights(40, 514)):
+    for s in (None, make_weights(40, 514), make_weights(40, 514) / 2):  # the power of the largest is even, or odd
         plain = ridge(X, y, 0.25, sample_weight=s, solver=solver)
         for x_size, y_size, s_size in ((500, -400, 0), (0, 600, 0), (-300, 500, -300), (3, 2, 800), (0, 0, -900)):
             weights = None if s is None else np.ldexp(s, s_size)
