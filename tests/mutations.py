@@ -22,7 +22,7 @@ MUTATIONS = [  # file of the package, text, what takes its place, names of the t
     ("problem", "sq_error + loss / (1 - loss) * column_dots(residual, residual)", "sq_error", "certificate"),
     ("problem", "(most / (most + self.penalty))", "(most / (most + 4 * self.penalty))", "solvers_grid certificate invariances"),
     ("problem", "d * np.sqrt(np.where(np.isinf(weights), 0.0, weights))[:, None]", "1.0 * d", "penalty_weights bounds estimator"),
-    ("least_squares", "inverse[np.isinf(d)] = 0.0", "pass", "penalty_weights digits"),
+    ("least_squares", "inverse[np.isinf(d)] = 0.0", "pass", "digits"),
     ("least_squares", "- (doubt * np.abs(v))", "+ (doubt * np.abs(v))", "digits"),
     ("normal_equations", "np.sqrt(self._theta) * check.spread", "self._theta * check.spread", "moments"),
     ("normal_equations", "reach + np.tile(equations.target_doubt, n_repeats)", "reach", "moments"),
@@ -33,14 +33,8 @@ MUTATIONS = [  # file of the package, text, what takes its place, names of the t
     ("solvers/shifted", "last_gamma * (1.0 - ratio)", "last_gamma * (1.0 + ratio)", "path"),
     ("solvers/bounded/certificate", "(2 * ends - pull * d))", "(ends - pull * d))", "bounds path_bounds"),
     ("solvers/bounded/certificate", "[g - doubt, g + doubt]", "[g, g]", "bounds path_bounds"),
-    ("solvers/bounded/records", "math.sqrt(sq_size) - error", "math.sqrt(sq_size)", "bounds path_bounds"),
-    ("solvers/bounded/rounds", "slope >= 0.6 * curvature or", "slope >= 0.1 * curvature or", "bounds path_bounds"),
-    (
-        "operators/composed",
-        "(0.5 * (self.image.T @ self.image))",
-        "(self.image.T @ self.image)",
-        "operator penalty_weights digits",
-    ),
+    ("solvers/bounded/records", "math.sqrt(sq_size) - error", "math.sqrt(sq_size)", "bounds"),
+    ("operators/composed", "(0.5 * (self.image.T", "(1.0 * (self.image.T", "operator penalty_weights digits"),
     ("operators/composed", "Origin(self.mean_error * np.sqrt(sq_scale)", "Origin(self.mean_error * sq_scale", "digits operator"),
     ("operators/composed", "np.hstack([others, self.basis])", "self.basis", "operator"),
     ("operators/design", "(mean - rounded)) + (offset - rounded)", "(mean - rounded)) - (offset - rounded)", "digits"),
@@ -54,31 +48,27 @@ MUTATIONS = [  # file of the package, text, what takes its place, names of the t
     ("penalty_range", "factor.diagonal()[:rank] ** 2", "factor.diagonal()[:rank]", "path"),
     ("penalty_range", "- size * last", "", "path"),
     ("preconditioners", "1.0 / (fold + doubt / sigma)", "1.0 / (1 + doubt / sigma)", "preconditioners certificate"),
-    (
-        "preconditioners",
-        "least / (least + float(left.max()))",
-        "10 * least / (least + float(left.max()))",
-        "preconditioners certificate",
-    ),
+    ("preconditioners", "least / (least +", "10 * least / (least +", "preconditioners certificate"),
     ("units", "    power -= power % 2\n", "", "digits"),
-    ("units", "np.where(self.free[:, None], 0, self.excess(alpha))", "self.excess(alpha)", "digits penalty_weights"),
+    ("units", "np.where(self.free[:, None], 0, self.excess(alpha))", "self.excess(alpha)", "digits"),
     ("scales", "n - float(weights @ weights) / n if", "n - 1 if", "scales"),
-    ("standard_form", "    target -= basis @ (basis.T @ target)\n", "", "digits penalty_weights"),
+    ("standard_form", "    target -= basis @ (basis.T @ target)\n", "", "penalty_weights"),
     ("standard_form", "+ self.tilt * np.sqrt(sq_left)", "", "digits penalty_weights"),
     ("standard_form", "sq_fitted=(fit**2).sum(axis=0)", "sq_fitted=None", "penalty_weights digits"),
 ]
 
 
-def noticed(copy, name, old, new, tests):
-    """Whether the tests fail on the copy of the package with this mutation"""
+def verdict(copy, name, old, new, tests):
+    """What the tests say of the copy of the package with this mutation"""
     path = copy / "fastridge" / f"{name}.py"
     before = path.read_text(encoding="utf-8")
-    assert before.count(old) == 1, f"{name}: {old!r} is not there once"
+    if before.count(old) != 1:
+        return "OUTDATED"
     path.write_text(before.replace(old, new), encoding="utf-8")
     files = [f"tests/test_{test}.py" for test in tests.split()]
     done = subprocess.run([sys.executable, "-m", "pytest", "-x", "-q", *files], cwd=copy, stdout=subprocess.DEVNULL, check=False)
     path.write_text(before, encoding="utf-8")
-    return done.returncode != 0
+    return {0: "MISSED", 1: "noticed"}.get(done.returncode, "NOT RUN")
 
 
 if __name__ == "__main__":
@@ -87,4 +77,4 @@ if __name__ == "__main__":
         shutil.copytree(ROOT, copy, ignore=shutil.ignore_patterns(".git", "build", "__pycache__"))
         for mutation in MUTATIONS:
             if any(word in mutation[0] for word in sys.argv[1:] or [""]):
-                print("noticed " if noticed(copy, *mutation) else "MISSED  ", *map(repr, mutation[:3]), flush=True)
+                print(f"{verdict(copy, *mutation):9}", *map(repr, mutation[:3]), flush=True)
