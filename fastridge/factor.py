@@ -12,7 +12,7 @@ from fastridge._kernels import blas
 from fastridge.operators.base import Array, GoOn, Vector
 
 BACKWARD_ERROR = 10 * np.finfo(np.float64).eps
-"""Of a Gram matrix and its factor, relative to the roots of the diagonal; times the square root of the longer side."""
+"""Error of a Gram matrix and its factor, relative to the roots of the diagonal, over the square root of the longer side."""
 LARGEST_LOSS = 0.5
 """Share of the matrix that rounding may be, from which on the factor tells nothing of it."""
 NORM_BLOCK = 64
@@ -87,7 +87,7 @@ class ScaledFactor:
 
     @property
     def nbytes(self) -> int:
-        """Of the factor"""
+        """Bytes of the factor"""
         return int(self._factor.nbytes)
 
     def solve(self, v: Vector) -> Vector:

@@ -8,7 +8,7 @@ from fastridge.operators.base import Vector, column_dots
 from fastridge.problem import ROUNDING, Problem
 
 LOOK_STEPS = 12
-"""Of conjugate gradients, in search of a direction in which an answer at alpha = 0 is wrong."""
+"""Steps of conjugate gradients in search of a direction in which an answer at alpha = 0 is wrong."""
 
 
 def plainly_failed(problem: Problem, w: Vector, tol: float) -> bool:

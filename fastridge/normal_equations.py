@@ -21,15 +21,15 @@ from fastridge.sums import UNDERFLOW, Sums
 
 EPS = np.finfo(np.float64).eps
 BACKWARD_ERROR = 10 * EPS
-"""Of factors, inverses and products with H, entry by entry relative to sqrt(H_ii H_jj); times the square root of p."""
+"""Error of factors, inverses and products with H, entry by entry relative to sqrt(H_ii H_jj), over the square root of p."""
 MAX_REFINEMENTS = 3
-"""Each multiplies the error by about eps times the condition number; where three do not do, no more will."""
+"""A refinement multiplies the error by about eps times the condition number; where three do not do, no more will."""
 SPECTRUM_FROM = 15
-"""Penalties; for fewer, a Cholesky factor for each takes less time than one eigendecomposition."""
+"""For fewer penalties a Cholesky factor each takes less time than one eigendecomposition."""
 COLUMN_BLOCK = 64
 """Columns of a matrix whose absolute values are taken together."""
 CHUNK_BYTES, CHUNK_VECTORS = 1 << 27, 6
-"""Of the vectors of penalties that are solved together, at most; and vectors that each of them takes meanwhile."""
+"""Bytes of the vectors of penalties that are solved together, at most; and vectors that each penalty takes meanwhile."""
 TYPICAL = 3e-3
 """Share of the doubt that errors reach: roundings do not all add up, as the doubt has to assume."""
 
@@ -216,7 +216,7 @@ class Answers:
         self.error[i], self.error_bound[i] = judged
 
     def report(self, i: int, penalty: float, tol: float, seconds: float) -> FitReport:
-        """On penalty i"""
+        """Return the report on penalty i"""
         how = "a Cholesky factor" if self.solver[i] == "cholesky" else "an eigendecomposition"
         return report_of(
             self.solver[i],
@@ -396,7 +396,7 @@ def _absolute_product(lower: Vector, v: Vector) -> Vector:
 
 
 def _dots(x: Vector, y: Vector) -> Vector:
-    """Of the columns of x and y, (p, m): (m,)"""
+    """Return the products of the columns of x and y, (p, m), in pairs: (m,)"""
     dots: Vector = np.einsum("jl,jl->l", x, y)
     return dots
 

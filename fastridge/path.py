@@ -198,7 +198,7 @@ def ridge_path(
 
 @np.errstate(all="ignore")
 def solve_path(request: Request, method: Method, alphas: Vector | int) -> RidgePath:
-    """Solve what is asked for at every one of `alphas`, or at so many; the penalty of the request is the largest of them
+    """Solve what is asked for at `alphas`, or at `alphas` penalties chosen here; the penalty of the request is the largest
 
     Numbers that leave float64 on the way end in bounds that are not finite, which say so; numpy need not warn of them.
     """

@@ -11,27 +11,27 @@ from fastridge.parallel import blas_for
 from fastridge.problem import Problem
 
 LARGEST_SHARE = 1e-3
-"""Of ||y||^2 that the fit at the largest penalty chosen here explains, at most."""
+"""Share of ||y||^2 that the fit at the largest penalty chosen here explains, at most."""
 LEFT_OUT, LEFT_OUT_BY_PRODUCTS = 1e-3, 1e-2
 """Share of the degrees of freedom that the smallest penalty chosen here still takes away: where the Gram matrix says so, and
 where a few products do. With many unknowns answers at small penalties cost much."""
 MAX_GRAM = 500
 """Unknowns up to which the smallest penalty comes from the Gram matrix."""
 LANCZOS_STEPS = 10
-"""Products that it takes beyond."""
+"""Products with the data from which the smallest penalty comes where there are more unknowns."""
 QUANTILES = 1000
-"""Of the squared norms of the columns, that stand for them all."""
+"""Number of quantiles of the squared norms of the columns that stand for all of them."""
 ROUNDING_ROOM = 100 * np.finfo(np.float64).eps
 """Share of the squared norm of a column, or of the norm of a scaled matrix, that may be nothing but rounding; times the square
 root of the longer side."""
 HALVINGS = 16
-"""Of an interval in log alpha, which ends a hundredth wide at most."""
+"""Halvings of an interval in log alpha, which is then at most a hundredth wide."""
 LEAST_DECADES = 3
-"""From the largest penalty to the smallest, at the least."""
+"""Decades from the largest penalty to the smallest, at the least."""
 
 
 def useful_penalties(problem: Problem, n_penalties: int) -> tuple[Vector, Vector | None]:
-    """Penalties from the largest down, and the Gram matrix of the small side (lower triangle) where it was formed
+    """Return penalties from the largest down, and the Gram matrix of the small side (lower triangle) where it was formed
 
     The largest: ||w||_H^2 = y'A H^-1 A'y <= ||A'y||^2 / alpha, a share of ||y||^2. The smallest: every eigenvalue s > 0 of B'B is
     a degree of freedom, of which alpha / (s + alpha) is taken away; in the mean that is a share.

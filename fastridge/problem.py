@@ -23,16 +23,16 @@ ROUNDING = 4 * np.finfo(np.float64).eps
 """Relative error of one product with the data, as a multiple of norms: sums in lanes, a few roundings each."""
 
 UNKNOWN = 1e100
-"""A relative error of which nothing is known."""
+"""This stands for a relative error of which nothing is known."""
 SLACK = 16 * np.finfo(np.float64).eps
-"""Of a difference of squares, relative to the squares."""
+"""Error of a difference of squares, relative to the squares."""
 CANCELLED = 4.0
 """Ratio of what is subtracted in M to what is left, from which on products take care of it, in two passes if need be."""
 
 CHUNK_BYTES = 1 << 27
-"""Of the vectors of targets that are solved together, at most."""
+"""Bytes of the vectors of targets that are solved together, at most."""
 CHUNK_VECTORS = 6
-"""On the small side that a target takes while it is solved, beside one on the long side."""
+"""Vectors on the small side that a target takes while it is solved, beside one on the long side."""
 
 
 @dataclass(frozen=True)
@@ -277,17 +277,17 @@ class Problem:
 
     @property
     def extra_bytes(self) -> int:
-        """Copies of the data"""
+        """Bytes of copies of the data"""
         return (self.relaid or self.design).extra_bytes
 
     @property
     def held_bytes(self) -> int:
-        """Copies of the data, and the targets"""
+        """Bytes of copies of the data, and of the targets"""
         return self.extra_bytes + self.target_bytes
 
     @property
     def target_bytes(self) -> int:
-        """Of the targets, as far as they are here"""
+        """Bytes of the targets, as far as they are here"""
         return int(getattr(self.target, "nbytes", 0))
 
     def check(self, x: Vector, smallest: Vector | None = None) -> Check:
@@ -396,11 +396,14 @@ class Problem:
         """Upper bound of ||w - w*||_H^2, (k,), from `sq_error` by a solve with a matrix M' that is near M; inf where alpha = 0
 
         M >= (1 - loss) M', so that g'H^-1 g <= g'(H')^-1 g / (1 - loss). Of a wide problem r'r - alpha r'M^-1 r is at most
-        `loss` times r'r larger, since M^-1 >= (1 - loss) (M')^-1 as well.
+        loss / (1 - loss) times r'r larger, since M^-1 >= (1 - loss) (M')^-1 as well, and M' >= (1 - loss) alpha.
         """
         sq_bound = self.sq_bound(residual)
         with np.errstate(divide="ignore", invalid="ignore"):
-            better = sq_error + loss * sq_bound if self.wide else np.where(loss < 1, sq_error / (1 - loss), np.inf)
+            if self.wide:
+                better = np.where(loss < 1, sq_error + loss / (1 - loss) * column_dots(residual, residual), np.inf)
+            else:
+                better = np.where(loss < 1, sq_error / (1 - loss), np.inf)
         return np.where(self.penalty > 0, np.fmin(better, sq_bound), np.inf)
 
     def sq_error(self, residual: Vector, solved: Vector) -> Vector:

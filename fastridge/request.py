@@ -55,7 +55,7 @@ class Method:
         return cls(solver, tol, max_iter, n_threads, time_limit, callback, bool(verbose))
 
     def monitor(self) -> Monitor:
-        """Of a solve that begins now"""
+        """Return the monitor of a solve that begins now"""
         return Monitor(self.time_limit, self.callback, self.verbose)
 
 

@@ -153,7 +153,7 @@ class Answer:
     workspace_bytes: int = 0
     history: tuple[float, ...] = ()
     x: Vector | None = None
-    """Of iterative solvers, the answer on the small side, (c, k): where a warm start may begin."""
+    """The answer on the small side, (c, k), of iterative solvers: where a warm start may begin."""
     note: str = ""
     """What the solver changed on its way, and why."""
 
@@ -216,7 +216,7 @@ class Settings:
     tol: float
     max_iter: int | None
     fold: int = 0
-    """Of CG on dense data: precondition with a float32 factor of the Gram matrix of rows added `fold` to one; 0: the diagonal."""
+    """CG on dense data has a float32 factor of the Gram matrix of rows added `fold` to one as preconditioner; 0: the diagonal."""
     monitor: Monitor = field(default_factory=Monitor)
     """Told after every step; says whether to go on."""
     start: Vector | None = None

@@ -26,13 +26,13 @@ from fastridge.problem import Problem
 COLUMNS_AT_ONCE = 64
 """Unpenalised columns that are read together."""
 MEAN_SHARE = 1e-18
-"""Of the squared norms of columns, summed, that the rounding of their means may be: means up to some 1e7 standard deviations."""
+"""The rounding of means may be this share of the squared norms of columns, summed: means up to some 1e7 standard deviations."""
 NEGLIGIBLE = 1e-12
-"""Of the largest squared norm of a column, below which one counts as no less: such a column may be rounding alone."""
+"""A column counts as having at least this share of the largest squared norm: a smaller one may be rounding alone."""
 
 
 BACKWARD_ERROR = 10 * np.finfo(np.float64).eps
-"""Of unpenalised columns and their singular values, relative to norms; times the roots of the longer side and of their number."""
+"""Error of unpenalised columns and their singular values, relative to norms, over the roots of longer side and number."""
 SIMPLE = 64
 """Largest denominator of the fractions that are tried as weights of columns that depend on one another."""
 

@@ -29,15 +29,15 @@ from fastridge.operators.design import centred_design
 from fastridge.parallel import blas_for
 
 DOUBT = 10 * np.finfo(np.float64).eps
-"""Of a sum over one block of m rows, times sqrt(m), relative to the sum of sizes: as the solvers' backward errors."""
+"""Relative error of a sum over one block of m rows is at most this times sqrt(m), relative to the sum of sizes."""
 UNDERFLOW = float(np.finfo(np.float64).tiny)
-"""What a product of two numbers may lose by underflow is less."""
+"""A product of two numbers loses less than this by underflow."""
 
 REMOVED = 1e-9
 """Share of the weight that must have been taken away before its rounding is told from none."""
 
 MEMORY_SHARE = 0.5
-"""Of the machine's memory that two Gram matrices may take: that of all rows, and that of the block which is added."""
+"""Share of the machine's memory that two Gram matrices may take: that of all rows, and that of the block which is added."""
 
 
 class Sums:

@@ -15,19 +15,19 @@ from fastridge.operators.base import Array, Matrix, Vector
 from fastridge.problem import Bounds
 
 MAX_PENALTY_MATRIX = 5000
-"""Features; the eigendecomposition takes half a minute there."""
+"""Features up to which a penalty matrix is taken; its eigendecomposition takes half a minute there."""
 MIN_WEIGHT = float(np.finfo(np.float64).tiny)
 """Penalty weights d scale columns by 1 / sqrt(d), and 1 / d of a smaller one overflows."""
 MATRIX_RANGE = 1e-200, 1e200
-"""Of the largest entry of a penalty matrix, whose squares are summed."""
+"""Range of the largest entry of a penalty matrix, whose squares are summed."""
 MAX_ALPHAS = 1_000_000
-"""On a path; a larger number is a mistake, and would not fit into memory."""
+"""Penalties of a path, at most: a larger number is a mistake, and would not fit into memory."""
 MAX_COUNT = 2**31 - 1
-"""Of steps, sweeps and threads."""
+"""Steps, sweeps and threads are at most this."""
 SOLVERS = ("auto", "cholesky", "svd", "cg", "cd")
 BOUNDED_SOLVERS = ("auto", "cd")
 DATES = ("date", "time", "duration", "period")
-"""How the types of columns begin that numpy would count in nanoseconds or days."""
+"""Names begin like this of column types that numpy would count in nanoseconds or days."""
 MISSING = ("NAType", "NaTType")
 """What pandas puts where there is no value, beside NaN."""
 OURS_FOR = {

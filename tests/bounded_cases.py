@@ -6,19 +6,17 @@ from dataclasses import dataclass
 
 import numpy as np
 import scipy.sparse as sp
+from helpers import stacked
+from truth import BoundedTruth
 
 from fastridge import Ridge, Status, ridge
 from fastridge.solvers.bounded import columns, dual_newton, gram
 
-LONG = np.longdouble
-EPS = float(np.finfo(LONG).eps)
 WAYS = ("gram", "factors", "cg")
 """How the solver is to go about it: with A'A, with blocks of it, or by conjugate gradients wherever a few columns do not do."""
 KINDS = ("gauss", "factors", "positive", "geometric", "few huge", "few tiny", "deficient", "hilbert", "twins", "sparse", "onehot")
 KINDS += ("powers", "cauchy", "counts", "far")
 STARTS = ("none", "none", "none", "noise", "near")
-MAX_CHANGES = 400
-"""Of the set of free coordinates, on the way to the solution."""
 SURE, LEAST = 0.05, 1e-13
 """Share of the tolerance, and what is always allowed, that the solution may be unsure by: cases that are worse tell nothing."""
 SLACK = 1e-3
@@ -92,6 +90,14 @@ def bounded_case(seed, n_max=40, p_max=40):
     return BoundedCase(stored, dense, y, alpha, lower, upper, weights, d, intercept, tol, start, way, text)
 
 
+def truth_of(case, start):
+    """The minimiser of a case; the search for it begins at `start`"""
+    d = np.ones(len(case.lower)) if case.d is None else case.d
+    fixed = np.isinf(d)
+    K, t = stacked(case.dense, case.y, case.alpha, case.weights, case.intercept, np.where(fixed, 0.0, d), np.longdouble)
+    return BoundedTruth(K, t, np.where(fixed, 0.0, case.lower), np.where(fixed, 0.0, case.upper), start)
+
+
 def first_guess(case, seed):
     """The start of a case, (p,), or None"""
     rng, p = np.random.default_rng(seed + 1), case.dense.shape[1]
@@ -99,7 +105,7 @@ def first_guess(case, seed):
         return None
     if case.start == "noise":
         return 10 ** rng.uniform(-3, 3) * rng.standard_normal(p)
-    exact = BoundedTruth(case, np.clip(np.zeros(p), case.lower, case.upper))
+    exact = truth_of(case, np.clip(np.zeros(p), case.lower, case.upper))
     return exact.coef * (1 + 10 ** rng.uniform(-9, -1) * rng.standard_normal(p))
 
 
@@ -153,7 +159,7 @@ def bounded_verdict(seed, n_max=40, p_max=40):
     """Solve a random case, and hold what the report claims against the solution in long double"""
     case = bounded_case(seed, n_max, p_max)
     coef, report = fit(case, seed)
-    truth = BoundedTruth(case, np.asarray(coef, dtype=np.float64))
+    truth = truth_of(case, np.asarray(coef, dtype=np.float64))
     error, sure = truth.error(coef), bool(truth.unsure <= max(SURE * case.tol, LEAST))
     least = (error - truth.unsure) / (1 + SLACK)
     wrong = []
@@ -261,130 +267,3 @@ def _bounds(rng, X, y, info):
         lower = np.where(held, size * rng.standard_normal(p), np.where(rng.random(p) < 0.5, 0, -np.inf))
         upper = np.where(held, lower, upper)
     return lower, upper
-
-
-class BoundedTruth:
-    """The minimiser within bounds in long double, by an active set method on QR factors of the stacked data, columns of norm one
-
-    Attributes
-    ----------
-    coef : (p,) float64
-    unsure : float
-        Upper bound of the H-norm error of the minimiser itself, relative to its size: with the negative gradient g and R the
-        coordinates that it may move, the root of g_R'(H^-1)_RR g_R, and what rounding hides of g.
-    """
-
-    def __init__(self, case, start):
-        X, y = case.dense.astype(LONG), case.y.astype(LONG)
-        n, p = X.shape
-        s = np.ones(n, dtype=LONG) if case.weights is None else case.weights.astype(LONG)
-        if case.intercept:
-            X, y = X - s @ X / s.sum(), y - s @ y / s.sum()
-        d = np.ones(p) if case.d is None else case.d
-        fixed = np.isinf(d)
-        lower, upper = np.where(fixed, 0.0, case.lower).astype(LONG), np.where(fixed, 0.0, case.upper).astype(LONG)
-        pull = LONG(case.alpha) * np.where(fixed, 0.0, d).astype(LONG)
-        r = np.sqrt(s)
-        self.K = np.vstack([r[:, None] * X, np.diag(np.sqrt(pull))])
-        self.t = np.concatenate([r * y, np.zeros(p, dtype=LONG)])
-        size = np.sqrt((self.K**2).sum(axis=0))
-        self.scale = np.where(size > 0, size, LONG(1))
-        self.K /= self.scale
-        self.lower, self.upper = lower * self.scale, upper * self.scale
-        self.movable = (lower < upper) & (size > 0)
-        w = np.clip(start.astype(LONG), lower, upper)
-        self.w = self._descend(np.where(np.isfinite(w), w, LONG(0)) * self.scale)
-        self.coef = (self.w / self.scale).astype(np.float64)
-        self.size = self._norm(self.w)
-        with np.errstate(invalid="ignore", divide="ignore"):
-            self.unsure = float(self._unsure() / self.size) if self.size > 0 else 0.0
-
-    def error(self, coef):
-        """||coef - w*||_H / ||w*||_H"""
-        off = self._norm(np.asarray(coef).astype(LONG) * self.scale - self.w)
-        return float(off / self.size) if self.size > 0 else (0.0 if off == 0 else np.inf)
-
-    def _norm(self, w):
-        return np.sqrt(((self.K @ w) ** 2).sum())
-
-    def _gradient(self, w):
-        rest = self.t - self.K @ w
-        return self.K.T @ rest, 10 * LONG(EPS) * (np.sqrt((rest**2).sum()) + np.abs(w).sum())
-
-    def _descend(self, w):
-        free = (w > self.lower) & (w < self.upper) & self.movable
-        stuck = np.zeros(len(w), dtype=bool)
-        for _ in range(MAX_CHANGES):
-            while free.any():  # to the minimiser on the face, bound by bound
-                step = np.zeros_like(w)
-                step[free] = least_squares(self.K[:, free], self.t - self.K @ w)
-                with np.errstate(divide="ignore", invalid="ignore"):
-                    room = np.where(step > 0, self.upper - w, self.lower - w) / step
-                room = np.where(step == 0, LONG(np.inf), room)
-                if room.min() >= 1:
-                    w = np.clip(w + step, self.lower, self.upper)
-                    break
-                hit = room.argmin()
-                w = np.clip(w + room[hit] * step, self.lower, self.upper)
-                w[hit] = self.upper[hit] if step[hit] > 0 else self.lower[hit]
-                stuck[hit] |= room[hit] <= 0
-                free[hit] = False
-            g, rounding = self._gradient(w)
-            wrong = np.where(free | stuck | ~self.movable, 0, np.where(w <= self.lower, g, 0) + np.where(w >= self.upper, -g, 0))
-            if wrong.max(initial=0) <= rounding:
-                return w
-            free[wrong.argmax()] = True
-        return w
-
-    def _unsure(self):
-        g, rounding = self._gradient(self.w)
-        at_lower, at_upper = self.w <= self.lower, self.w >= self.upper
-        may = self.movable & ~(at_lower & (g < -rounding)) & ~(at_upper & (g > rounding))
-        if not may.any():
-            return LONG(0)
-        g = np.where(may & ~(at_lower & (g < 0)) & ~(at_upper & (g > 0)), g, 0)[self.movable]
-        factor, order, rank = pivoted_qr(self.K[:, self.movable].copy(), None)
-        z = forward(factor, g[order], rank)
-        floor = rounding * np.sqrt(may.sum()) / np.abs(factor[rank - 1, rank - 1]) if rank else LONG(0)
-        return np.sqrt((z**2).sum()) + floor
-
-
-def pivoted_qr(K, t):
-    """Overwrite K by R of its QR factors with column pivoting, and t, unless None, by Q't; return R, the order and the rank"""
-    m, p = K.shape
-    order, rank = np.arange(p), 0
-    for k in range(min(m, p)):
-        sq = (K[k:, k:] ** 2).sum(axis=0)
-        pivot = k + int(sq.argmax())
-        if k == 0:
-            largest = np.sqrt(sq.max())
-        norm = np.sqrt(sq.max())
-        if norm <= 4 * p * EPS * largest:
-            break
-        K[:, [k, pivot]], order[[k, pivot]] = K[:, [pivot, k]], order[[pivot, k]]
-        v = K[k:, k].copy()
-        v[0] += np.copysign(norm, v[0])
-        v /= np.sqrt((v**2).sum())
-        K[k:, k:] -= 2 * v[:, None] * (v @ K[k:, k:])
-        if t is not None:
-            t[k:] -= 2 * v * (v @ t[k:])
-        rank = k + 1
-    return K, order, rank
-
-
-def forward(R, b, rank):
-    """Solve R'z = b for the leading block of R"""
-    z = np.zeros(rank, dtype=LONG)
-    for i in range(rank):
-        z[i] = (b[i] - R[:i, i] @ z[:i]) / R[i, i]
-    return z
-
-
-def least_squares(K, t):
-    """A w of least ||t - K w||, zero where columns depend on others"""
-    t = t.copy()
-    R, order, rank = pivoted_qr(K.copy(), t)
-    w = np.zeros(K.shape[1], dtype=LONG)
-    for i in reversed(range(rank)):
-        w[order[i]] = (t[i] - R[i, i + 1 : rank] @ w[order[i + 1 : rank]]) / R[i, i]
-    return w

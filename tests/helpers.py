@@ -6,6 +6,7 @@ from typing import Any
 import numpy as np
 import scipy.sparse as sp
 from scipy.optimize import lsq_linear
+from truth import BoundedTruth
 
 
 def make_X(n, p, seed, *, share=0.6, dtype=np.float64):
@@ -35,45 +36,28 @@ def make_weights(n, seed, *, zeros=False):
     return weights
 
 
-def stacked(X, y, alpha, weights=None, intercept=True, d=None):
+def stacked(X, y, alpha, weights=None, intercept=True, d=None, dtype=np.float64):
     """K, t with P(w) = 1/2 ||K w - t||^2: the centred, weighted data above the root of the penalty"""
-    X, y = np.asarray(X, dtype=np.float64), np.asarray(y, dtype=np.float64)
-    s = np.ones(len(X)) if weights is None else weights
+    X, y = np.asarray(X, dtype=dtype), np.asarray(y, dtype=dtype)
+    s = np.ones(len(X), dtype=dtype) if weights is None else np.asarray(weights, dtype=dtype)
     if intercept:
         X, y = X - s @ X / s.sum(), y - s @ y / s.sum()
     r, p = np.sqrt(s), X.shape[1]
-    K = np.vstack([r[:, None] * X, np.sqrt(alpha * (np.ones(p) if d is None else d)) * np.eye(p)])
-    return K, np.concatenate([r * y, np.zeros(p)])
+    pull = dtype(alpha) * (np.ones(p, dtype=dtype) if d is None else np.asarray(d, dtype=dtype))
+    return np.vstack([r[:, None] * X, np.diag(np.sqrt(pull))]), np.concatenate([r * y, np.zeros(p, dtype=dtype)])
 
 
 def reference(K, t, lower, upper):
-    """The minimiser by an active set method with QR (after scipy's, which now and then stops early), checked for optimality"""
+    """The minimiser within bounds, (p,), which is sure; scipy's, which now and then stops early, is where the search begins"""
     movable = lower < upper
-    w = lower.copy()
+    start = np.array(lower, dtype=np.float64)
     if movable.any():
         rest = t - K[:, ~movable] @ lower[~movable]
-        w[movable] = lsq_linear(K[:, movable], rest, (lower[movable], upper[movable]), "bvls", tol=1e-15, max_iter=2000).x
-    scale = 1e-10 * np.linalg.norm(K, axis=0) * np.linalg.norm(t) + 1e-300
-    for _ in range(1000):
-        free = (w > lower) & (w < upper)
-        while free.any():  # to the minimiser on the face, bound by bound
-            goal = np.linalg.lstsq(K[:, free], t - K[:, ~free] @ w[~free], rcond=1e-16)[0]
-            step = goal - w[free]
-            with np.errstate(divide="ignore", invalid="ignore"):
-                room = np.where(step == 0, np.inf, np.where(step > 0, upper[free] - w[free], lower[free] - w[free]) / step)
-            if room.min() >= 1:
-                w[free] = goal
-                break
-            hit = np.flatnonzero(free)[room.argmin()]
-            w[free] += room.min() * step
-            w[hit] = upper[hit] if step[room.argmin()] > 0 else lower[hit]
-            free[hit] = False
-        g = K.T @ (t - K @ w)
-        wrong = movable * np.where(w <= lower, g, np.where(w >= upper, -g, 0)) / scale
-        if wrong.max(initial=0) <= 1:
-            return w
-        w[wrong.argmax()] += 1e-9 * np.sign(g[wrong.argmax()])
-    raise AssertionError("no reference")
+        found = lsq_linear(K[:, movable], rest, (lower[movable], upper[movable]), "bvls", tol=1e-15, max_iter=2000)
+        start[movable] = found.x
+    truth = BoundedTruth(K, t, lower, upper, start)
+    assert truth.unsure <= 1e-10
+    return truth.coef
 
 
 def judge(solution, w, K, t, lower, upper, tol, best=None):

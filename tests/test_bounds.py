@@ -20,6 +20,7 @@ from fastridge.problem import Bounds
 from fastridge.solution import Settings
 from fastridge.solvers import bounded
 from fastridge.solvers.bounded import columns, dual_newton, gram
+from fastridge.solvers.bounded.records import relative_near
 
 pytestmark = pytest.mark.usefixtures("one_blas_thread")
 
@@ -320,3 +321,11 @@ def test_refusals(arguments, error, message):
 )  # (a classifier of positive coefficients scores too badly, scikit-learn's too)
 def test_scikit_learn_checks(estimator, check):
     check(estimator)
+
+
+@pytest.mark.parametrize("share", [1e-9, 0.1, 0.9, 3.0])
+def test_an_error_is_relative_to_a_minimiser_that_may_be_shorter_than_the_answer(share):
+    """An answer (1 + share) w* is farther from w* than its own length tells"""
+    np.testing.assert_allclose(relative_near(share**2, (1 + share) ** 2), share, rtol=1e-6)
+    assert relative_near(1.0, 1.0) == np.inf
+    assert relative_near(0.0, 0.0) == 0

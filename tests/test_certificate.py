@@ -1,13 +1,18 @@
 """Converged means proven: what solvers claim about their error where the spectrum is hard on estimates."""
 
+from dataclasses import replace
 from functools import cache
 
 import numpy as np
 import pytest
+from helpers import make_X, make_y
 from search import KINDS
 from truth import TRUSTED, Exact, Truth
 
 from fastridge import Status, ridge
+from fastridge.formulation import make_problem
+from fastridge.solution import Settings
+from fastridge.solvers import spectral
 
 pytestmark = pytest.mark.usefixtures("one_blas_thread")
 
@@ -135,6 +140,58 @@ def test_the_bound_holds_wherever_a_solver_is_stopped(solver, max_iter):
             assert solution.report.status is not Status.CONVERGED or solution.report.error_bound <= 1e-10
             if solver == "cg":
                 assert solution.report.n_iter[0] <= max_iter
+
+
+@pytest.mark.parametrize("loss", [1e-12, 1e-3, 0.3])
+@pytest.mark.parametrize("size", [1e-5, 1.0])
+@pytest.mark.parametrize("shape", [(12, 5), (5, 12)])
+def test_a_solve_with_a_matrix_nearby_bounds_the_error(shape, size, loss):
+    """The matrix is at most `loss` off, to either side; where alpha outweighs the data that may be more than what is sought"""
+    rng = np.random.default_rng(124)
+    X = size * rng.standard_normal(shape)
+    problem = make_problem(X, rng.standard_normal(shape[0]), np.ones(1), None, False, 1)
+    B = X if shape[0] > shape[1] else X.T
+    M = B.T @ B + np.eye(5)
+    for _ in range(10):
+        residual = rng.standard_normal((5, 1))
+        solved = np.linalg.solve(M, residual)
+        # g'H^-1 g, or r'A A'M^-1 r of a wide problem
+        true = np.vdot(residual, solved) if shape[0] > shape[1] else np.vdot(B @ residual, B @ solved)
+        for factor in (1 - loss, 1 + loss):
+            sq_error = problem.sq_error(residual, solved / factor)
+            bound = problem.sq_error_bound(residual, sq_error, np.full(1, loss))
+            assert true - 8 * np.finfo(float).eps * np.vdot(residual, residual) <= bound[0]
+
+
+@pytest.mark.parametrize("shape", [(30, 4), (4, 30)])
+def test_the_error_of_a_decomposition_is_in_the_bound(monkeypatch, shape):
+    """Singular values are all too large by what they may be"""
+    theta, factors = 0.2, spectral._factors
+
+    def too_large(*args):
+        for factor in factors(*args):
+            scaled = {"gains": factor.gains * (1 - theta), "inverse": factor.inverse * (1 - theta) ** 2}
+            yield replace(factor, theta=np.full_like(factor.theta, theta), **scaled)
+
+    monkeypatch.setattr(spectral, "_factors", lambda *args: list(too_large(*args)))
+    X = make_X(*shape, seed=125, share=1.0)
+    y = make_y(X, 126)
+    answer = spectral.solve(make_problem(X, y, np.ones(1), None, True, 1), Settings(10.0, None))
+    assert answer.n_iter[0] == 0
+    error = Exact(X, y, 1.0).error(answer.w.T)[0]
+    assert 0.01 < error <= answer.error_bound[0] * (1 + 1e-9)
+
+
+def test_a_factor_that_is_not_believed_gives_way_where_there_is_no_penalty():
+    """Its answer at alpha = 0 might have no right digit; with a penalty a bound says so"""
+    rng = np.random.default_rng(127)
+    X = rng.standard_normal((50, 3))
+    X[:, 1] = X[:, 0] + 1e-7 * rng.standard_normal(50)
+    y = rng.standard_normal(50)
+    report = ridge(X, y, 0.0, solver="cholesky").report
+    assert report.solver == "svd"
+    assert "for cholesky the matrix was not positive definite" in report.reason
+    assert ridge(X, y, 1e-6, solver="cholesky").report.solver == "cholesky"
 
 
 # A kind of data of `search.py`, and a seed that gives it more than 1004 unknowns and not too many entries.

@@ -67,6 +67,19 @@ def test_means_far_from_zero_cost_no_digits(solver, shape, power, storage, weigh
 
 
 @pytest.mark.parametrize("weighted", [False, True])
+@pytest.mark.parametrize("storage", ["C", "csr_array"])
+@pytest.mark.parametrize("power", [8, 12])
+def test_an_intercept_that_the_means_all_but_cancel_in_has_its_digits(power, storage, weighted):
+    X, _, weights, _ = far_case((30, 6), power, weighted)
+    y = X @ np.arange(1.0, 7.0)
+    truth = InFractions(X, y, 1e-6, weights)
+    solution = ridge(STORAGES[storage](X), y, 1e-6, sample_weight=weights)
+    best = truth.intercept(solution.coef)
+    cancelled = float(abs(truth.y_mean) + abs(truth.x_mean) @ abs(fractions(solution.coef)))
+    assert abs(Fraction(float(solution.intercept)) - best) <= 2 * EPS * abs(best) + 100 * EPS**2 * cancelled
+
+
+@pytest.mark.parametrize("weighted", [False, True])
 @pytest.mark.parametrize("storage", ["C", "F", "csr_array", "csc_array"])
 @pytest.mark.parametrize("power", [0, 3, 8, 12])
 def test_the_error_of_a_mean_is_known(power, storage, weighted):
@@ -246,10 +259,21 @@ def test_any_size_is_solved_like_any_other(sizes, solver, shape, dependent):
     assert abs(Fraction(float(solution.intercept)) - best) <= 10 * EPS * max(abs(v) for v in fractions(y))
 
 
+@pytest.mark.parametrize("alpha", [1e80, 1e100, 1e200, 1e300])
+@pytest.mark.parametrize("solver", ["cholesky", "svd", "cg"])
+def test_a_penalty_that_outweighs_the_data_leaves_unpenalised_features_alone(solver, alpha):
+    X, y = small_case((12, 4))
+    d = np.array([1.0, 0.0, 2.0, 1.0])
+    truth = InFractions(X, y, alpha, d=d)
+    solution = ridge(X, y, alpha, penalty_weights=d, solver=solver)
+    assert judge(solution.report, truth, solution.coef, 1e-6) <= 1e-6
+    np.testing.assert_allclose(solution.coef, truth.w.astype(float), rtol=1e-6)
+
+
 @pytest.mark.parametrize("solver", SOLVERS)
 def test_powers_of_two_do_not_change_a_bit(solver):
     X, y = small_case((40, 6))
-    for s in (None, make_weights(40, 514)):
+    for s in (None, make_weights(40, 514), make_weights(40, 514) / 2):  # the power of the largest is even, or odd
         plain = ridge(X, y, 0.25, sample_weight=s, solver=solver)
         for x_size, y_size, s_size in ((500, -400, 0), (0, 600, 0), (-300, 500, -300), (3, 2, 800), (0, 0, -900)):
             weights = None if s is None else np.ldexp(s, s_size)
@@ -512,12 +536,19 @@ def test_what_plainly_failed_is_seen(solver):
     y, x = np.ascontiguousarray(numbers(FILIP).reshape(-1, 2).T)
     X = x[:, None] ** np.arange(1, 11)
     problem = make_problem(X, y, np.zeros(1), None, True, 1)
-    try:
-        coef = ridge(X, y, 0.0, solver=solver).coef
-    except np.linalg.LinAlgError:
-        return
+    coef = ridge(X, y, 0.0, solver=solver).coef
     truth = InFractions(X, y, 0.0)
     assert (truth.error(coef) > 1e-6) == plainly_failed(problem, coef[:, None], 1e-6)
+
+
+@pytest.mark.parametrize("solver", SOLVERS)
+def test_a_coefficient_that_is_fixed_at_zero_has_not_failed(solver):
+    """The gradient there is not zero, and is not to be"""
+    rng = np.random.default_rng(539)
+    X = rng.standard_normal((20, 4))
+    solution = ridge(X, 10 * X[:, 0] + rng.standard_normal(20), 0.0, penalty_weights=[np.inf, 1.0, 1.0, 1.0], solver=solver)
+    assert solution.coef[0] == 0
+    assert solution.report.status is Status.UNCERTIFIED
 
 
 def test_what_did_not_fail_is_not_said_to_have():

@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from helpers import STORAGES, Exact, make_weights, make_X, make_y
+from helpers import STORAGES, make_weights, make_X, make_y
 from sklearn.metrics import make_scorer, mean_absolute_error
 from sklearn.model_selection import (
     GridSearchCV,
@@ -14,6 +14,7 @@ from sklearn.model_selection import (
     StratifiedKFold,
     TimeSeriesSplit,
 )
+from truth import Exact
 
 from fastridge import Moments, Ridge, RidgeClassifier, RidgeClassifierCV, RidgeCV
 from fastridge.request import Method, Request

@@ -4,7 +4,8 @@ from fractions import Fraction
 
 import numpy as np
 import pytest
-from helpers import STORAGES, Exact, make_weights, make_X, make_y
+from helpers import STORAGES, make_weights, make_X, make_y
+from truth import Exact
 
 from fastridge.request import Method, Request
 from fastridge.selection import decomposition, loo
@@ -21,14 +22,14 @@ def search(X, y, alphas, weights=None, intercept=True, d=None, precise=False, n_
 
 def refits(X, y, alphas, weights=None, intercept=True):
     """sqrt(s_i) (y_i - prediction without row i), (n, a, k)"""
-    X, Y = np.asarray(X, dtype=np.longdouble), np.asarray(y, dtype=np.longdouble).reshape(len(y), -1)
+    X, Y = np.asarray(X, dtype=np.float64), np.asarray(y, dtype=np.float64).reshape(len(y), -1)
     s = np.ones(len(X)) if weights is None else weights
     errors = np.empty((len(X), len(alphas), Y.shape[1]))
     for i in range(len(X)):
         others = (np.arange(len(X)) != i) & (s > 0)
         for j, alpha in enumerate(alphas):
             exact = Exact(X[others], Y[others], alpha, s[others], intercept)
-            errors[i, j] = np.sqrt(s[i]) * (Y[i] - X[i] @ exact._w - (exact.y_mean - exact.x_mean @ exact._w))
+            errors[i, j] = np.sqrt(s[i]) * (Y[i] - exact.coef @ X[i] - exact.intercept)
     return errors
 
 

@@ -14,6 +14,7 @@ from fastridge.formulation import make_problem
 from fastridge.planning import planner
 from fastridge.problem import CHUNK_BYTES
 from fastridge.solution import Settings
+from fastridge.solvers import eigen
 
 pytestmark = pytest.mark.usefixtures("one_blas_thread")
 
@@ -108,3 +109,19 @@ def test_targets_in_parts_are_those_solved_at_once(monkeypatch, n, p, solver):
             np.testing.assert_allclose(parts.w, whole.w, rtol=0, atol=1e-7 * np.abs(whole.w).max())
             if solver == "cg":
                 np.testing.assert_allclose(parts.x, whole.x, rtol=0, atol=1e-7 * np.abs(whole.x).max())
+
+
+@pytest.mark.parametrize("shape", [(4, 2), (2, 4)])
+def test_the_doubt_about_eigenvalues_is_in_the_bound(shape):
+    """Every eigenvalue is off by as much as is doubted, to the side that makes the error look smaller"""
+    wide = shape[0] < shape[1]
+    u, v = (np.linalg.qr(np.random.default_rng(174).standard_normal((m, 2)))[0] for m in shape)
+    X, y = u * np.sqrt([0.5, 5.0]) @ v.T, u[:, 0].copy()
+    problem = make_problem(X, y, np.ones(1), None, False, 1)
+    spectrum = eigen.Spectrum(problem, problem.side.gram())
+    spectrum.doubt = 0.3
+    spectrum.s = spectrum.s + (-0.3 if wide else 0.3)
+    answer = spectrum.solve(problem, Settings(10.0, None))
+    assert answer.n_iter[0] == 0
+    error = Exact(X, y, 1.0, fit_intercept=False).error(answer.w.T)[0]
+    assert 0.1 < error <= answer.error_bound[0] * (1 + 1e-9)

@@ -442,6 +442,29 @@ def test_no_change_within_the_doubt_moves_an_answer_beyond_its_bound(n_alphas, d
         assert bound[0] <= 30 * largest
 
 
+def test_a_doubt_that_makes_the_matrix_smaller_makes_errors_larger():
+    """H_22 may be 0.7 in place of 1, which makes what is doubted of its right-hand side count for more"""
+    doubt, target_doubt = np.array([0.0, np.sqrt(0.3)]), 1e-3
+    equations = normal_equations.NormalEquations(
+        np.asfortranarray(np.eye(2)), np.array([[1.0], [0.0]]), doubt, np.array([target_doubt]), np.ones(2)
+    )
+    answers = normal_equations.solve(equations, np.array([1e-12]), 1e-2)
+    worst = doubt[1] * target_doubt / np.sqrt(0.7)
+    assert worst <= answers.error_bound[0, 0] <= 1.5 * worst
+
+
+def test_rows_that_are_hardly_others_are_not_taken_away():
+    """What would be left of one column is negative by a millionth, which no rounding explains"""
+    X, y = data(50, 4)
+    X[40:, 3] = X[:40, 3].mean()
+    others = X[:40].copy()
+    others[:, 3] += 1e-6 * (others[:, 3] - others[:, 3].mean())
+    whole = Moments().update(X, y)
+    assert (whole - Moments().update(X[:40], y[:40])).n_samples == 10
+    with pytest.raises(ValueError, match="not among those summed"):
+        whole - Moments().update(others, y[:40])
+
+
 def test_the_normal_equations_without_an_intercept_are_within_their_doubt():
     X, y = data(3000, 3)
     X += 1e4

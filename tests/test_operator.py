@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from helpers import STORAGES, make_weights, make_X
 
+from fastridge.operators.composed import Projected
 from fastridge.operators.dense import DenseLines
 from fastridge.operators.design import centred_design
 from fastridge.operators.sparse import SparseLines
@@ -163,3 +164,39 @@ def test_centring_keeps_the_digits_of_columns_far_from_zero(storage):
         got = design.matvec(v[:, None])[:, 0]
         np.testing.assert_allclose(got, A[:, j], rtol=1e-13, atol=1e-15 + np.finfo(float).eps * abs(mean[j]))
     np.testing.assert_allclose(design.sq_norms, (A**2).sum(axis=0), rtol=1e-10)
+
+
+@pytest.mark.parametrize(("weighted", "centred"), TERMS)
+@pytest.mark.parametrize("storage", ["C", "csr_array"])
+def test_directions_of_the_rows_that_hold_nothing(storage, weighted, centred):
+    """Of a projected design: what is projected out, and what centring takes"""
+    design, A = make(storage, (30, 6), weighted, centred, np.float64)
+    given = np.empty((30, 0)) if design.left_null is None else design.left_null
+    assert given.shape[1] == centred
+    columns = np.random.default_rng(33).standard_normal((30, 2))
+    basis = np.linalg.qr(columns - given @ (given.T @ columns))[0]
+    projected = Projected(design, basis, rows=True)
+    null = projected.left_null
+    assert null.shape == (30, 2 + centred)
+    close(null.T @ null, np.eye(2 + centred))
+    close(projected.rmatvec(null), np.zeros((6, 2 + centred)))
+    close(projected.matvec(np.eye(6)), A - basis @ (basis.T @ A))
+    assert projected.T.left_null is None
+
+
+@pytest.mark.parametrize("weighted", [False, True])
+@pytest.mark.parametrize("storage", ["C", "csr_array", "csc_array"])
+def test_norms_of_columns_as_they_are_read(storage, weighted):
+    """Sparse columns are read as they are, and centred by scalars"""
+    X = make_X(40, 5, seed=36, share=0.8)
+    X[:, 1] += 2 * (X[:, 1] != 0)
+    weights = make_weights(40, 37) if weighted else None
+    s = np.ones(40) if weights is None else weights
+    design = centred_design(check_X(STORAGES[storage](X)), weights, True, 1).design
+    centred = s @ (X - np.average(X, axis=0, weights=weights)) ** 2
+    assert (X == 0).any(axis=0).all()
+    close(design.sq_norms, centred)
+    # What scalars take off a column is the root of every weight times the mean.
+    read = centred + s.sum() * np.average(X, axis=0, weights=weights) ** 2
+    close(design.sq_read_norms, centred if storage == "C" else read)
+    close(design.sq_raw_norms, s @ X**2)

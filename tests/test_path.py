@@ -4,10 +4,12 @@ import numpy as np
 import pytest
 import scipy.sparse as sp
 from helpers import STORAGES, make_weights, make_X, make_y
+from scipy.linalg import eigh_tridiagonal
 from truth import Exact
 
 import fastridge
 from fastridge import Status, path, penalty_range, ridge_path
+from fastridge.formulation import make_problem
 from fastridge.solvers import galerkin, shifted
 
 pytestmark = pytest.mark.usefixtures("one_blas_thread")
@@ -136,6 +138,18 @@ def test_what_a_space_misses_is_finished_by_cg(monkeypatch):
     assert max(int(report.n_iter[0]) for report in found.reports) > 12  # the space has no more directions
 
 
+@pytest.mark.parametrize("scale", [1e-2, 1.0, 1e2])
+def test_a_space_proves_its_answers_itself(monkeypatch, scale):
+    """CG, which would go on from answers that are not proven, is not given a step"""
+    krylov(monkeypatch)
+    monkeypatch.setattr(fastridge.krylov, "MAX_LEGS", 0)
+    monkeypatch.setattr(path, "_one_by_one", lambda *args: None)
+    X, y = text(1500, 1100, 157, True)
+    found = ridge_path(scale * X, y, scale**2 * np.logspace(-1, 2, 8))
+    assert "Galerkin" in found.reports[0].reason
+    assert found.converged
+
+
 def test_a_space_that_misses_says_so():
     X, y = text(1500, 1100, 158, True)
     for alphas in (np.logspace(-2, 2, 3), [0.01]):
@@ -201,6 +215,20 @@ def test_the_least_alpha_from_a_few_products(monkeypatch, n, p, spread):
     assert len(products) <= penalty_range.LANCZOS_STEPS
     assert left_out(eigenvalues(X), alphas[-1]) <= 0.05
     assert left_out(eigenvalues(X), 100 * alphas[-1]) > 0.01
+
+
+@pytest.mark.parametrize("shape", [(30, 8), (8, 30)])
+def test_as_many_lanczos_steps_as_unknowns_find_all_eigenvalues(monkeypatch, shape):
+    """Of the Gram matrix scaled to a diagonal of ones"""
+    X = np.random.default_rng(190).standard_normal(shape)
+    problem = make_problem(X, make_y(X, 191), np.ones(1), None, False, 1)
+    found = []
+    monkeypatch.setattr(penalty_range, "LANCZOS_STEPS", 8)
+    monkeypatch.setattr(penalty_range, "eigh_tridiagonal", lambda *args: found.append(eigh_tridiagonal(*args)) or found[-1])
+    penalty_range._least_by_products(problem, np.ones(8, dtype=bool), 1e-12)
+    B = X if shape[1] == 8 else X.T
+    B = B / np.linalg.norm(B, axis=0)
+    np.testing.assert_allclose(found[0][0], np.linalg.eigvalsh(B.T @ B), rtol=1e-6)
 
 
 def test_the_least_alpha_where_columns_differ_in_scale_by_decades():

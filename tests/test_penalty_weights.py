@@ -9,6 +9,7 @@ from helpers import STORAGES, make_weights, make_X, make_y
 from truth import Exact
 
 from fastridge import Ridge, RidgeClassifier, Status, explain, ridge, ridge_path
+from fastridge.formulation import make_problem, plain_form
 
 pytestmark = pytest.mark.usefixtures("one_blas_thread")
 
@@ -227,3 +228,16 @@ def test_bad_weights(weights, message):
     X = make_X(60, 9, 5)
     with pytest.raises(ValueError, match=message):
         Ridge(penalty_weights=weights).fit(X, make_y(X, 6))
+
+
+def test_nothing_of_unpenalised_columns_is_left_in_the_target():
+    """Not even the rounding of what they fit, which is a hundred million times what is left"""
+    rng = np.random.default_rng(15)
+    X = rng.standard_normal((40, 5))
+    y = 1e8 * X[:, 1] + rng.standard_normal(40)
+    d = np.array([1.0, 0.0, 1.0, 1.0, 0.0])
+    problem = make_problem(X, y, np.ones(1), None, True, 1, penalty_weights=d)
+    target = plain_form(problem).problem.target[:, 0]
+    free = X[:, [1, 4]] - X[:, [1, 4]].mean(axis=0)
+    basis = np.linalg.qr(free)[0]
+    assert np.linalg.norm(basis.T @ target) <= 1e-14 * np.linalg.norm(target)

@@ -7,12 +7,13 @@ import warnings
 import numpy as np
 import pytest
 import scipy.sparse as sp
-from helpers import STORAGES, Exact, make_weights, make_X, make_y
+from helpers import STORAGES, make_weights, make_X, make_y
 from sklearn import config_context, linear_model
 from sklearn.exceptions import NotFittedError
 from sklearn.metrics import make_scorer, mean_absolute_error, mean_squared_error
 from sklearn.utils.estimator_checks import parametrize_with_checks
 from threadpoolctl import threadpool_limits
+from truth import Exact
 
 import fastridge
 from fastridge import Ridge, RidgeClassifierCV, RidgeCV, Status, ridge_cv

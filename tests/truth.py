@@ -1,6 +1,7 @@
 """The exact minimiser, and how far an answer is from it, in as many digits as that takes; nothing here uses fastridge.
 
-`Exact` is the minimiser, `InFractions` the same without any rounding, for small problems; `Truth` judges answers without it.
+`Exact` is the minimiser, `InFractions` the same without any rounding, for small problems; `BoundedTruth` is the minimiser within
+bounds. `Truth` judges answers without knowing it.
 
 With g the negative gradient at the returned w, w* - w = H^-1 g, so ||w - w*||_H^2 = g'H^-1 g. g is computed in pairs of floats.
 For H^-1 a factor in float64 does while the condition number allows: an error of 1 % in the error does no harm, and steps H^-1 g
@@ -46,6 +47,10 @@ SOLVED, SURE = 1e-24, 1e-12
 """Size of the step ahead, relative to the minimiser, at which refinement ends, and of the last one, that it must have come to."""
 CANCELLED = 1e-7
 """Relative error of a norm in floats, as a bound, from which on it is computed in pairs."""
+LONG = np.longdouble
+LONG_EPS = float(np.finfo(LONG).eps)
+MAX_CHANGES = 400
+"""Changes of the set of free coordinates, on the way to the solution within bounds."""
 ROUNDING = 1e-14
 """Relative change of A and y, some 50 eps, that no float64 answer can be blamed for."""
 
@@ -645,6 +650,126 @@ class InFractions:
     def intercept(self, coef: Any) -> Any:
         """The best one for these coefficients"""
         return self.y_mean - self.x_mean @ fractions(coef)
+
+
+class BoundedTruth:
+    """The w of least ||K w - t|| within bounds, in long double, by an active set method on QR factors of K, columns of norm one
+
+    With K and t the data above the root of the penalty that is the ridge problem: its H-norm is ||K w||. The search begins at
+    `start`, (p,).
+
+    Attributes
+    ----------
+    coef : (p,) float64
+    unsure : float
+        Upper bound of the H-norm error of the minimiser itself, relative to its size: with the negative gradient g and R the
+        coordinates that it may move, the root of g_R'(H^-1)_RR g_R, and what rounding hides of g.
+    """
+
+    def __init__(self, K: Any, t: Any, lower: Any, upper: Any, start: Any = None) -> None:
+        self.K, self.t, lower, upper = (np.array(part, dtype=LONG) for part in (K, t, lower, upper))
+        start = np.zeros(self.K.shape[1]) if start is None else start
+        size = np.sqrt((self.K**2).sum(axis=0))
+        self.scale = np.where(size > 0, size, LONG(1))
+        self.K /= self.scale
+        self.lower, self.upper = lower * self.scale, upper * self.scale
+        self.movable = (lower < upper) & (size > 0)
+        w = np.clip(start.astype(LONG), lower, upper)
+        self.w = self._descend(np.where(np.isfinite(w), w, LONG(0)) * self.scale)
+        self.coef = (self.w / self.scale).astype(np.float64)
+        self.size = self._norm(self.w)
+        with np.errstate(invalid="ignore", divide="ignore"):
+            self.unsure = float(self._unsure() / self.size) if self.size > 0 else 0.0
+
+    def error(self, coef: Any) -> float:
+        """||coef - w*||_H / ||w*||_H"""
+        off = self._norm(np.asarray(coef).astype(LONG) * self.scale - self.w)
+        return float(off / self.size) if self.size > 0 else (0.0 if off == 0 else np.inf)
+
+    def _norm(self, w: Any) -> Any:
+        return np.sqrt(((self.K @ w) ** 2).sum())
+
+    def _gradient(self, w: Any) -> tuple[Any, Any]:
+        rest = self.t - self.K @ w
+        return self.K.T @ rest, 10 * LONG(LONG_EPS) * (np.sqrt((rest**2).sum()) + np.abs(w).sum())
+
+    def _descend(self, w: Any) -> Any:
+        free = (w > self.lower) & (w < self.upper) & self.movable
+        stuck = np.zeros(len(w), dtype=bool)
+        for _ in range(MAX_CHANGES):
+            while free.any():  # to the minimiser on the face, bound by bound
+                step = np.zeros_like(w)
+                step[free] = least_squares(self.K[:, free], self.t - self.K @ w)
+                with np.errstate(divide="ignore", invalid="ignore"):
+                    room = np.where(step > 0, self.upper - w, self.lower - w) / step
+                room = np.where(step == 0, LONG(np.inf), room)
+                if room.min() >= 1:
+                    w = np.clip(w + step, self.lower, self.upper)
+                    break
+                hit = room.argmin()
+                w = np.clip(w + room[hit] * step, self.lower, self.upper)
+                w[hit] = self.upper[hit] if step[hit] > 0 else self.lower[hit]
+                stuck[hit] |= room[hit] <= 0
+                free[hit] = False
+            g, rounding = self._gradient(w)
+            wrong = np.where(free | stuck | ~self.movable, 0, np.where(w <= self.lower, g, 0) + np.where(w >= self.upper, -g, 0))
+            if wrong.max(initial=0) <= rounding:
+                return w
+            free[wrong.argmax()] = True
+        return w
+
+    def _unsure(self) -> Any:
+        g, rounding = self._gradient(self.w)
+        at_lower, at_upper = self.w <= self.lower, self.w >= self.upper
+        may = self.movable & ~(at_lower & (g < -rounding)) & ~(at_upper & (g > rounding))
+        if not may.any():
+            return LONG(0)
+        g = np.where(may & ~(at_lower & (g < 0)) & ~(at_upper & (g > 0)), g, 0)[self.movable]
+        factor, order, rank = pivoted_qr(self.K[:, self.movable].copy(), None)
+        z = forward(factor, g[order], rank)
+        floor = rounding * np.sqrt(may.sum()) / np.abs(factor[rank - 1, rank - 1]) if rank else LONG(0)
+        return np.sqrt((z**2).sum()) + floor
+
+
+def pivoted_qr(K: Any, t: Any) -> tuple[Any, Any, int]:
+    """Overwrite K by R of its QR factors with column pivoting, and t, unless None, by Q't; return R, the order and the rank"""
+    m, p = K.shape
+    order, rank = np.arange(p), 0
+    for k in range(min(m, p)):
+        sq = (K[k:, k:] ** 2).sum(axis=0)
+        pivot = k + int(sq.argmax())
+        if k == 0:
+            largest = np.sqrt(sq.max())
+        norm = np.sqrt(sq.max())
+        if norm <= 4 * p * LONG_EPS * largest:
+            break
+        K[:, [k, pivot]], order[[k, pivot]] = K[:, [pivot, k]], order[[pivot, k]]
+        v = K[k:, k].copy()
+        v[0] += np.copysign(norm, v[0])
+        v /= np.sqrt((v**2).sum())
+        K[k:, k:] -= 2 * v[:, None] * (v @ K[k:, k:])
+        if t is not None:
+            t[k:] -= 2 * v * (v @ t[k:])
+        rank = k + 1
+    return K, order, rank
+
+
+def forward(R: Any, b: Any, rank: int) -> Any:
+    """Solve R'z = b for the leading block of R"""
+    z = np.zeros(rank, dtype=LONG)
+    for i in range(rank):
+        z[i] = (b[i] - R[:i, i] @ z[:i]) / R[i, i]
+    return z
+
+
+def least_squares(K: Any, t: Any) -> Any:
+    """A w of least ||t - K w||, zero where columns depend on others"""
+    t = t.copy()
+    R, order, rank = pivoted_qr(K.copy(), t)
+    w = np.zeros(K.shape[1], dtype=LONG)
+    for i in reversed(range(rank)):
+        w[order[i]] = (t[i] - R[i, i + 1 : rank] @ w[order[i + 1 : rank]]) / R[i, i]
+    return w
 
 
 def _relative(error: Any, off: Any, rounding: Any, root: Any, size: Any, noise: float = 0.0) -> Distance:

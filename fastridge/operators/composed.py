@@ -15,12 +15,12 @@ from fastridge.operators.base import Array, Columns, GoOn, Operator, Target, Tra
 from fastridge.parallel import cached_property
 
 SUM_ERROR = 4 * np.finfo(np.float64).eps
-"""Of a mean of n numbers, relative to their root mean square; times the square root of n, as rounding errors add up."""
+"""Error of a mean of n numbers relative to their root mean square, over the square root of n, as rounding errors add up."""
 
 
 @dataclass(frozen=True)
 class Origin:
-    """Of columns, what `Operator.mean_error`, `sq_read_norms` and `sq_raw_norms` say; each (c,)"""
+    """What `Operator.mean_error`, `sq_read_norms` and `sq_raw_norms` say of the columns; each (c,)"""
 
     mean_error: Vector
     sq_read: Vector
@@ -28,20 +28,20 @@ class Origin:
 
     @classmethod
     def of(cls, design: Operator) -> Origin:
-        """Of columns that something is about to be taken off"""
+        """Return what is known of the columns of `design` before something is taken off them"""
         error = design.mean_error
         return cls(np.zeros(design.shape[1]) if error is None else error, design.sq_read_norms, design.sq_raw_norms)
 
     def scaled(self, sq_scale: Vector) -> Origin:
-        """Of the columns times the roots of `sq_scale`, (c,)"""
+        """Return the same of the columns times the roots of `sq_scale`, (c,)"""
         return Origin(self.mean_error * np.sqrt(sq_scale), self.sq_read * sq_scale, self.sq_raw * sq_scale)
 
     def take(self, chosen: np.ndarray) -> Origin:
-        """Of some of the columns"""
+        """Return the same of some of the columns"""
         return Origin(self.mean_error[chosen], self.sq_read[chosen], self.sq_raw[chosen])
 
     def combined(self, factor: Vector) -> Origin:
-        """At least that of the columns times `factor`, (c, r)"""
+        """Return upper bounds of the same of the columns times `factor`, (c, r)"""
         size = np.abs(factor)
         return Origin(self.mean_error @ size, (np.sqrt(self.sq_read) @ size) ** 2, (np.sqrt(self.sq_raw) @ size) ** 2)
 
@@ -105,11 +105,11 @@ class Projected(Operator):
         return self._project(self.base.normal(self._project(v), target))
 
     def gradient(self, v: Vector, target: Vector) -> Vector:
-        """In two passes: what is projected out of A v may be far larger than what is left"""
+        """Take two passes: what is projected out of A v may be far larger than what is left"""
         return self.rmatvec(target - self.matvec(v))
 
     def stable_normal(self, v: Vector) -> Vector:
-        """In two passes, as `gradient`"""
+        """Take two passes, as `gradient` does"""
         return self.rmatvec(self.matvec(v))
 
     def gram(self, go_on: GoOn | None = None) -> Vector:
@@ -164,7 +164,7 @@ class Projected(Operator):
 
     @property
     def sq_read_norms(self) -> Vector:
-        """Before the projection, and more where `standard_form` knows more"""
+        """Squared norms before the projection, and more where `standard_form` knows more"""
         return self.base.sq_norms if self.origin is None else self.origin.sq_read
 
     @property
@@ -173,7 +173,7 @@ class Projected(Operator):
 
     @property
     def frobenius(self) -> float:
-        """Of the base: that is what rounding errors are relative to"""
+        """The base's, to which rounding errors are relative"""
         return self.base.frobenius
 
     @property
@@ -205,7 +205,7 @@ class Recentred(Projected):
 
     @classmethod
     def of(cls, base: Operator) -> Recentred:
-        """Of a design with an intercept"""
+        """Return a design with an intercept, recentred"""
         assert base.left_null is not None
         return cls(base, base.left_null, True)
 
@@ -220,18 +220,18 @@ class Recentred(Projected):
 
     @property
     def left_null(self) -> Vector | None:
-        """Of the base: centring has taken q away before"""
+        """The base's: centring has taken q away before"""
         return self.base.left_null
 
     def gradient(self, v: Vector, target: Vector) -> Vector:
-        """In one pass: what is projected out of A v is small"""
+        """Take one pass: what is projected out of A v is small"""
         return -self.normal(v, target)
 
     def stable_normal(self, v: Vector) -> Vector:
         return self.normal(v)
 
     def precise_gradient(self, v: Vector, target: Vector) -> Vector | None:
-        """Of the base, which takes off what is taken off here"""
+        """Return the base's, which takes off what is taken off here"""
         return self.base.precise_gradient(v, target) if self.rows else None
 
     @property
@@ -257,7 +257,7 @@ class RecentredColumns(Recentred, Columns):
         return self.base.row_scale
 
     def sweep(self, *terms: Any, **limits: Any) -> float:
-        """Of the base"""
+        """Sweep the base"""
         return self.base.sweep(*terms, **limits)
 
     def take(self, chosen: Array) -> Recentred:
@@ -303,14 +303,14 @@ class Transformed(Operator):
         return self.factor.T @ self.base.rmatvec(u) if self.columns_combined else self.base.rmatvec(self.factor @ u)
 
     def normal(self, v: Vector, target: Target = None) -> Vector:
-        """In one pass over the data where columns are combined"""
+        """Take one pass over the data where columns are combined"""
         if self.columns_combined:
             return self.factor.T @ self.base.normal(self.factor @ v, target)
         fit = self.matvec(v)
         return self.rmatvec(fit if target is None else fit - target)
 
     def gradient(self, v: Vector, target: Target) -> Vector:
-        """Of the base where columns are combined"""
+        """Ask the base where columns are combined"""
         if self.columns_combined:
             return self.factor.T @ self.base.gradient(self.factor @ v, target)
         return -self.normal(v, target)

@@ -21,7 +21,7 @@ MIN_PIECE = 128
 MAX_TOGETHER = 8
 """Dense lines that one fused step takes together; more do not help once v and q are loaded so rarely."""
 TOTAL_LANES, TOTAL_SHARE = 8, 4
-"""Lanes that sum over blocks are at most so many and hold totals of at most a fourth of the data in all."""
+"""At most 8 lanes sum over blocks, and their totals take at most a fourth of the bytes of the data."""
 
 
 class DenseLines(Lines):
@@ -297,7 +297,7 @@ class DenseLines(Lines):
     def rough_gram(self, across: bool, scale: Vector, fold: int, rng: np.random.Generator, go_on: GoOn | None = None) -> Array:
         """Gram matrix in float32 of a matrix close to this one (transposed where `across`), its columns multiplied by `scale`
 
-        Where `fold` > 1 so many of its rows are added to one, with random signs.
+        Where `fold` > 1, the matrix has one row for `fold` rows of this one: their sum, with random signs.
         """
         row_scale = self.cross_scale if across else self.line_scale
         if fold > 1:

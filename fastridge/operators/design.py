@@ -29,7 +29,7 @@ SQ_LOW, SQ_HIGH = 2.0**-466, 2.0**466
 """About 1e-140 and 1e140: where the largest squared norm of a column lies within, products of four norms neither overflow nor
 vanish."""
 PRECISE_ENTRIES = 1_000_000
-"""Of the data times targets, up to which a gradient is computed with twice the digits: some 20 ms."""
+"""Entries of the data times targets up to which a gradient is computed with twice the digits: some 20 ms."""
 ROOM = 230
 """Power of two that entries multiplied by one power of two are to stay below: their squares, summed, stay below SQ_HIGH."""
 

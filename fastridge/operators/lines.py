@@ -148,7 +148,7 @@ class Lines:
     def rough_gram(self, across: bool, scale: Vector, fold: int, rng: np.random.Generator, go_on: GoOn | None = None) -> Array:
         """Gram matrix in float32 of a matrix close to this one (transposed where `across`), its columns multiplied by `scale`
 
-        Where `fold` > 1 so many of its rows are added to one, with random signs.
+        Where `fold` > 1, the matrix has one row for `fold` rows of this one: their sum, with random signs.
         """
         raise NotImplementedError("only for dense data")
 

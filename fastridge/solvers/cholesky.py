@@ -10,7 +10,7 @@ from fastridge.problem import Problem, relative, relative_bound
 from fastridge.solution import Answer, Settings
 
 MAX_REFINEMENTS = 5
-"""Each multiplies the error by about eps times the condition number; where five do not do, no more will."""
+"""A refinement multiplies the error by about eps times the condition number; where five do not do, no more will."""
 
 
 def solve(problem: Problem, settings: Settings) -> Answer:

@@ -20,8 +20,9 @@ CAPTURED = 0.2
 SPENT = 1e-10
 """A direction that loses all but this share when made orthogonal to the space is rounding."""
 MAX_BASIS_BYTES = 1 << 29
-"""Of the space and its products with B'B."""
+"""The space and its products with B'B take at most this."""
 MAX_BASIS = 400
+"""Directions that the space has, at most."""
 
 
 class Space:

@@ -15,10 +15,10 @@ from fastridge.solution import Answer, Settings
 MAX_REFINEMENTS = 3
 EPS = float(np.finfo(np.float64).eps)
 BACKWARD_ERROR = 10 * EPS
-"""Of every column of the triangle relative to its norm, and of the decomposition relative to the Frobenius norm; times the square
-root of the longer side."""
+"""Relative error, times the square root of the longer side: of every column of the triangle relative to its norm, and of the
+decomposition relative to the Frobenius norm."""
 ROUNDING_ALONE = 16 * EPS
-"""Of the norm of a column before means and projections were taken off it, below which what is left of it is rounding."""
+"""What is left of a column after means and projections is rounding where its norm is below this share of what it was."""
 UNKNOWN = 0.5
 """Relative error of the decomposition from which on it says nothing of the answer."""
 EVEN = 4

@@ -17,9 +17,9 @@ from fastridge.solvers.bounded.newton import PROXIMAL, Newton, free, norm_over
 from fastridge.solvers.bounded.records import Look, Step
 
 MAX_ADDITIONS = 5
-"""Times that coordinates are added to those that a proof solves for."""
+"""A proof adds coordinates to those that it solves for at most this often."""
 LOOSE = 0.1
-"""Share of the tolerance that the gaps of all coordinates may take, each its part, before one is looked at otherwise."""
+"""The gaps of all coordinates may take this share of the tolerance, each its part, before one is looked at otherwise."""
 
 
 def gains(newton: Newton, g: Vector, w: Vector, doubt: Vector, least: float = 0.0) -> Vector:

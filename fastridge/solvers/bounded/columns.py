@@ -22,7 +22,7 @@ MAX_BLOCK = 512
 ADDED = 0.01
 """Share of H that penalties put in the place of zeros may come to, where enough of its spectrum is known to say so."""
 SMALLEST = np.finfo(np.float64).eps ** 2
-"""Penalties on a step through n-vectors relative to the diagonal, where those of the problem are smaller."""
+"""Penalties on a step through n-vectors are at least this, relative to the diagonal."""
 
 
 class ColumnNewton(Newton):
@@ -112,7 +112,7 @@ class ColumnNewton(Newton):
         return (self._dual_step if by_samples else self._primal_step)(g, chosen, sq_size, aim)
 
     def _dual_step(self, g: Vector, chosen: Array, sq_size: float, aim: float) -> Step:
-        """By way of n-vectors x: (I + A_Q P_Q^-1 A_Q') x = A_Q P_Q^-1 g and P_Q s = g - A_Q'x, P the penalties"""
+        """Solve for n-vectors x: (I + A_Q P_Q^-1 A_Q') x = A_Q P_Q^-1 g and P_Q s = g - A_Q'x, P the penalties"""
         sq_scale = np.divide(1.0, self._positive(PROXIMAL), out=np.zeros(len(g)), where=chosen)
         residual = self.columns.matvec((sq_scale * g)[:, None])[:, 0]
         size = float(np.linalg.norm(residual))
@@ -126,7 +126,7 @@ class ColumnNewton(Newton):
         return Step(chosen, s, max(float(g @ s), 0.0), np.inf, np.inf, guess=True)
 
     def _primal_step(self, g: Vector, chosen: Array, sq_size: float, aim: float) -> Step:
-        """By conjugate gradients on the columns chosen, divided by the roots of their penalties
+        """Run conjugate gradients on the columns chosen, divided by the roots of their penalties
 
         Those without a penalty, Z, are given one on the step: a share zeta of the diagonal of H_ZZ. With sigma^2 the least
         eigenvalue of that block, scaled to a diagonal of ones, and F^2 the sum of ||a_j||^2 / (alpha d_j) over the others, x'H x

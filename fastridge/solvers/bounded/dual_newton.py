@@ -19,10 +19,10 @@ from fastridge.solvers.bounded.records import relative_near
 MAX_FACTOR = 1024
 """Samples up to which a step takes a Cholesky factor rather than conjugate gradients."""
 FORCING = 0.1
-"""Share of the residual that conjugate gradients leave, at most; less where the error is less, down to this share of what is
-left to do."""
+"""Conjugate gradients leave at most this share of the residual; less where the error is less, down to this share of what is left
+to do."""
 MAX_STEPS = 30
-"""Where there are more free coefficients than samples it takes about ten."""
+"""Steps, at most; where there are more free coefficients than samples about ten are enough."""
 FLAT = 0.1
 """Share of its first slope that the dual may still have at the end of a step."""
 MAX_TRIALS = 60

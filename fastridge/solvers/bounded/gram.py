@@ -13,11 +13,11 @@ from fastridge.solvers.bounded.newton import Newton
 from fastridge.solvers.bounded.records import Look, Step
 
 MAX_GRAM = 4096
-"""Columns up to which A'A (128 MB, and as much for its factor) is formed once."""
+"""A'A (128 MB, and as much for its factor) is formed once for up to this many columns."""
 GRAM_RATIO = 2
-"""Of columns to rows up to which that is done: past it the conjugate gradients on the n-vectors are the shorter way."""
+"""A'A is formed up to this ratio of columns to rows: past it conjugate gradients on the n-vectors are the shorter way."""
 FACTOR_WORTH = 200
-"""Times the bytes of data that have less than one for each entry: where p^3 is more, some 25 products cost less than a factor."""
+"""Of nearly empty data A'A is not formed where p^3 is more than this times their bytes: 25 products cost less than a factor."""
 
 
 def by_gram(problem: Problem) -> bool:

@@ -13,7 +13,7 @@ from fastridge.problem import ROUNDING, Problem
 from fastridge.solvers.bounded.records import Look, Step
 
 PROXIMAL = 1e-8
-"""Of a coordinate without a penalty, or of a block that is singular: a penalty on the step, relative to the diagonal."""
+"""Penalty on a step, relative to the diagonal, of a coordinate without a penalty or of a singular block."""
 
 
 class Newton:

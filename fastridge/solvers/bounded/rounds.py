@@ -12,23 +12,23 @@ from fastridge.solvers.bounded.newton import Newton, free
 from fastridge.solvers.bounded.records import End, Fall
 
 EASY_ROUNDS = 20
-"""Most problems take fewer."""
+"""Rounds within which the bounds of most problems settle."""
 IDLE = 1e-4
 """Share of the squared tolerance that P must fall by: after EASY_ROUNDS rounds in a row without it rounding is in the way."""
 FIRST_SWEEPS, SWEEPS = 4, 2
-"""Before the first Newton step, and before the others until the free coordinates stay the same; the first one of them is over all
-coordinates, the others over those that it left free."""
+"""Sweeps before the first Newton step, and before the others until the free coordinates stay the same. The first sweep of each
+group is over all coordinates, the others over those that it left free."""
 SHORTER = 0.3
-"""What a clipped step that does not make P fall is multiplied by."""
+"""A clipped step that does not make P fall is multiplied by this."""
 CLOSE = 4 * np.finfo(np.float64).eps
-"""What is this much, relative to a coefficient, away from a bound is put on it where a step goes that way."""
+"""A coefficient within this distance of a bound, relative to itself, is put on it where a step goes that way."""
 ROOM, FORCING = 0.3, 0.05
-"""Share of the tolerance, and while the free coordinates still change share of the last error, that CG aims at."""
+"""CG aims at this share of the tolerance, or, while the free coordinates still change, of the last error."""
 PATIENCE = 4
 """Rounds with the same free coordinates in which neither error nor bound halves, nor P falls by what IDLE says, after which
 rounding is in the way."""
 STRICTER = 0.1
-"""By which steps are more exact once the sound measure was not content."""
+"""Steps become more exact by this factor once the bound was not proven."""
 
 
 def descend(newton: Newton, w: Vector, tol: float, limit: int, on_step: Callable[[float, float], bool]) -> End:
