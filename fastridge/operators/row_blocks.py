@@ -154,19 +154,23 @@ class RowBlocks(Operator):
 
     def gram(self, go_on: GoOn | None = None) -> Vector:
         known = self._facts.gram
-        if known is not None:
-            out: Vector = known.copy(order="F")
-            if self._sq_scale is not None:
-                root = np.sqrt(self._sq_scale)
-                out *= root
-                out *= root[:, None]
-            return out
+        if known is None:
+            return np.asfortranarray(dsyr(-self._facts.weight, self._low, lower=1, a=self.gram_about_high(go_on), overwrite_a=1))
+        out: Vector = known.copy(order="F")
+        if self._sq_scale is not None:
+            root = np.sqrt(self._sq_scale)
+            out *= root
+            out *= root[:, None]
+        return out
+
+    def gram_about_high(self, go_on: GoOn | None = None) -> Vector:
+        """The Gram matrix of rows less the high part of the mean alone, lower triangle"""
         out = np.zeros((self.shape[1],) * 2, order="F")
         for _, design, _ in self._designs():
             if go_on is not None and not go_on():
-                return out
+                break
             out += design.gram(go_on)
-        return np.asfortranarray(dsyr(-self._facts.weight, self._low, lower=1, a=out, overwrite_a=1))
+        return out
 
     def blocks(self) -> Iterator[tuple[int, int, Vector]]:
         for lo, hi, rows, _ in self._rows():
@@ -259,108 +263,140 @@ def first_pass(blocks: Iterable[Block], fit_intercept: bool, n_threads: int, wit
     ----------
     Chan, Golub & LeVeque (1983), DOI 10.1080/00031305.1983.10483115.
     """
-    totals: _Totals | None = None
-    sums: Sums | None = None
+    totals: Totals | None = None
     for block in blocks:
         if totals is None:
-            totals = _Totals(block.X.shape[1], block.y.shape[1])
-            if with_gram and fit_intercept:
-                sums = Sums(block.X.shape[1], block.y.shape[1])
-        try:
-            totals.add(block, fit_intercept, n_threads, light=sums is not None)
-            if sums is not None:
-                sums.add(sum_block(block.X, block.y, block.weights, n_threads))
-        except ValueError as error:
-            raise ValueError(f"{block.where}: {error}") from error
-    if totals is None or not totals.n_rows:
+            totals = Totals(block.X.shape[1], block.y.shape[1], fit_intercept, with_gram)
+        totals.add(block, n_threads)
+    if totals is None:
         raise ValueError("the source has no rows")
-    weight = totals.weight if sums is None else sums.weight
-    if not weight > 0:
-        raise ValueError("all sample weights are zero")
-    facts = totals.facts(fit_intercept)
-    if sums is None:
-        return facts
-    p, mean = facts.shape[1], sums.pair("mean")
-    return replace(
-        facts,
-        weight=sums.weight,
-        x_mean=mean[:, :p].copy(),
-        y_mean=mean[:, p:].copy(),
-        sq_norms=sums.gram.diagonal().copy(),
-        image=sums.cross.copy(),
-        sq_target=sums.high("sq_y").copy(),
-        shifted=None,
-        gram=np.asfortranarray(np.tril(sums.gram)),
-    ).with_shifts(totals.full)
+    return totals.facts()
 
 
-class _Totals:
-    """Sums over blocks of rows, without a Gram matrix; means in pairs"""
+class Totals:
+    """Sums over blocks of rows, about their mean, which is carried in pairs; with a Gram matrix where that is wanted
 
-    def __init__(self, p: int, k: int) -> None:
-        self.p, self.weight = p, 0.0
+    Parameters
+    ----------
+    p, k : int
+        Features and targets.
+    fit_intercept : bool
+    with_gram : bool
+        Whether A'A is summed as well; not without an intercept.
+    """
+
+    def __init__(self, p: int, k: int, fit_intercept: bool, with_gram: bool) -> None:
+        self.p, self.fit_intercept, self.weight = p, fit_intercept, 0.0
         self.n_rows = self.n_bytes = self.n_entries = 0
         self.sparse = False
         self.full: Array | None = None
-        self.mean, self.sq, self.cross = np.zeros((2, p + k)), np.zeros((2, p + k)), np.zeros((2, p, k))
+        self.sums = Sums(p, k) if with_gram and fit_intercept else None
+        size = 0 if self.sums is not None else p + k
+        self.mean, self.sq, self.cross = np.zeros((2, size)), np.zeros((2, size)), np.zeros((2, p if size else 0, k))
 
-    def add(self, block: Block, fit_intercept: bool, n_threads: int, light: bool) -> None:
-        """Add a block; `light`: only what `sum_block` does not tell"""
+    def add(self, block: Block, n_threads: int) -> None:
+        """Add a block
+
+        Raises
+        ------
+        ValueError
+            If an entry is not finite, or too large or small to be squared.
+        """
         X, weights = block.X, block.weights
         sparse = not isinstance(X, np.ndarray)
-        self.n_rows += X.shape[0]
-        self.n_entries += X.data.size if sparse else X.size
-        self.n_bytes += X.data.nbytes + X.indices.nbytes if sparse else X.nbytes
-        self.sparse |= sparse
-        if sparse:
-            full = full_columns(X)
+        full = full_columns(X) if sparse else None
+        n_bytes = X.data.nbytes + X.indices.nbytes if sparse else X.nbytes
+        self._count(X.shape[0], n_bytes, X.data.size if sparse else X.size, full)
+        try:
+            if self.sums is not None:
+                self.sums.add(sum_block(X, block.y, weights, n_threads))
+                self.weight = self.sums.weight
+                return
+            weight = float(X.shape[0]) if weights is None else float(weights.sum())
+            if weight:
+                self._merge(weight, *self._of_block(block, weight, n_threads))
+        except ValueError as error:
+            raise ValueError(f"{block.where}: {error}") from error
+
+    def join(self, other: Totals) -> None:
+        """Add the rows of another one"""
+        self._count(other.n_rows, other.n_bytes, other.n_entries, other.full)
+        if self.sums is not None:
+            assert other.sums is not None
+            self.sums.add(other.sums)
+            self.weight = self.sums.weight
+        elif other.weight:
+            self._merge(other.weight, other.mean, other.sq.sum(axis=0), other.cross.sum(axis=0))
+
+    def _count(self, n_rows: int, n_bytes: int, n_entries: int, full: Array | None) -> None:
+        self.n_rows, self.n_bytes, self.n_entries = self.n_rows + n_rows, self.n_bytes + n_bytes, self.n_entries + n_entries
+        if full is not None:
+            self.sparse = True
             self.full = full if self.full is None else self.full & full
-        weight = float(X.shape[0]) if weights is None else float(weights.sum())
-        if light or not weight:
-            return
+
+    def _of_block(self, block: Block, weight: float, n_threads: int) -> tuple[Vector, Vector, Vector]:
+        """Mean in two parts, (2, p + k), squares about it, (p + k,), and A'y, (p, k)"""
         with np.errstate(invalid="ignore"):
-            centred = centred_design(X, weights, fit_intercept, n_threads)
+            centred = centred_design(block.X, block.weights, self.fit_intercept, n_threads)
         if centred.power:
             raise ValueError("X has columns whose squares leave float64: rescale it")
         root = _roots(block)
-        y_centre = np.average(block.y, axis=0, weights=weights) * fit_intercept
+        y_centre = np.average(block.y, axis=0, weights=block.weights) * self.fit_intercept
         target = root * (block.y - y_centre)
-        y_left = (root[:, 0] @ target) / weight * fit_intercept  # what rounding has left of the mean
+        y_left = (root[:, 0] @ target) / weight * self.fit_intercept  # what rounding has left of the mean
         target -= root * y_left
         x_mean = centred.mean
-        if fit_intercept and not sparse:  # a centre is a rounded mean: what rounding has left of it
+        if self.fit_intercept and not centred.design.traits.sparse:  # a centre is a rounded mean: what rounding has left of it
             x_mean = np.stack([x_mean[0], centred.design.rmatvec(root)[:, 0] / weight])
-        own = np.concatenate([x_mean, np.stack([y_centre, y_left])], axis=1)
+        mean = np.concatenate([x_mean, np.stack([y_centre, y_left])], axis=1)
         sq = np.concatenate([centred.design.sq_norms, np.einsum("il,il->l", target, target)])
-        cross = centred.design.rmatvec(np.ascontiguousarray(target))
+        return mean, sq, centred.design.rmatvec(np.ascontiguousarray(target))
+
+    def _merge(self, weight: float, mean: Vector, sq: Vector, cross: Vector) -> None:
         share = weight / (self.weight + weight)
-        delta = ((own[0] - self.mean[0]) + (own[1] - self.mean[1])) * fit_intercept
+        delta = ((mean[0] - self.mean[0]) + (mean[1] - self.mean[1])) * self.fit_intercept
         moved = self.weight * share
         _add(self.sq, sq + moved * delta**2)
         _add(self.cross, cross + moved * np.multiply.outer(delta[: self.p], delta[self.p :]))
         if self.weight:
             _add(self.mean, delta * share)
         else:
-            self.mean[...] = own
+            self.mean[...] = mean
         self.weight += weight
 
-    def facts(self, fit_intercept: bool) -> Facts:
-        """What they tell"""
-        p, sq = self.p, self.sq.sum(axis=0)
+    def facts(self) -> Facts:
+        """What they tell
+
+        Raises
+        ------
+        ValueError
+            If there is no row, or none with a weight.
+        """
+        if not self.n_rows:
+            raise ValueError("the source has no rows")
+        if not self.weight > 0:
+            raise ValueError("all sample weights are zero")
+        p, sums, gram = self.p, self.sums, None
+        if sums is None:
+            mean, sq, cross = self.mean, np.maximum(self.sq.sum(axis=0), 0.0), self.cross.sum(axis=0)
+        else:
+            mean, sq, cross = sums.pair("mean"), sums.sq_columns, sums.cross
+            gram = np.asfortranarray(np.tril(sums.gram))
         facts = Facts(
-            (self.n_rows, p),
-            self.weight,
-            self.mean[:, :p].copy(),
-            self.mean[:, p:].copy(),
-            np.maximum(sq[:p], 0.0),
-            self.cross.sum(axis=0),
-            sq[p:],
-            self.n_bytes,
-            self.n_entries,
-            self.sparse,
-            None,
+            shape=(self.n_rows, p),
+            weight=self.weight,
+            x_mean=mean[:, :p].copy(),
+            y_mean=mean[:, p:].copy(),
+            sq_norms=sq[:p].copy(),
+            image=cross.copy(),
+            sq_target=sq[p:].copy(),
+            n_bytes=self.n_bytes,
+            n_entries=self.n_entries,
+            sparse=self.sparse,
+            shifted=None,
+            gram=gram,
         )
-        return facts.with_shifts(self.full) if fit_intercept else facts
+        return facts.with_shifts(self.full) if self.fit_intercept else facts
 
 
 def _roots(block: Block) -> Vector:
