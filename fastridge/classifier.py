@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from typing import Any, Self
 
 import numpy as np
@@ -17,7 +16,7 @@ from fastridge import validation
 from fastridge.estimators import RidgeBase, sums_suffice, unchanged_on_failure
 from fastridge.operators.base import Array, Vector
 from fastridge.request import Method
-from fastridge.rows import Recoded, RowSource
+from fastridge.rows import RowSource
 from fastridge.solution import Solution
 
 
@@ -277,9 +276,7 @@ class RidgeClassifier(ClassesCoded):
                 f"the classes must be known before {source!r} is read, and be one column: "
                 "use partial_fit(..., classes=) where it can be read once"
             )
-        counts: Counter[float] = Counter()
-        for block in source.blocks():
-            counts.update(dict(zip(*(part.tolist() for part in np.unique(block.y, return_counts=True)), strict=True)))
+        counts = source.labels()
         classes = np.array(sorted(counts))
         if len(classes) < 2:
             raise ValueError(f"the targets must hold at least two classes, got one class: {classes[0].item()!r}")
@@ -299,7 +296,7 @@ class RidgeClassifier(ClassesCoded):
                 weights = own if weights is None else own * weights
             return binarizer.transform(y), weights
 
-        coded = Recoded(source, 1 if len(classes) == 2 else len(classes), code)
+        coded = source.recoded(1 if len(classes) == 2 else len(classes), code)
         solution = super()._solve_rows(coded, y, sample_weight, method, asked)
         self._binarizer, self.classes_ = binarizer, binarizer.classes_
         return solution

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
 from dataclasses import replace
 from typing import Any
 
@@ -11,7 +10,7 @@ import numpy as np
 from fastridge import units
 from fastridge.operators.base import Array, Matrix, Vector
 from fastridge.operators.design import SQ_HIGH, SQ_LOW, centred_design
-from fastridge.operators.row_blocks import Block, RowBlocks, first_pass
+from fastridge.operators.row_blocks import Facts, RowBlocks
 from fastridge.parallel import resolve_threads
 from fastridge.problem import Bounds, Problem
 from fastridge.standard_form import StandardForm, standard_form
@@ -66,27 +65,17 @@ def make_problem(
     return problem.with_rhs(np.ldexp(centred.image[:, None], -moved) if moved else centred.image[:, None])
 
 
-def problem_of_rows(
-    blocks: Callable[[], Iterable[Block]],
-    penalty: Vector,
-    fit_intercept: bool,
-    n_threads: int | None,
-    penalty_weights: Vector | None,
-    with_gram: bool,
-) -> Problem:
-    """Read rows that come in blocks once, and return the problem of all; `with_gram`: their Gram matrix is wanted as well
+def problem_of_rows(operator: RowBlocks, facts: Facts, penalty: Vector, penalty_weights: Vector | None) -> Problem:
+    """The problem of rows that live elsewhere, of which the first pass told `facts`
 
     Raises
     ------
     ValueError
-        If there are none, or their squares leave float64.
+        If their squares leave float64.
     """
-    threads = resolve_threads(n_threads)
-    facts = first_pass(blocks(), fit_intercept, threads, with_gram)
     for name, sq in (("X", facts.sq_norms), ("y", facts.sq_target)):
         if sq.any() and not SQ_LOW < sq.max() < SQ_HIGH:
             raise ValueError(f"the squares of {name} leave float64: rescale it")
-    operator = RowBlocks(blocks, facts, threads)
     return Problem(operator, operator.target, penalty, facts.x_mean, facts.y_mean, penalty_weights=penalty_weights, dual=False)
 
 

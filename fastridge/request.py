@@ -12,6 +12,7 @@ from fastridge import validation
 from fastridge.formulation import make_problem, problem_of_rows
 from fastridge.monitor import Monitor, Progress
 from fastridge.operators.base import Matrix, Vector
+from fastridge.parallel import resolve_threads
 from fastridge.problem import Bounds, Problem
 from fastridge.rows import RowSource
 
@@ -151,4 +152,5 @@ class RowsRequest(Request):
 
     def problem(self, n_threads: int | None) -> Problem:
         """After a first pass over the rows; see `formulation.problem_of_rows`"""
-        return problem_of_rows(self.X.blocks, self.penalty, self.fit_intercept, n_threads, self.penalty_weights, self.with_gram)
+        operator, facts = self.X.operator(self.fit_intercept, resolve_threads(n_threads), self.with_gram)
+        return problem_of_rows(operator, facts, self.penalty, self.penalty_weights)

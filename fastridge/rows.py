@@ -3,18 +3,23 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections import Counter
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from typing import Any
+from typing import Any, TypeAlias
 
 import numpy as np
 
 from fastridge import validation
 from fastridge.operators.base import Array, Vector
-from fastridge.operators.row_blocks import Block
+from fastridge.operators.row_blocks import Block, Facts, RowBlocks, first_pass
 
 BLOCK_BYTES = 1 << 24
 """Of X in one block: large enough that starting a block costs nothing, small enough that three of them are nothing."""
+
+
+Code: TypeAlias = Callable[[Vector, Vector | None], tuple[Vector, Vector | None]]
+"""From targets (m, k) and weights (m,) or None to others."""
 
 
 class RowSource(ABC):
@@ -86,19 +91,24 @@ class RowSource(ABC):
         """How many rows there are; None before the first pass has ended"""
         return None if self._seen is None else sum(int(one[0]) for one in self._seen)
 
+    def operator(self, fit_intercept: bool, n_threads: int, with_gram: bool) -> tuple[RowBlocks, Facts]:
+        """Read all rows once; return A, and what is known of it: the Gram matrix too, if `with_gram` and there is an intercept"""
+        facts = first_pass(self.blocks(), fit_intercept, n_threads, with_gram)
+        return RowBlocks(self.blocks, facts, n_threads), facts
+
+    def labels(self) -> Counter[float]:
+        """How often each target occurs, of one target; reads all rows"""
+        counts: Counter[float] = Counter()
+        for block in self.blocks():
+            counts.update(count_labels(block.y))
+        return counts
+
+    def recoded(self, n_targets: int, code: Code) -> RowSource:
+        """The same rows with other targets, (m, n_targets), and weights: those that `code` makes of them"""
+        return Recoded(self, n_targets, code)
+
     def _checked(self, X: Any, y: Any, weights: Any, where: str) -> Block:
-        try:
-            X = validation.check_X(X)
-            X = X.tocsr() if getattr(X, "format", "csr") != "csr" else X
-            if X.shape[1] != self.n_features:
-                raise ValueError(f"X has {X.shape[1]} features, and should have {self.n_features}")
-            y = validation.check_y(y, X.shape[0])
-            if y.shape[1:] != (() if self.one_target else (self.n_targets,)):
-                raise ValueError(f"y has shape {y.shape}, and other columns in the rows before")
-            weights = validation.check_block_weights(weights, X.shape[0])
-        except (ValueError, TypeError) as error:
-            raise type(error)(f"{where}: {error}") from error
-        return Block(X, y.reshape(len(y), -1), weights, where)
+        return checked_block(X, y, weights, where, self.n_features, self.n_targets if not self.one_target else None)
 
     def __repr__(self) -> str:
         n = "rows not counted yet" if self.n_samples is None else f"{self.n_samples} rows"
@@ -108,9 +118,7 @@ class RowSource(ABC):
 class Recoded(RowSource):
     """The rows of another source, of which `code` makes other targets, (m, n_targets), and weights"""
 
-    def __init__(
-        self, source: RowSource, n_targets: int, code: Callable[[Vector, Vector | None], tuple[Vector, Vector | None]]
-    ) -> None:
+    def __init__(self, source: RowSource, n_targets: int, code: Code) -> None:
         self._source, self._code = source, code
         self.n_features, self.feature_names, self.dtype = source.n_features, source.feature_names, source.dtype
         self.n_targets, self.one_target, self.repeatable = n_targets, False, source.repeatable
@@ -121,6 +129,33 @@ class Recoded(RowSource):
     def read(self) -> Iterator[tuple[Any, Any, Any, str]]:
         for block in self._source.blocks():
             yield block.X, *self._code(block.y, block.weights), block.where
+
+
+def checked_block(X: Any, y: Any, weights: Any, where: str, n_features: int, n_targets: int | None) -> Block:
+    """A block whose parts are what they should be; `n_targets`: None where y is one column, given as such
+
+    Raises
+    ------
+    ValueError, TypeError
+        If not; the message says where the block comes from.
+    """
+    try:
+        X = validation.check_X(X)
+        X = X.tocsr() if getattr(X, "format", "csr") != "csr" else X
+        if X.shape[1] != n_features:
+            raise ValueError(f"X has {X.shape[1]} features, and should have {n_features}")
+        y = validation.check_y(y, X.shape[0])
+        if y.shape[1:] != (() if n_targets is None else (n_targets,)):
+            raise ValueError(f"y has shape {y.shape}, and other columns in the rows before")
+        weights = validation.check_block_weights(weights, X.shape[0])
+    except (ValueError, TypeError) as error:
+        raise type(error)(f"{where}: {error}") from error
+    return Block(X, y.reshape(len(y), -1), weights, where)
+
+
+def count_labels(y: Vector) -> dict[float, int]:
+    """How often each number occurs"""
+    return dict(zip(*(part.tolist() for part in np.unique(y, return_counts=True)), strict=True))
 
 
 def ahead(items: Iterator[Any]) -> Iterator[Any]:

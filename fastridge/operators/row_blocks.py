@@ -128,7 +128,7 @@ class RowBlocks(Operator):
             goal = root * low
             if target is not None:
                 goal = goal + self._target_of(block, root)[:, target.columns]
-            _add(total, design.normal(v, np.ascontiguousarray(goal) if goal.any() else None))
+            add_to_pair(total, design.normal(v, np.ascontiguousarray(goal) if goal.any() else None))
         return np.asarray(total.sum(axis=0))
 
     def matvec(self, v: Vector) -> Target:
@@ -143,7 +143,7 @@ class RowBlocks(Operator):
         total = np.zeros((2, v.shape[1]))
         low = self._low @ v
         for _, design, root in self._designs():
-            _add(total, ((design.matvec(v) - root * low) ** 2).sum(axis=0))
+            add_to_pair(total, ((design.matvec(v) - root * low) ** 2).sum(axis=0))
         return np.asarray(total.sum(axis=0))
 
     def sq_target(self, target: Target) -> Vector:
@@ -356,10 +356,10 @@ class Totals:
         share = weight / (self.weight + weight)
         delta = ((mean[0] - self.mean[0]) + (mean[1] - self.mean[1])) * self.fit_intercept
         moved = self.weight * share
-        _add(self.sq, sq + moved * delta**2)
-        _add(self.cross, cross + moved * np.multiply.outer(delta[: self.p], delta[self.p :]))
+        add_to_pair(self.sq, sq + moved * delta**2)
+        add_to_pair(self.cross, cross + moved * np.multiply.outer(delta[: self.p], delta[self.p :]))
         if self.weight:
-            _add(self.mean, delta * share)
+            add_to_pair(self.mean, delta * share)
         else:
             self.mean[...] = mean
         self.weight += weight
@@ -404,7 +404,7 @@ def _roots(block: Block) -> Vector:
     return np.ones((len(block.y), 1)) if block.weights is None else np.sqrt(block.weights)[:, None]
 
 
-def _add(total: Vector, x: Vector) -> None:
+def add_to_pair(total: Vector, x: Vector) -> None:
     """Add x to a pair of numbers, (2, ...), in place"""
     high, low = two_sum(total[0], x)
     total[0] = high
