@@ -77,7 +77,7 @@ def krylov(monkeypatch):
 
 @pytest.mark.parametrize("tol", [1e-4, 1e-6, 1e-9])
 @pytest.mark.parametrize("storage", ["csr_array", "csc_array", "C"])
-@pytest.mark.parametrize(("n", "p", "spread"), [(2000, 1200, True), (2000, 1200, False), (300, 900, True), (300, 900, False)])
+@pytest.mark.parametrize(("n", "p", "spread"), [(1000, 600, True), (1000, 600, False), (300, 900, True), (300, 900, False)])
 def test_krylov_spaces(monkeypatch, n, p, spread, storage, tol):
     krylov(monkeypatch)
     X, y = text(n, p, 150, spread)
@@ -93,7 +93,7 @@ def test_krylov_spaces(monkeypatch, n, p, spread, storage, tol):
 @pytest.mark.parametrize("spread", [True, False])
 def test_several_targets_and_weights_on_krylov_spaces(monkeypatch, spread):
     krylov(monkeypatch)
-    X, y = text(1500, 1100, 151, spread)
+    X, y = text(900, 600, 151, spread)
     Y = np.column_stack([y, -2 * y + np.random.default_rng(152).standard_normal(len(y)), np.ones(len(y))])
     weights, alphas = make_weights(len(y), 153), np.array([0.1, 100.0, 0.1, 3.0])
     check(ridge_path(X, Y, alphas, sample_weight=weights), X, Y, alphas, weights)
