@@ -30,7 +30,7 @@ class Data:
     """Hold one ridge problem: X (n, p) dense or sparse, y (n,) or (n, k) float64, and its penalty alpha > 0.
 
     `alpha` is a number or (k,), one for each target. `bounds` are a lower and an upper one, numbers or (p,), or None.
-    `alphas`, falling, are the penalties of a path.
+    `alphas`, falling, are the penalties of a path; `choices` those that one is to be chosen from.
     """
 
     X: np.ndarray | sparse.csr_array
@@ -39,6 +39,7 @@ class Data:
     task: str = "fit"
     bounds: tuple | None = None
     alphas: np.ndarray | None = None
+    choices: np.ndarray | None = None
 
     @property
     def n_bytes(self) -> int:
@@ -81,9 +82,10 @@ class Case:
     """Name one data set and what is to be done with it; `load` makes it, with `scale` times its rows (and many columns).
 
     Tasks: "fit", "predict" (after a fit that is not timed), "positive", "bounds", "path" and "classify" (y is then +1 for the
-    class of a sample and -1 for the others). `bounds` makes bounds for p columns; `family` and `axis` ("n", "p" or "nnz") tie
-    cases of several sizes together. Large cases need memory of `needs_bytes`, and are run when they are asked for by name, as are
-    families.
+    class of a sample and -1 for the others). "choose": one of `choices` for all targets by leave-one-out errors, and a fit there;
+    "choose for each target", "choose by folds" and "choose for classes" alike. `bounds` makes bounds for p columns; `family` and
+    `axis` ("n", "p" or "nnz") tie cases of several sizes together. Large cases need memory of `needs_bytes`, and are run when
+    they are asked for by name, as are families.
     """
 
     name: str
@@ -93,6 +95,7 @@ class Case:
     task: str = "fit"
     bounds: Callable[[int], tuple] | None = None
     alphas: tuple | None = None
+    choices: tuple | None = None
     goal: Goal | None = None
     family: str | None = None
     axis: str | None = None
@@ -118,6 +121,7 @@ def _load(case: Case, scale: float) -> Data:
         case.task,
         case.bounds and case.bounds(X.shape[1]),
         None if case.alphas is None else np.array(case.alphas),
+        None if case.choices is None else np.array(case.choices),
     )
 
 
@@ -203,8 +207,42 @@ def made() -> list[Case]:
         Case("bounds_one_for_all", partial(dense, 20_000, 400), quick_scale=0.1, task="bounds", bounds=_even, goal=Goal(5)),
         Case("small", partial(dense, 100, 10), goal=Goal(1)),
         Case("small_predict", partial(dense, 100, 10), task="predict", goal=Goal(1)),
+        *choices(),
         # As many columns as random convolutional kernels give; the reference solution takes minutes, once.
         Case("rocket_classes", partial(classes, 20_000, 20_000), quick_scale=0.025, task="classify", needs_bytes=16e9),
+    ]
+
+
+def choices() -> list[Case]:
+    """List the cases in which a penalty is to be chosen."""
+
+    def grid(n: int) -> tuple:
+        return tuple(np.geomspace(1e-2, 1e5, n))
+
+    tall = partial(dense, 20_000, 300)
+    return [
+        Case("choose_20k_300", tall, quick_scale=0.05, task="choose", choices=grid(50), goal=Goal(20)),
+        Case("choose_500k_90", partial(dense, 500_000, 90), quick_scale=0.01, task="choose", choices=grid(30), goal=Goal(20)),
+        Case("choose_wide", partial(dense_wide, 2000, 20_000), quick_scale=0.1, task="choose", choices=grid(30), goal=Goal(3)),
+        Case(
+            "choose_100_targets",
+            partial(tall, n_targets=100),
+            quick_scale=0.05,
+            task="choose for each target",
+            choices=grid(20),
+            goal=Goal(8),
+        ),
+        Case("choose_by_folds", tall, quick_scale=0.05, task="choose by folds", choices=grid(20), goal=Goal(40)),
+        Case("choose_onehot", partial(onehot, 200_000, 2000), quick_scale=0.05, task="choose", choices=grid(20)),
+        Case(
+            "choose_classes",
+            partial(classes, 10_000, 9996),
+            quick_scale=0.03,
+            task="choose for classes",
+            choices=tuple(np.geomspace(1e-3, 1e3, 10)),
+            goal=Goal(5),
+            needs_bytes=16e9,
+        ),
     ]
 
 
@@ -296,6 +334,14 @@ def onehot_unscaled(n: int, scale: float = 1.0, *, seed: int = 3) -> tuple:
     signal = X @ effects
     # Little noise, as where such data were met: R2 0.94 at the optimum.
     return X, signal + rng.normal(scale=0.25 * signal.std(), size=n)
+
+
+def onehot(n: int, p: int, scale: float = 1.0, *, seed: int = 8) -> tuple:
+    """Make one category of p levels (0/1), an effect each."""
+    n, p = _scaled(n, scale), _scaled(p, scale)
+    rng = np.random.default_rng(seed)
+    X = sparse.csr_array((np.ones(n), rng.integers(p, size=n, dtype=np.int32), np.arange(n + 1, dtype=np.int32)), shape=(n, p))
+    return _with_signal(X, rng)
 
 
 def dense(

@@ -9,7 +9,10 @@ from scipy import sparse
 
 import fastridge
 from bench.cases import Data
+from bench.choice import N_FOLDS
 from bench.contender import Answer, Contender, Stop, largest
+
+CHOOSING = {"choose": {}, "choose for each target": {"alpha_per_target": True}, "choose by folds": {"cv": N_FOLDS}}
 
 
 def contenders() -> list[Contender]:
@@ -25,6 +28,8 @@ def contenders() -> list[Contender]:
         Contender("fastridge", _bounded, _read_model, task="bounds", lacks=partial(_lacks_parameter, "bounds")),
         Contender("fastridge", _path, _read_path, task="path", lacks=partial(_lacks, "ridge_path")),
         Contender("fastridge", _classifier, _read_model, task="classify", lacks=partial(_lacks, "RidgeClassifier")),
+        *(Contender("fastridge", _choose, _read_model, task=task, lacks=partial(_lacks, "RidgeCV")) for task in CHOOSING),
+        Contender("fastridge", _choose_for_classes, _read_model, task="choose for classes", lacks=partial(_lacks, "RidgeCV")),
     ]
 
 
@@ -56,6 +61,14 @@ def _path(data: Data, stop: Stop):
 
 def _classifier(data: Data, stop: Stop):
     return partial(fastridge.RidgeClassifier(data.alpha, **_options(stop)).fit, data.X, data.y.argmax(axis=1))
+
+
+def _choose(data: Data, stop: Stop):
+    return partial(fastridge.RidgeCV(data.choices, **CHOOSING[data.task], **_options(stop)).fit, data.X, data.y)
+
+
+def _choose_for_classes(data: Data, stop: Stop):
+    return partial(fastridge.RidgeClassifierCV(data.choices, **_options(stop)).fit, data.X, data.y.argmax(axis=1))
 
 
 def _options(stop: Stop) -> dict:

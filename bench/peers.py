@@ -12,7 +12,7 @@ from functools import partial
 import numpy as np
 from scipy import linalg, sparse
 from scipy.optimize import lsq_linear, nnls
-from sklearn.linear_model import Ridge, RidgeClassifier
+from sklearn.linear_model import Ridge, RidgeClassifier, RidgeClassifierCV, RidgeCV
 
 from bench import optional, ours
 from bench.cases import Data, check_patterns
@@ -75,6 +75,8 @@ def _other_tasks() -> list[Contender]:
         path("sparse_cg", start_tol=CG_TOL),
         Contender("sklearn-default", partial(_sklearn_classifier, "auto"), _read_model, task="classify"),
         Contender("sklearn-cholesky-f64", _sklearn_classifier_float64, _read_model, task="classify", takes=_is_dense_float32),
+        *(Contender("sklearn-default", _sklearn_choose, _read_choice, task=task) for task in ours.CHOOSING),
+        Contender("sklearn-default", _sklearn_choose_for_classes, _read_choice, task="choose for classes"),
         classifier("cholesky", takes=is_dense),
         classifier("lsqr", start_tol=LSQR_TOL),
         classifier("sparse_cg", start_tol=CG_TOL),
@@ -114,6 +116,14 @@ def _sklearn_path(solver: str, data: Data, stop: Stop):
     return lambda: [Ridge(alpha, solver=solver, **options).fit(data.X, data.y) for alpha in data.sampled_alphas]
 
 
+def _sklearn_choose(data: Data, stop: Stop):
+    return partial(RidgeCV(data.choices, **ours.CHOOSING[data.task]).fit, data.X, data.y)
+
+
+def _sklearn_choose_for_classes(data: Data, stop: Stop):
+    return partial(RidgeClassifierCV(data.choices).fit, data.X, data.y.argmax(axis=1))
+
+
 def _options(data: Data, stop: Stop) -> dict:
     if stop.tol is None:
         return {}
@@ -125,6 +135,10 @@ def _options(data: Data, stop: Stop) -> dict:
 def _read_model(model, data: Data) -> Answer:
     n_iter = largest(getattr(model, "n_iter_", None))
     return Answer(model.coef_, model.intercept_, getattr(model, "solver_", "lbfgs"), n_iter=n_iter)
+
+
+def _read_choice(model, data: Data) -> Answer:
+    return Answer(model.coef_, model.intercept_, "auto" if data.task == "choose by folds" else "eigh")
 
 
 def _read_prediction(prediction, data: Data) -> Answer:

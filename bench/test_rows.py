@@ -79,7 +79,7 @@ def test_row(case, contender, benchmark, known_tols, save_row, fastest, request)
             "dtype": str(data.X.dtype),
             "n_targets": data.y[:1].size,
             "alpha": np.min(data.alpha).item(),
-            "n_alphas": np.size(data.alpha if data.alphas is None else data.alphas),
+            "n_alphas": _n_alphas(data),
             "tol": tol,
             "error": error,
             "reached": reached,
@@ -103,6 +103,10 @@ def test_row(case, contender, benchmark, known_tols, save_row, fastest, request)
 
     if answer.claimed_bound is not None:
         assert reference.coef_error(answer.coef) <= answer.claimed_bound + reference.floor(answer.coef.dtype)
+
+
+def _n_alphas(data) -> int:
+    return max(np.size(some) for some in (data.alpha, data.alphas, data.choices) if some is not None)
 
 
 def _traced(work) -> tuple:

@@ -11,10 +11,11 @@ from typing import TYPE_CHECKING
 
 from fastridge._version import __version__
 from fastridge.functional import explain, ridge
+from fastridge.io.scan import scan
 from fastridge.moments import Moments, Score
 from fastridge.monitor import Progress
 from fastridge.path import RidgePath, ridge_path
-from fastridge.planner import Plan
+from fastridge.planning.planner import Plan
 from fastridge.scales import (
     alpha_from_C,
     alpha_from_glmnet,
@@ -30,6 +31,7 @@ from fastridge.solution import FitReport, Solution, Status
 if TYPE_CHECKING:
     from fastridge.classifier import RidgeClassifier
     from fastridge.estimators import Ridge
+    from fastridge.ridge_cv import RidgeClassifierCV, RidgeCV
 
 __all__ = [
     "FitReport",
@@ -37,7 +39,9 @@ __all__ = [
     "Plan",
     "Progress",
     "Ridge",
+    "RidgeCV",
     "RidgeClassifier",
+    "RidgeClassifierCV",
     "RidgePath",
     "Score",
     "Solution",
@@ -54,9 +58,15 @@ __all__ = [
     "explain",
     "ridge",
     "ridge_path",
+    "scan",
 ]
 
-_LAZY = {"Ridge": "fastridge.estimators", "RidgeClassifier": "fastridge.classifier"}  # these load scikit-learn
+_LAZY = {  # these load scikit-learn
+    "Ridge": "fastridge.estimators",
+    "RidgeClassifier": "fastridge.classifier",
+    "RidgeCV": "fastridge.ridge_cv",
+    "RidgeClassifierCV": "fastridge.ridge_cv",
+}
 
 if not TYPE_CHECKING:  # a type checker that saw it would take every name for one of ours
 

@@ -1,7 +1,8 @@
-"""RidgeClassifier: ridge regression on classes coded -1 and +1."""
+"""RidgeClassifier: ridge regression on classes coded -1 and +1; and what it shares with the one that chooses its penalty."""
 
 from __future__ import annotations
 
+from collections import Counter
 from typing import Any, Self
 
 import numpy as np
@@ -15,9 +16,81 @@ from sklearn.utils.validation import check_is_fitted, column_or_1d
 from fastridge import validation
 from fastridge.estimators import RidgeBase, sums_suffice, unchanged_on_failure
 from fastridge.operators.base import Array, Vector
+from fastridge.request import Method
+from fastridge.rows import Recoded, RowSource
+from fastridge.solution import Solution
 
 
-class RidgeClassifier(ClassifierMixin, RidgeBase):  # type: ignore[misc]
+class ClassesCoded(ClassifierMixin, RidgeBase):  # type: ignore[misc]
+    """What classifiers share: the coding of classes, and predictions from X W' + b"""
+
+    classes_: Array
+    class_weight: Any
+
+    def decision_function(self, X: Any) -> Array:
+        """Return X W' + b: (n_samples,), positive for the second of two classes, else (n_samples, n_classes or n_labels)
+
+        Parameters
+        ----------
+        X : (n_samples, n_features) array, data frame or sparse matrix
+
+        Raises
+        ------
+        sklearn.exceptions.NotFittedError
+            If `fit` has not run.
+        ValueError
+            If X has another number of features, or is not finite.
+        """
+        scores = self._linear(X)
+        return scores.ravel() if scores.ndim == 1 or scores.shape[1] == 1 else scores
+
+    def predict(self, X: Any) -> Any:
+        """Return the label of highest score, (n_samples,); with several labels per sample, zeros and ones (n_samples, n_labels)
+
+        Parameters
+        ----------
+        X : (n_samples, n_features) array, data frame or sparse matrix
+
+        Returns
+        -------
+        array, or a sparse matrix where the labels that were fitted to came as one
+
+        Raises
+        ------
+        sklearn.exceptions.NotFittedError, ValueError
+            As `decision_function` does.
+        """
+        check_is_fitted(self)
+        return self._binarizer.inverse_transform(self.decision_function(X))
+
+    def _targets(self, y: Any, sample_weight: Any, n_samples: int) -> tuple[Vector, Vector | None]:
+        """Return the labels coded -1 and +1, (n, 1 or k), and the weights of samples times those of their classes
+
+        The coding and `classes_` are kept on the way.
+        """
+        validation.check_class_weight(self.class_weight)
+        weights = validation.check_sample_weight(sample_weight, n_samples)
+        check_classification_targets(y)
+        binarizer = LabelBinarizer(neg_label=-1, pos_label=1).fit(y)
+        if not binarizer.y_type_.startswith("multilabel"):
+            y = column_or_1d(y, warn=True)
+            if len(binarizer.classes_) == 1:
+                raise ValueError(f"y must hold at least two classes, got one class: {binarizer.classes_[0]!r}")
+        elif isinstance(self.class_weight, dict):
+            raise ValueError('class_weight must be None or "balanced" where samples have several labels, got a dict')
+        if self.class_weight:
+            by_class = compute_sample_weight(self.class_weight, y)
+            weights = validation.check_sample_weight(by_class if weights is None else by_class * weights, n_samples)
+        self._binarizer, self.classes_ = binarizer, binarizer.classes_
+        return validation.check_y(binarizer.transform(y), n_samples), weights
+
+    def __sklearn_tags__(self) -> Any:
+        tags = super().__sklearn_tags__()
+        tags.classifier_tags.multi_label = True
+        return tags
+
+
+class RidgeClassifier(ClassesCoded):
     """Classifier by ridge regression with a certified answer: a drop-in for ``sklearn.linear_model.RidgeClassifier``
 
     minimise over W, b    sum_i s_i ||t_i - W x_i - b||^2 + alpha ||W||^2
@@ -69,8 +142,6 @@ class RidgeClassifier(ClassifierMixin, RidgeBase):  # type: ignore[misc]
     True
     """
 
-    classes_: Array
-
     def __init__(
         self,
         alpha: Any = 1.0,
@@ -108,15 +179,16 @@ class RidgeClassifier(ClassifierMixin, RidgeBase):  # type: ignore[misc]
         )
         self.class_weight = class_weight
 
-    def fit(self, X: Any, y: Any, sample_weight: Any = None) -> Self:
+    def fit(self, X: Any, y: Any = None, sample_weight: Any = None) -> Self:
         """Fit to data
 
         Parameters
         ----------
         X : (n_samples, n_features) array, data frame or sparse matrix
-            C or F order, CSR and CSC of float32 or float64 are used without a copy.
+            C or F order, CSR and CSC of float32 or float64 are used without a copy. Or rows that need not fit in memory, as
+            `fastridge.scan` gives them, with labels that are numbers; one more pass over them finds the classes.
         y : (n_samples,) labels, or (n_samples, n_labels) of zeros and ones, which may be sparse
-            At least two classes; or for every sample any number of labels.
+            At least two classes; or for every sample any number of labels. None where X is a scan, which has it.
         sample_weight : float, (n_samples,) or None
             >= 0.
 
@@ -198,64 +270,36 @@ class RidgeClassifier(ClassifierMixin, RidgeBase):  # type: ignore[misc]
             weights = validation.check_sample_weight(by_class if weights is None else by_class * weights, n_samples)
         return validation.check_y(self._binarizer.transform(y), n_samples), weights
 
-    def decision_function(self, X: Any) -> Array:
-        """Return X W' + b: (n_samples,), positive for the second of two classes, else (n_samples, n_classes or n_labels)
-
-        Parameters
-        ----------
-        X : (n_samples, n_features) array, data frame or sparse matrix
-
-        Raises
-        ------
-        sklearn.exceptions.NotFittedError
-            If `fit` has not run.
-        ValueError
-            If X has another number of features, or is not finite.
-        """
-        scores = self._linear(X)
-        return scores.ravel() if scores.shape[1] == 1 else scores
-
-    def predict(self, X: Any) -> Any:
-        """Return the label of highest score, (n_samples,); with several labels per sample, zeros and ones (n_samples, n_labels)
-
-        Parameters
-        ----------
-        X : (n_samples, n_features) array, data frame or sparse matrix
-
-        Returns
-        -------
-        array, or a sparse matrix where the labels that were fitted to came as one
-
-        Raises
-        ------
-        sklearn.exceptions.NotFittedError, ValueError
-            As `decision_function` does.
-        """
-        check_is_fitted(self)
-        return self._binarizer.inverse_transform(self.decision_function(X))
-
-    def _targets(self, y: Any, sample_weight: Any, n_samples: int) -> tuple[Vector, Vector | None]:
-        """Return the labels coded -1 and +1, (n, 1 or k), and the weights of samples times those of their classes
-
-        The coding and `classes_` are kept on the way.
-        """
+    def _solve_rows(self, source: RowSource, y: Any, sample_weight: Any, method: Method, asked: dict[str, Any]) -> Solution:
         validation.check_class_weight(self.class_weight)
-        weights = validation.check_sample_weight(sample_weight, n_samples)
-        check_classification_targets(y)
-        binarizer = LabelBinarizer(neg_label=-1, pos_label=1).fit(y)
-        if not binarizer.y_type_.startswith("multilabel"):
-            y = column_or_1d(y, warn=True)
-            if len(binarizer.classes_) == 1:
-                raise ValueError(f"y must hold at least two classes, got one class: {binarizer.classes_[0]!r}")
-        elif isinstance(self.class_weight, dict):
-            raise ValueError('class_weight must be None or "balanced" where samples have several labels, got a dict')
-        if self.class_weight:
-            by_class = compute_sample_weight(self.class_weight, y)
-            weights = validation.check_sample_weight(by_class if weights is None else by_class * weights, n_samples)
-        self._binarizer, self.classes_ = binarizer, binarizer.classes_
-        return validation.check_y(binarizer.transform(y), n_samples), weights
+        if not (source.repeatable and source.one_target):
+            raise ValueError(
+                f"the classes must be known before {source!r} is read, and be one column: "
+                "use partial_fit(..., classes=) where it can be read once"
+            )
+        counts: Counter[float] = Counter()
+        for block in source.blocks():
+            counts.update(dict(zip(*(part.tolist() for part in np.unique(block.y, return_counts=True)), strict=True)))
+        classes = np.array(sorted(counts))
+        if len(classes) < 2:
+            raise ValueError(f"the targets must hold at least two classes, got one class: {classes[0].item()!r}")
+        if (classes == np.rint(classes)).all():
+            classes = classes.astype(np.int64)
+        share = sum(counts.values()) / len(classes)
+        by_class: dict[Any, float] = self.class_weight or {}
+        if isinstance(self.class_weight, str):  # "balanced"
+            by_class = {label: share / count for label, count in counts.items()}
+        factors = np.array([by_class.get(label, 1.0) for label in classes.tolist()])
+        binarizer = LabelBinarizer(neg_label=-1, pos_label=1).fit(classes)
 
-    def __sklearn_tags__(self) -> Any:
-        tags = super().__sklearn_tags__()
-        tags.classifier_tags.multi_label = True
-        return tags
+        def code(labels: Vector, weights: Vector | None) -> tuple[Vector, Vector | None]:
+            y = labels[:, 0].astype(classes.dtype)
+            if by_class:
+                own = factors[np.searchsorted(classes, y)]
+                weights = own if weights is None else own * weights
+            return binarizer.transform(y), weights
+
+        coded = Recoded(source, 1 if len(classes) == 2 else len(classes), code)
+        solution = super()._solve_rows(coded, y, sample_weight, method, asked)
+        self._binarizer, self.classes_ = binarizer, binarizer.classes_
+        return solution

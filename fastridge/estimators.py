@@ -20,11 +20,11 @@ from sklearn.utils.metaestimators import available_if
 from sklearn.utils.validation import check_is_fitted, validate_data
 
 from fastridge import validation
-from fastridge.functional import solve
+from fastridge.functional import solve, solve_rows
 from fastridge.moments import Moments
 from fastridge.operators.base import Array, Vector
-from fastridge.path import RidgePath
 from fastridge.request import Method, Request
+from fastridge.rows import RowSource
 from fastridge.solution import FitReport, Solution, Status
 
 ADVICE = {
@@ -38,9 +38,9 @@ ADVICE = {
 SOLVERS_OF_SUMS = ("auto", "cholesky")
 """What the solver of `partial_fit` may be called: it solves normal equations."""
 KINDS_OF_X: dict[str, Any] = {"accept_sparse": ("csr", "csc"), "dtype": (np.float64, np.float32)}
-SEARCHED = "no cross-validation here; scikit-learn's GridSearchCV takes this estimator"
+SEARCHED = "RidgeCV and RidgeClassifierCV choose alpha by cross-validation"
 INSTEAD = {
-    "alphas": "ridge_path(X, y, alphas) solves at many penalties",
+    "alphas": "RidgeCV and RidgeClassifierCV choose from several, ridge_path(X, y, alphas) solves at all of them",
     **dict.fromkeys(("cv", "scoring", "gcv_mode", "store_cv_results", "store_cv_values", "alpha_per_target"), SEARCHED),
     "normalize": "put a StandardScaler before it in a pipeline",
     **dict.fromkeys(("lambda_", "lambd", "lam", "l2", "reg", "reg_lambda", "reg_param"), "it is called alpha here"),
@@ -162,13 +162,26 @@ class RidgeBase(_Called, BaseEstimator):  # type: ignore[misc]
     def _solve(self, X: Any, y: Any, sample_weight: Any) -> Solution:
         """Check everything and solve; where that raises, what was fitted before stays"""
         method = self._method()
+        asked = {name: getattr(self, name) for name in ("alpha", "fit_intercept", "positive", "bounds", "penalty_weights")}
         with unchanged_on_failure(self):
+            if isinstance(X, RowSource):
+                solution = self._solve_rows(X, y, sample_weight, method, asked)
+                self._moments = None
+                return solution
             X, y, weights = self._coded(X, y, sample_weight, self._targets)
-            asked = {name: getattr(self, name) for name in ("alpha", "fit_intercept", "positive", "bounds", "penalty_weights")}
             request = Request.of_data(X, y, weights, method, **asked, dtype=X.dtype)
             solution = solve(request, method, self._start(request) if self.warm_start else None)
         self._moments = None
         return solution
+
+    def _solve_rows(self, source: RowSource, y: Any, sample_weight: Any, method: Method, asked: dict[str, Any]) -> Solution:
+        """As `_solve`, of rows that a source yields"""
+        self.n_features_in_ = source.n_features
+        if source.feature_names is not None:
+            self.feature_names_in_ = np.array(source.feature_names, dtype=object)
+        elif hasattr(self, "feature_names_in_"):
+            del self.feature_names_in_
+        return solve_rows(source, y, sample_weight, method, **asked)
 
     def _add(self, X: Any, y: Any, sample_weight: Any, targets: Callable[..., tuple[Vector, Vector | None]]) -> Solution:
         """Check everything, add the rows to those before and solve; where that raises, everything is as it was"""
@@ -178,18 +191,12 @@ class RidgeBase(_Called, BaseEstimator):  # type: ignore[misc]
         with unchanged_on_failure(self):
             X, y, weights = self._coded(X, y, sample_weight, targets, reset=self._moments is None)
             penalty = validation.check_alpha(self.alpha, 1 if y.ndim == 1 else y.shape[1])
-            alphas, each = np.unique(penalty, return_inverse=True)
             moments = Moments(n_threads=self.n_threads) if self._moments is None else copy(self._moments)
             moments.update(X, y, weights)
             options = {"penalty_weights": self.penalty_weights, "fit_intercept": self.fit_intercept, "tol": self.tol}
-            path = moments.solve(alphas, **options)
+            solution = moments.solve_targets(penalty, **options)
             self._moments = moments
-        assert isinstance(path, RidgePath)
-        report = max(path.reports, key=lambda report: report.error_bound)
-        if y.ndim == 1:
-            return Solution(path.coefs[0], path.intercepts[0], report)
-        own = each, np.arange(len(each))  # of every target at its penalty
-        return Solution(path.coefs[own], path.intercepts[own], report)
+        return solution
 
     def _start(self, request: Request) -> Vector | None:
         """What was fitted last, as `solve` takes it; None where the shapes do not fit
@@ -230,6 +237,11 @@ class RidgeBase(_Called, BaseEstimator):  # type: ignore[misc]
     def _linear(self, X: Any) -> Array:
         """Return X w + b after the checks of scikit-learn"""
         check_is_fitted(self)
+        if isinstance(X, RowSource):
+            if X.n_features != self.n_features_in_:
+                raise ValueError(f"{X!r} has {X.n_features} features, the fit had {self.n_features_in_}")
+            parts = [np.asarray(block.X @ self.coef_.T + self.intercept_) for block in X.blocks()]
+            return np.concatenate(parts)
         X = _before_scikit_learn(X)
         with _naming_what_is_no_number(X):
             X = validate_data(self, X, reset=False, **KINDS_OF_X)
@@ -326,14 +338,16 @@ class Ridge(MultiOutputMixin, RegressorMixin, RidgeBase):  # type: ignore[misc]
     True
     """
 
-    def fit(self, X: Any, y: Any, sample_weight: Any = None) -> Self:
+    def fit(self, X: Any, y: Any = None, sample_weight: Any = None) -> Self:
         """Fit to data
 
         Parameters
         ----------
         X : (n_samples, n_features) array, data frame or sparse matrix
-            C or F order, CSR and CSC of float32 or float64 are used without a copy.
+            C or F order, CSR and CSC of float32 or float64 are used without a copy. Or rows that need not fit in memory, as
+            `fastridge.scan` gives them.
         y : (n_samples,) or (n_samples, n_targets)
+            None where X is a scan, which has it.
         sample_weight : float, (n_samples,) or None
             >= 0.
 

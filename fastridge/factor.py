@@ -5,7 +5,7 @@ from __future__ import annotations
 from itertools import pairwise
 
 import numpy as np
-from scipy.linalg.lapack import dpocon, dpotrs
+from scipy.linalg.lapack import dpocon, dpotrs, dtrtri
 
 from fastridge import parallel
 from fastridge._kernels import blas
@@ -95,6 +95,12 @@ class ScaledFactor:
         scale = self.scale if v.ndim == 1 else self.scale[:, None]
         with parallel.blas_for(len(v)):
             return np.ascontiguousarray(scale * dpotrs(self._factor, scale * v, lower=1)[0])
+
+    def root_of_inverse(self) -> Vector:
+        """E, lower, with E M E' = I and E'E = M^-1"""
+        with parallel.blas_for(len(self.scale)):
+            inverse, _ = dtrtri(self._factor, lower=1)
+        return np.asarray(np.tril(inverse) * self.scale)
 
 
 def factor(a: Array, go_on: GoOn | None = None) -> bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterable
 from dataclasses import replace
 from typing import Any
 
@@ -9,7 +10,8 @@ import numpy as np
 
 from fastridge import units
 from fastridge.operators.base import Array, Matrix, Vector
-from fastridge.operators.design import centred_design
+from fastridge.operators.design import SQ_HIGH, SQ_LOW, centred_design
+from fastridge.operators.row_blocks import Block, RowBlocks, first_pass
 from fastridge.parallel import resolve_threads
 from fastridge.problem import Bounds, Problem
 from fastridge.standard_form import StandardForm, standard_form
@@ -62,6 +64,30 @@ def make_problem(
         return problem
     moved = 0 if problem.units is None else int(problem.units.target[0]) - (0 if sigma is None else int(sigma[0]))
     return problem.with_rhs(np.ldexp(centred.image[:, None], -moved) if moved else centred.image[:, None])
+
+
+def problem_of_rows(
+    blocks: Callable[[], Iterable[Block]],
+    penalty: Vector,
+    fit_intercept: bool,
+    n_threads: int | None,
+    penalty_weights: Vector | None,
+    with_gram: bool,
+) -> Problem:
+    """Read rows that come in blocks once, and return the problem of all; `with_gram`: their Gram matrix is wanted as well
+
+    Raises
+    ------
+    ValueError
+        If there are none, or their squares leave float64.
+    """
+    threads = resolve_threads(n_threads)
+    facts = first_pass(blocks(), fit_intercept, threads, with_gram)
+    for name, sq in (("X", facts.sq_norms), ("y", facts.sq_target)):
+        if sq.any() and not SQ_LOW < sq.max() < SQ_HIGH:
+            raise ValueError(f"the squares of {name} leave float64: rescale it")
+    operator = RowBlocks(blocks, facts, threads)
+    return Problem(operator, operator.target, penalty, facts.x_mean, facts.y_mean, penalty_weights=penalty_weights, dual=False)
 
 
 def _mean(y: Vector, weights: Vector | None) -> Vector:

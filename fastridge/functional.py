@@ -9,13 +9,16 @@ from typing import Any
 
 import numpy as np
 
-from fastridge import planner, validation
+from fastridge import validation
 from fastridge.formulation import plain_form, rounded_coefficients
 from fastridge.least_squares import plainly_failed
+from fastridge.moments import Moments
 from fastridge.monitor import Progress
 from fastridge.operators.base import Array, Vector
+from fastridge.planning import planner
 from fastridge.problem import Problem, relative
-from fastridge.request import Method, Request
+from fastridge.request import Method, Request, RowsRequest
+from fastridge.rows import RowSource
 from fastridge.solution import Answer, Settings, Solution, Status, report_of
 from fastridge.standard_form import StandardForm
 
@@ -25,7 +28,7 @@ ROOM_TO_ROUND = 0.9
 
 def ridge(
     X: Any,
-    y: Any,
+    y: Any = None,
     alpha: Any = 1.0,
     *,
     sample_weight: Any = None,
@@ -49,8 +52,9 @@ def ridge(
     ----------
     X : (n_samples, n_features) array or sparse matrix
         float32 and float64 are used as they are, anything else numeric is converted to float64. Rows or columns that are
-        contiguous (C or F order), CSR and CSC are not copied.
+        contiguous (C or F order), CSR and CSC are not copied. Or rows that need not fit in memory, as `scan` gives them.
     y : (n_samples,) or (n_samples, n_targets)
+        None where X is a `scan`, which has it.
     alpha : float or (n_targets,), default 1.0
         Penalty, >= 0. 0 is least squares, of minimum norm where several w fit equally well.
     sample_weight : float, (n_samples,) or None
@@ -116,6 +120,8 @@ def ridge(
     report_to = {"time_limit": time_limit, "callback": callback, "verbose": verbose}
     method = Method.checked(solver, tol, max_iter, n_threads, **report_to, fit_intercept=fit_intercept)
     asked = {"fit_intercept": fit_intercept, "positive": positive, "bounds": bounds, "penalty_weights": penalty_weights}
+    if isinstance(X, RowSource):
+        return solve_rows(X, y, sample_weight, method, alpha=alpha, **asked)
     return solve(Request.checked(X, y, sample_weight, method, alpha=alpha, **asked), method)
 
 
@@ -172,6 +178,28 @@ def solve(request: Request, method: Method, start: Vector | None = None) -> Solu
     if request.y.ndim == 1:
         return Solution(np.ascontiguousarray(w[:, 0]), intercept[0], report, answer.x)
     return Solution(np.ascontiguousarray(w.T), intercept, report, answer.x)
+
+
+def solve_rows(source: RowSource, y: Any, sample_weight: Any, method: Method, **asked: Any) -> Solution:
+    """Solve what is asked, by the names of `ridge`, of rows that a source yields; `y` and `sample_weight` must be None
+
+    Rows that can be read once only are summed, and the answer is that of `Moments.solve`.
+    """
+    if y is not None or sample_weight is not None:
+        raise ValueError("y and sample_weight live with the rows of the source: name them in scan(..., target=, weight=)")
+    request = RowsRequest.of_source(source, method, **asked)
+    if source.repeatable:
+        return solve(request, method)
+    if method.solver not in ("auto", "cholesky"):
+        raise ValueError(f'{source!r} can be read once: one pass does for solver "auto" or "cholesky", got {method.solver!r}')
+    begin = time.perf_counter()
+    moments = Moments(n_threads=method.n_threads)
+    for block in source.blocks():
+        moments.update(block.X, block.y[:, 0] if source.one_target else block.y, block.weights)
+    options = {"penalty_weights": request.penalty_weights, "fit_intercept": request.fit_intercept, "tol": method.tol}
+    solution = moments.solve_targets(request.penalty, **options)
+    report = replace(solution.report, reason="rows that can be read once are summed", seconds=time.perf_counter() - begin)
+    return replace(solution, report=report)
 
 
 def _rounded(request: Request, problem: Problem, form: StandardForm, answer: Answer) -> tuple[Array, Vector]:

@@ -136,7 +136,7 @@ class Moments:
         names = _names(X)
         X = validation.check_X(X)
         y = validation.check_y(y, X.shape[0])
-        weights = _check_weights(sample_weight, X.shape[0])
+        weights = validation.check_block_weights(sample_weight, X.shape[0])
         target = y.reshape(len(y), -1)
         shape, one_target = (X.shape[1], target.shape[1]), y.ndim == 1
         sums = self._sums
@@ -264,6 +264,17 @@ class Moments:
         if self._one_target:
             coefs, intercepts = coefs[:, 0], intercepts[:, 0]
         return Solution(coefs[0], intercepts[0], reports[0]) if one else RidgePath(penalties, coefs, intercepts, reports)
+
+    def solve_targets(self, penalty: Vector, **options: Any) -> Solution:
+        """Solve at the penalties of the targets, (n_targets,); `options` as `solve` takes them. The report is the worst one's"""
+        alphas, each = np.unique(penalty, return_inverse=True)
+        path = self.solve(alphas, **options)
+        assert isinstance(path, RidgePath)
+        report = max(path.reports, key=lambda report: report.error_bound)
+        if self._one_target:
+            return Solution(path.coefs[0], path.intercepts[0], report)
+        own = each, np.arange(len(each))  # of every target at its penalty
+        return Solution(path.coefs[own], path.intercepts[own], report)
 
     def score(self, coef: Any, intercept: Any = 0.0) -> Score:
         """Score given coefficients on all rows, by squared error and R2
@@ -455,14 +466,6 @@ class Moments:
 
 def _counted(count: int, word: str) -> str:
     return f"{count:,} {word}{'' if count == 1 else 's'}"
-
-
-def _check_weights(sample_weight: Any, n_samples: int) -> Vector | None:
-    """Check weights as in a fit, but that all of them may be zero: other blocks have others"""
-    if sample_weight is None or np.any(sample_weight):
-        return validation.check_sample_weight(sample_weight, n_samples)
-    validation.check_sample_weight(np.ones(np.shape(sample_weight)), n_samples)
-    return np.zeros(n_samples)
 
 
 def _names(X: Any) -> tuple[str, ...] | None:

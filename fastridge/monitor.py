@@ -5,11 +5,27 @@ from __future__ import annotations
 import math
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 SECONDS_BETWEEN_LINES = 0.25
 """Of the progress that `verbose` prints."""
+
+
+def decay(errors: Sequence[float]) -> float:
+    """Return the natural logarithm by which errors fall with every step, since half of the steps; 0 where it is not known"""
+    n = len(errors)
+    before, now = errors[(n - 1) // 2], errors[-1]
+    return math.log(before / now) / (n // 2) if n > 1 and now > 0 and math.isfinite(before) else 0.0
+
+
+def steps_to_come(errors: Sequence[float], tol: float) -> float:
+    """Return how many steps errors that go on to fall as they did since half of them take to `tol`; 0 where it is not known"""
+    before, now = errors[(len(errors) - 1) // 2], errors[-1]
+    if now <= tol or not math.isfinite(before):
+        return 0.0
+    rate = decay(errors)
+    return math.log(now / tol) / rate if rate else math.inf
 
 
 @dataclass(frozen=True)

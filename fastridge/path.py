@@ -10,19 +10,17 @@ from typing import Any
 
 import numpy as np
 
-from fastridge import planner, validation
+from fastridge import validation
 from fastridge.formulation import plain_form, rounded_coefficients
 from fastridge.monitor import Progress
 from fastridge.operators.base import Array, Vector
 from fastridge.penalty_range import useful_penalties
+from fastridge.planning import costs, planner
 from fastridge.problem import Bounds, Problem, relative
 from fastridge.request import Method, Request
 from fastridge.solution import Answer, FitReport, Settings, report_of
 from fastridge.solvers import bounded, eigen, galerkin, shifted
 from fastridge.standard_form import StandardForm
-
-KRYLOV_STEPS = 100
-"""Products that a path takes on one Krylov space, as the planner's EXPECTED_STEPS: a guess."""
 
 
 @dataclass(frozen=True)
@@ -389,7 +387,7 @@ def _solve_bounded(problem: Problem, penalties: Vector, solver: str, settings: S
 
 def _prefer_eigen(problem: Problem, n_penalties: int) -> tuple[bool, str]:
     c = len(problem.rhs)
-    direct, shared = planner.path_seconds(problem, n_penalties, KRYLOV_STEPS)
+    direct, shared = costs.path_seconds(problem, n_penalties)
     if direct <= shared:
         return True, f"one eigendecomposition of size {c} serves all penalties"
     return False, f"one Krylov space for all penalties costs less than an eigendecomposition of size {c}"
@@ -465,7 +463,7 @@ def _one_by_one(
     first = None if start is None else np.ascontiguousarray(start[:, rows])
     if settings.max_iter is not None and points.n_iter[rows, target].max() >= settings.max_iter:
         return
-    if start is not None and len(problem.rhs) > planner.MAX_DIRECT:
+    if start is not None and len(problem.rhs) > costs.MAX_DIRECT:
         return  # CG has gone as far as it can
     chosen = planner.plan(here, solver)
     answer, ran, reason = planner.run(here, chosen, replace(settings, start=first))

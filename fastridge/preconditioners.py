@@ -17,7 +17,7 @@ from fastridge.problem import Problem
 SEED = 0
 """Of the random numbers: the same data give the same bits."""
 MIN_SIZE = 200
-"""Unknowns from which on outlying eigenvalues of dense data are looked for; fewer take few steps."""
+"""Unknowns from which on outlying eigenvalues are looked for; fewer take few steps."""
 RANK = 32
 """Outlying eigenvalues that are looked for, in a block product that costs as much as about eight single ones of dense data."""
 OUTLYING = 4.0
@@ -25,7 +25,7 @@ OUTLYING = 4.0
 BACKWARD_ERROR32 = 10 * float(np.finfo(np.float32).eps)
 """Of a Gram matrix formed in float32 and its factor, relative to its norm; times the square root of the rows summed."""
 LEAST_LEFT = 1e-2
-"""Of the mean of a diagonal, at which its small entries are cut off: they may be rounding."""
+"""Of its mean share of the diagonal, at which what is left of an entry is cut off: it may be rounding."""
 
 
 class Preconditioner(Protocol):
@@ -92,13 +92,14 @@ class Jacobi:
 
 
 class DiagonalPlusLowRank:
-    """P = F + the diagonal of what F leaves of M, F the part of a Nystrom approximation of M with eigenvalues that stand out
+    """P = F + a diagonal, F the part of a Nystrom approximation of M with the eigenvalues that stand out
 
-    Columns that share factors have a few such eigenvalues; CG meets each of them again and again, by its rounding errors, and the
-    diagonal of M, which they dominate, scales badly what is left.
+    The diagonal is that of what F leaves of M, or its square root. Columns that share factors have a few such eigenvalues; CG
+    meets each of them again and again, by its rounding errors, and the diagonal of M, which they dominate, scales badly what is
+    left.
 
-    F is at most M, and with s a lower bound of the spectrum of M scaled to a diagonal of ones and delta the largest entry of the
-    diagonal then left, the spectrum of P^-1 M begins at s / (s + delta) or above.
+    F is at most M, and with s a lower bound of the spectrum of M, scaled as it is for F, and delta the largest entry of the
+    diagonal of P, the spectrum of P^-1 M begins at s / (s + delta) or above.
 
     References
     ----------
@@ -109,10 +110,17 @@ class DiagonalPlusLowRank:
         self.inverse, self.vectors, self.core, self.smallest = inverse, vectors, core, smallest
 
     @classmethod
-    def of(cls, problem: Problem) -> DiagonalPlusLowRank | Jacobi:
-        """For a problem whose targets share their penalty; Jacobi where nothing stands out"""
-        scale = _equilibration(problem)[:, None]
-        penalty, c = float(problem.penalty[0]), len(scale)
+    def of(cls, problem: Problem) -> DiagonalPlusLowRank | None:
+        """For a problem whose targets share their penalty; None where nothing stands out of dense data
+
+        Dense data are scaled to a diagonal of ones first, so that F does not depend on the scales of columns. Sparse data are
+        taken as they are, and of the diagonal that F leaves its square root: the counts of words that this is for have a few
+        large rows, which CG with the diagonal itself learns last.
+        """
+        sparse, penalty, c = problem.design.traits.sparse, float(problem.penalty[0]), len(problem.rhs)
+        diagonal = problem.side.sq_norms + penalty
+        scale = np.ones((c, 1)) if sparse else _equilibration(problem)[:, None]
+        diagonal = diagonal * scale[:, 0] ** 2
         test = np.random.default_rng(SEED).standard_normal((c, RANK))
         image = scale * problem.normal(scale * test, np.full(RANK, penalty))
         shift = np.finfo(np.float64).eps * float(np.sqrt((image**2).sum()))
@@ -122,20 +130,26 @@ class DiagonalPlusLowRank:
             try:
                 root = cholesky((inner + inner.T) / 2, lower=True, check_finite=False)
             except np.linalg.LinAlgError:  # a matrix of hardly any rank
-                return Jacobi.of(problem)
+                return None
             vectors, s, _ = svd(solve_triangular(root, image.T, lower=True, check_finite=False).T, full_matrices=False)
         s = np.maximum(s**2 - shift, 0.0)
-        others = (c - s.cumsum()) / (c - np.arange(RANK) - 1)  # their mean: the diagonal is of ones
+        others = (diagonal.sum() - s.cumsum()) / (c - np.arange(RANK) - 1)  # their mean, from the trace
         standing_out = s > OUTLYING * np.maximum(others, shift)
         vectors, s = vectors[:, standing_out], s[standing_out]
-        if not len(s):
-            return Jacobi.of(problem)
-        left = 1.0 - vectors**2 @ s
-        left = np.maximum(left, max(LEAST_LEFT * float(left.mean()), 1e3 * shift))[:, None]
+        if not (len(s) or sparse):
+            return None
+        left = diagonal - vectors**2 @ s
+        share = float(left.mean() / diagonal.mean())
+        left = np.maximum(left, np.maximum(LEAST_LEFT * share * diagonal, 1e3 * shift))[:, None]
+        if sparse:
+            left = np.sqrt(left * left.mean())
         inner = np.diag(1.0 / s) + vectors.T @ (vectors / left)
         least = penalty * float((scale**2).min())
         smallest = least / (least + float(left.max())) if least > 1e3 * shift else 0.0
         return cls(scale**2 / left, scale / left * vectors, np.linalg.inv(inner), np.full(len(problem.penalty), smallest))
+
+    def __str__(self) -> str:
+        return f"{self.vectors.shape[1]} directions taken out"
 
     def apply(self, residual: Vector) -> Vector:
         """P^-1 residual"""
@@ -228,18 +242,6 @@ class Factor:
     def keep(self, targets: np.ndarray) -> Factor:
         """The same for these targets alone"""
         return Factor(self.factor, self.scale, self.smallest[targets])
-
-
-def preconditioner_of(problem: Problem, fold: int, go_on: GoOn | None = None) -> Preconditioner:
-    """What suits the problem: a factor of the Gram matrix of folded rows where `fold`, else what a block product tells of it"""
-    chosen: Preconditioner | None
-    if fold:
-        chosen = Factor.of_gram(problem, fold, go_on)
-    elif not problem.design.traits.sparse and len(problem.rhs) >= MIN_SIZE and np.ptp(problem.penalty) == 0:
-        chosen = DiagonalPlusLowRank.of(problem)
-    else:
-        chosen = Jacobi.of(problem)
-    return within_data(chosen or Jacobi.of(problem), problem)
 
 
 def within_data(chosen: Preconditioner, problem: Problem) -> Preconditioner:

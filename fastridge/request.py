@@ -9,10 +9,14 @@ from typing import Any
 import numpy as np
 
 from fastridge import validation
-from fastridge.formulation import make_problem
+from fastridge.formulation import make_problem, problem_of_rows
 from fastridge.monitor import Monitor, Progress
 from fastridge.operators.base import Matrix, Vector
 from fastridge.problem import Bounds, Problem
+from fastridge.rows import RowSource
+
+GRAM_FEATURES = 4000
+"""Up to which the first pass over rows of a source sums their Gram matrix as well: reading them 25 times takes longer."""
 
 
 @dataclass(frozen=True)
@@ -122,3 +126,29 @@ class Request:
         """The data centred and weighted, without a copy of X as a rule; see `formulation.make_problem`"""
         data = self.X, self.y, self.penalty, self.weights, self.fit_intercept
         return make_problem(*data, n_threads, self.bounds, self.penalty_weights)
+
+
+@dataclass(frozen=True)
+class RowsRequest(Request):
+    """What is asked of rows that a source yields: `X` is the source, and `y` an empty array that says how targets are given"""
+
+    with_gram: bool = False
+
+    @classmethod
+    def of_source(cls, source: RowSource, method: Method, **asked: Any) -> RowsRequest:
+        """Of a source and what a user asked, by the names of `functional.ridge`; raises as `Request.checked`"""
+        y = np.empty(0 if source.one_target else (0, source.n_targets))
+        if asked["positive"] or asked["bounds"] is not None:
+            raise ValueError("bounds need X in memory: coordinate descent reads columns")
+        if method.solver == "cd":
+            raise ValueError('solver="cd" reads columns, and a source yields rows: take "auto", "cg", "cholesky" or "svd"')
+        penalty = validation.check_alpha(asked["alpha"], source.n_targets)
+        d = validation.check_penalty_weights(asked["penalty_weights"], source.n_features, None)
+        if d is not None and (d.ndim == 2 or not ((d > 0) & np.isfinite(d)).all()):
+            raise ValueError("penalty_weights of a source of rows must be positive and finite, one for each feature")
+        suits = source.n_features <= GRAM_FEATURES and method.solver in ("auto", "cholesky")
+        return cls(source, y, None, penalty, asked["fit_intercept"], None, d, source.dtype, suits)
+
+    def problem(self, n_threads: int | None) -> Problem:
+        """After a first pass over the rows; see `formulation.problem_of_rows`"""
+        return problem_of_rows(self.X.blocks, self.penalty, self.fit_intercept, n_threads, self.penalty_weights, self.with_gram)

@@ -154,6 +154,8 @@ class Answer:
     history: tuple[float, ...] = ()
     x: Vector | None = None
     """The answer on the small side, (c, k), of iterative solvers: where a warm start may begin."""
+    note: str = ""
+    """What the solver changed on its way, and why."""
 
     @classmethod
     def zero(cls, problem: Problem) -> Answer:
@@ -203,6 +205,7 @@ class Answer:
             workspace_bytes=max(part.workspace_bytes for part in kept),
             history=max((part.history for part in kept), key=len),
             x=np.concatenate(small, axis=1) if small else w,
+            note=next((part.note for part in kept if part.note), ""),
         )
 
 

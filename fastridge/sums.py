@@ -79,7 +79,8 @@ class Sums:
         """A view of the high parts of one of the other sums"""
         return self.rest[0, self._places[name]]
 
-    def _both(self, name: str) -> Vector:
+    def pair(self, name: str) -> Vector:
+        """A view of both parts of one of the other sums, (2, size)"""
         return self.rest[:, self._places[name]]
 
     @property
@@ -160,7 +161,7 @@ class Sums:
 
     def _offset(self, w: Vector) -> Vector:
         """Mean of y less mean of x'w, (p, k), in two parts (2, k)"""
-        p, mean = self.shape[0], self._both("mean")
+        p, mean = self.shape[0], self.pair("mean")
         shift = np.empty((2, w.shape[1]))
         vectors.accurate_sums(np.ascontiguousarray(mean[0, :p]), w, shift)
         shift[1] += mean[1, :p] @ w
@@ -197,18 +198,18 @@ class Sums:
         """
         p, k = self.shape
         # In pairs, since heavy rows that leave take most of the weight and of the distance with them.
-        change = sign * other._both("weight")
-        share = float((change[0] / _sum(self._both("weight"), change)[0])[0]) if self.weight else 1.0
+        change = sign * other.pair("weight")
+        share = float((change[0] / _sum(self.pair("weight"), change)[0])[0]) if self.weight else 1.0
         weight = self.weight * share
-        delta = _sum(other._both("mean"), -self._both("mean"))[0]
+        delta = _sum(other.pair("mean"), -self.pair("mean"))[0]
         more = Sums(p, k, of_one_block=True)
         more.rest[...] = other.rest
         for name in ("count", "weight", "cross", "sq_y"):
-            more._both(name)[...] *= sign
+            more.pair(name)[...] *= sign
         if self.weight:
-            more._both("mean")[...] = delta * share, np.zeros(p + k)
-        more._both("cross")[1] += weight * np.multiply.outer(delta[:p], delta[p:]).ravel()
-        more._both("sq_y")[1] += weight * delta[p:] ** 2
+            more.pair("mean")[...] = delta * share, np.zeros(p + k)
+        more.pair("cross")[1] += weight * np.multiply.outer(delta[:p], delta[p:]).ravel()
+        more.pair("sq_y")[1] += weight * delta[p:] ** 2
         # The account of errors grows by either.
         seen, new = float(self.high("doubt")[0]), float(other.high("doubt")[0])
         part = new / (seen + new) if new else 0.0
@@ -280,7 +281,7 @@ def sum_block(X: Matrix, y: Vector, weights: Vector | None, n_threads: int) -> S
             raise ValueError(f"{name} is too large: the squares of column {int(np.argmin(np.isfinite(sq)))} overflow; rescale it")
     sums.gram = gram
     sums.high("weight")[0] = sums.high("weight_seen")[0] = total
-    sums._both("mean")[...] = np.concatenate([x_mean, np.stack([y_centre, y_left / total])], axis=1)
+    sums.pair("mean")[...] = np.concatenate([x_mean, np.stack([y_centre, y_left / total])], axis=1)
     sums.high("cross")[...], sums.high("sq_y")[...] = cross.ravel(), sq_y
     error = DOUBT * np.sqrt(n)
     underflow = n * UNDERFLOW * np.concatenate([np.ones(p), target.any(axis=0)])
@@ -292,11 +293,11 @@ def sum_block(X: Matrix, y: Vector, weights: Vector | None, n_threads: int) -> S
 
 def _sum(a: Vector, b: Vector) -> Vector:
     """Of pairs (2, ...) as a pair, to some 30 digits"""
-    high, low = _two_sum(a[0], b[0])
-    return np.stack(_two_sum(high, low + (a[1] + b[1])))
+    high, low = two_sum(a[0], b[0])
+    return np.stack(two_sum(high, low + (a[1] + b[1])))
 
 
-def _two_sum(a: Vector, b: Vector) -> tuple[Vector, Vector]:
+def two_sum(a: Vector, b: Vector) -> tuple[Vector, Vector]:
     """The rounded sum, and exactly what the rounding took (Knuth)"""
     total = a + b
     part = total - a

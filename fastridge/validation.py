@@ -324,6 +324,14 @@ def check_sample_weight(sample_weight: Any, n_samples: int) -> Vector | None:
     return None if (weights == 1).all() else weights
 
 
+def check_block_weights(sample_weight: Any, n_samples: int) -> Vector | None:
+    """As `check_sample_weight` for some of the rows, all of which may have a weight of zero: others have others"""
+    if sample_weight is None or np.any(sample_weight):
+        return check_sample_weight(sample_weight, n_samples)
+    check_sample_weight(np.ones(np.shape(sample_weight)), n_samples)
+    return np.zeros(n_samples)
+
+
 def check_alpha(alpha: Any, n_targets: int) -> Vector:
     """Return the penalty of every target, (k,) float64
 

@@ -11,10 +11,10 @@ from pathlib import Path
 
 ROOT = Path(__file__).parents[1]
 MUTATIONS = [  # file of the package, text, what takes its place, names of the tests that should notice
-    ("krylov", "run.sq_gained + run.sq_bound, sq_bound", "run.sq_gained, sq_bound", "krylov"),
-    ("krylov", "self.radau * sq_new, 0.0", "0.5 * self.radau * sq_new, 0.0", "path certificate"),
-    ("krylov", "length**2 * np.maximum", "length * np.maximum", "warm_start"),
-    ("krylov", "return 4 * ROUNDING * problem.frobenius", "return 0 * problem.frobenius", "krylov"),
+    ("krylov/proof", "run.sq_gained + run.sq_bound, sq_bound", "run.sq_gained, sq_bound", "krylov"),
+    ("krylov/estimate", "self.radau * sq_new, 0.0", "0.5 * self.radau * sq_new, 0.0", "path certificate"),
+    ("krylov/iteration", "length**2 * np.maximum", "length * np.maximum", "warm_start"),
+    ("krylov/proof", "return 4 * ROUNDING * problem.frobenius", "return 0 * problem.frobenius", "krylov"),
     ("path", "        self.bound[row] += lost\n", "", "path digits penalty_weights"),
     ("path", "np.full(own.shape[1], alphas[i])", "np.full(own.shape[1], penalties[i])", "digits path"),
     ("problem", "(self.y_mean[1] - shift[1]) - low", "(self.y_mean[1] - shift[1]) + low", "digits"),

@@ -38,14 +38,43 @@ def test_the_public_functions_have_examples():
         "fastridge.moments.Moments",
         "fastridge.estimators.Ridge",
         "fastridge.classifier.RidgeClassifier",
+        "fastridge.ridge_cv.RidgeCV",
+        "fastridge.ridge_cv.RidgeClassifierCV",
         *(f"fastridge.scales.{name}" for name in fastridge.__all__ if name.startswith("alpha_")),
     }
 
 
-def test_the_code_in_the_readme_runs(capsys):
-    text = (Path(__file__).parents[1] / "README.md").read_text(encoding="utf-8")
+ROOT = Path(__file__).parents[1]
+PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
+
+
+def blocks_of(page):
+    return re.findall(r"^```python\n(.*?)^```", page.read_text(encoding="utf-8"), flags=re.S | re.M)
+
+
+def code_of(page):
+    return [block for block in blocks_of(page) if not block.startswith(">>>")]
+
+
+def prompts_of(page):
+    return [block for block in blocks_of(page) if block.startswith(">>>")]
+
+
+@pytest.mark.parametrize("page", [page for page in PAGES if code_of(page)], ids=lambda page: page.name)
+def test_the_code_of_the_documentation_runs(page, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
     names = {}
-    for block in re.findall(r"^```python\n(.*?)^```", text, flags=re.S | re.M):
+    for block in code_of(page):
         exec(block, names)
-    assert names["path"].coefs.shape == (100, 10)
-    assert float(capsys.readouterr().out.splitlines()[-1]) <= 1e-6
+    if page.name == "README.md":
+        assert names["path"].coefs.shape == (100, 10)
+        *_, bound, chosen = capsys.readouterr().out.splitlines()
+        assert float(bound) <= 1e-6
+        assert chosen.startswith("0.01 ")
+
+
+@pytest.mark.parametrize("page", [page for page in PAGES if prompts_of(page)], ids=lambda page: page.name)
+def test_the_examples_of_the_documentation(page):
+    failed, tried = doctest.testfile(str(page), module_relative=False)
+    assert tried
+    assert not failed

@@ -5,7 +5,8 @@ import pytest
 from truth import fractions
 
 from fastridge.formulation import make_problem
-from fastridge.krylov import conjugate_gradient, measure, recurrence_drift
+from fastridge.krylov.iteration import conjugate_gradient
+from fastridge.krylov.proof import measure, recurrence_drift
 from fastridge.monitor import Monitor
 from fastridge.preconditioners import Identity
 

@@ -9,8 +9,9 @@ from helpers import STORAGES, make_weights, make_X, make_y
 from truth import Exact
 
 import fastridge
-from fastridge import Ridge, explain, planner, ridge
+from fastridge import Ridge, explain, ridge
 from fastridge.formulation import make_problem
+from fastridge.planning import planner
 from fastridge.problem import CHUNK_BYTES
 from fastridge.solution import Settings
 from fastridge.solvers import eigen

@@ -10,10 +10,12 @@ from helpers import STORAGES, make_weights, make_X, make_y, reference, stacked
 from sklearn.exceptions import ConvergenceWarning
 from truth import Exact
 
-from fastridge import Progress, Ridge, RidgeClassifier, Status, factor, parallel, planner, ridge, ridge_path
+from fastridge import Progress, Ridge, RidgeClassifier, Status, factor, parallel, ridge, ridge_path
 from fastridge.formulation import make_problem
 from fastridge.monitor import Monitor
-from fastridge.planner import Plan, Step
+from fastridge.planning import planner
+from fastridge.planning.costs import Step
+from fastridge.planning.planner import Plan
 from fastridge.solution import Settings
 
 SOLVERS = ("auto", "cholesky", "svd", "cg", "cd")

@@ -59,6 +59,15 @@ def check(design, A, seed):
         rows[lo:hi], end = block, hi
     assert end == m
     close(rows, A)
+    v, products = rng.standard_normal((c, 3)), np.full((m, 3), np.nan)
+
+    def work(lo, hi, product):
+        assert np.isnan(products[lo:hi]).all()
+        products[lo:hi] = product
+        product[...] = np.nan
+
+    design.product_blocks(v, work)
+    close(products, A @ v)
 
 
 @pytest.mark.parametrize("cut", ["whole", "small pieces"])

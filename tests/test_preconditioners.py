@@ -2,11 +2,13 @@
 
 import numpy as np
 import pytest
+import scipy.sparse as sp
 
-from fastridge import explain, planner, ridge
+from fastridge import explain, ridge
 from fastridge.formulation import make_problem
 from fastridge.monitor import Monitor
-from fastridge.planner import Step
+from fastridge.planning import planner
+from fastridge.planning.costs import Step
 from fastridge.preconditioners import DiagonalPlusLowRank, Factor, Jacobi
 from fastridge.solution import Settings
 from fastridge.solvers import cg
@@ -120,7 +122,7 @@ def test_shared_factors_are_taken_out(alpha, shape, weighted):
 def test_nothing_is_taken_out_where_nothing_stands_out():
     rng = np.random.default_rng(6)
     problem = make_problem(rng.standard_normal((3000, 250)), rng.standard_normal(3000), np.array([1.0]), None, True, 1)
-    assert isinstance(DiagonalPlusLowRank.of(problem), Jacobi)
+    assert DiagonalPlusLowRank.of(problem) is None
 
 
 @pytest.mark.parametrize("rank", [1, 5, 40])
@@ -181,3 +183,89 @@ def test_an_answer_cut_short_is_the_one_that_is_described(shape, alpha, max_iter
     error = h_norm(A, alpha, answer.w[:, 0] - w) / h_norm(A, alpha, w)
     assert answer.n_iter[0] <= max_iter
     assert 1e-12 < error <= answer.error_bound[0] * (1 + 1e-6)
+
+
+def word_counts(n, p, *, decades=0):
+    """Counts of words of texts of very different lengths (n, p), rows scaled by up to so many powers of ten either way"""
+    rng = np.random.default_rng(11)
+    share = 1 / np.arange(1, p + 1)
+    texts = [rng.choice(p, max(3, int(length)), p=share / share.sum()) for length in rng.lognormal(3.5, 1.2, n)]
+    X = np.vstack([np.bincount(text, minlength=p) for text in texts]) * 10.0 ** rng.uniform(-decades, decades, (n, 1))
+    return X, rng.standard_normal((n, 3))
+
+
+@pytest.mark.parametrize("layout", [sp.csr_array, sp.csc_array])
+@pytest.mark.parametrize("transposed", [False, True])
+@pytest.mark.parametrize("n_targets", [1, 3])
+def test_answers_are_right_when_the_preconditioner_changes_on_the_way(monkeypatch, n_targets, transposed, layout):
+    monkeypatch.setattr(cg, "LOOK_SPARSE", (20, 20))
+    X, y = word_counts(500, 2000)
+    if transposed:
+        X = np.ascontiguousarray(X.T)
+        y = np.random.default_rng(12).standard_normal((2000, 3))
+    y, alpha = y[:, :n_targets], 1e-2
+    solution = ridge(layout(X), y, alpha, solver="cg")
+    report = solution.report
+    assert "taken out" in report.reason
+    assert report.converged
+    assert (report.n_iter > 20).all()
+    assert len(report.history) >= report.n_iter.max()
+    for j in range(n_targets):
+        A, w = solve_exactly(X, y[:, j], alpha)
+        error = h_norm(A, alpha, solution.coef[j] - w) / h_norm(A, alpha, w)
+        assert error <= report.error_bound + 1e-9  # of the SVD, whose condition is the root of 1e9
+
+
+def test_directions_are_taken_out_of_word_counts_and_steps_are_saved(monkeypatch):
+    X, y = word_counts(500, 2000)
+    report = ridge(sp.csr_array(X), y[:, 0], 1e-2, solver="cg").report
+    monkeypatch.setattr(cg, "LOOK_SPARSE", (10**9, 0))
+    diagonal = ridge(sp.csr_array(X), y[:, 0], 1e-2, solver="cg").report
+    assert report.reason.endswith("taken out")
+    assert report.converged
+    assert diagonal.converged
+    assert report.n_iter[0] < diagonal.n_iter[0]
+
+
+@pytest.mark.parametrize("n_targets", [1, 3])
+def test_conjugate_gradients_return_to_the_diagonal_where_that_was_faster(monkeypatch, n_targets):
+    class Bad(Jacobi):
+        @classmethod
+        def of(cls, problem):
+            inverse = 10.0 ** np.random.default_rng(13).uniform(-4, 4, (len(problem.rhs), 1))
+            return cls(inverse, problem.penalty)
+
+    monkeypatch.setattr(cg, "DiagonalPlusLowRank", Bad)
+    X, y = word_counts(500, 2000)
+    report = ridge(sp.csr_array(X), y[:, :n_targets], 1e-2, solver="cg").report
+    assert report.reason.endswith("back to the diagonal")
+    assert report.converged
+
+
+def test_a_limit_on_steps_holds_across_preconditioners():
+    X, y = word_counts(500, 2000)
+    for max_iter in (256, 257, 300):
+        report = ridge(sp.csr_array(X), y, 1e-3, solver="cg", max_iter=max_iter).report
+        assert not report.converged
+        assert report.n_iter.max() <= max_iter
+        assert report.error > 1e-6
+
+
+def test_a_target_that_is_done_is_left_alone_by_what_comes_after():
+    X, y = word_counts(500, 2000)
+    both = np.column_stack([np.zeros(500), y[:, 0]])
+    solution = ridge(sp.csr_array(X), both, 1e-2, solver="cg")
+    assert solution.report.n_iter[0] < 256 < solution.report.n_iter[1]
+    assert not solution.coef[0].any()
+    assert solution.report.converged
+
+
+@pytest.mark.parametrize("alpha", [1e-3, 1.0])
+@pytest.mark.parametrize("shape", [(400, 260), (260, 400)])
+def test_low_rank_over_the_root_of_the_diagonal_bounds_the_spectrum(shape, alpha):
+    X = word_counts(*shape)[0]
+    problem = make_problem(sp.csr_array(X), np.ones(shape[0]) + np.arange(shape[0]), np.array([alpha]), None, True, 2)
+    preconditioner = DiagonalPlusLowRank.of(problem)
+    M = problem.side.full_gram() + alpha * np.eye(len(problem.rhs))
+    spectrum = np.linalg.eigvals(preconditioner.apply(M)).real
+    assert 0 < preconditioner.smallest[0] <= spectrum.min() * (1 + 1e-6)

@@ -7,7 +7,8 @@ from helpers import make_weights, make_X, make_y
 from row_blocks import Rows, blocks_problem
 from test_operator import close
 
-from fastridge import planner, ridge
+from fastridge import ridge
+from fastridge.planning import planner
 from fastridge.solution import Settings
 from fastridge.solvers import bounded, descent, galerkin, shifted
 

@@ -55,6 +55,10 @@ class Traits:
         Whether `Operator.columns` gives columns that coordinate descent can sweep.
     rough_gram : bool
         Whether there is an `Operator.rough_gram`.
+    streamed : bool
+        Whether every pass reads rows from a file or a stream, which takes longer than memory does.
+    gram_known : bool
+        Whether the Gram matrix has been summed already.
     """
 
     n_bytes: int
@@ -65,6 +69,8 @@ class Traits:
     transposes: bool = True
     sweeps: bool = False
     rough_gram: bool = False
+    streamed: bool = False
+    gram_known: bool = False
 
 
 class Operator(ABC):
@@ -111,6 +117,17 @@ class Operator(ABC):
         """Squared norms of the columns: (c,)"""
 
     # What follows has a default, which some do better.
+
+    def product_blocks(self, v: Vector, work: Callable[[int, int, Vector], None], go_on: GoOn | None = None) -> None:
+        """Call work(lo, hi, A[lo:hi] @ v) for blocks of rows that cover A, maybe from several threads at once
+
+        The product is work's to change, and is gone afterwards. Blocks depend on the data and on v alone. After a no of `go_on`
+        some are missing.
+        """
+        for lo, hi, block in self.blocks():
+            if go_on is not None and not go_on():
+                break
+            work(lo, hi, block @ v)
 
     def gradient(self, v: Vector, target: Target) -> Vector:
         """A'(target - A v): (c, k), with errors relative to the size of target - A v: what checks take in place of `normal`"""

@@ -5,7 +5,7 @@ Each implements the whole contract in terms of its base, or refuses: nothing is 
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -133,6 +133,18 @@ class Projected(Operator):
                 yield lo, hi, block - self.basis[lo:hi] @ self.image.T
             else:
                 yield lo, hi, block - (block @ self.basis) @ self.basis.T
+
+    def product_blocks(self, v: Vector, work: Callable[[int, int, Vector], None], go_on: GoOn | None = None) -> None:
+        if not self.rows:
+            self.base.product_blocks(self._project(v), work, go_on)
+            return
+        along = self.image.T @ v
+
+        def projected(lo: int, hi: int, block: Vector) -> None:
+            block -= self.basis[lo:hi] @ along
+            work(lo, hi, block)
+
+        self.base.product_blocks(v, projected, go_on)
 
     @property
     def sq_norms(self) -> Vector:
@@ -328,6 +340,12 @@ class Transformed(Operator):
                 yield lo, hi, block @ self.factor
         else:
             yield 0, self.shape[0], self.base.rmatvec(self.factor).T
+
+    def product_blocks(self, v: Vector, work: Callable[[int, int, Vector], None], go_on: GoOn | None = None) -> None:
+        if self.columns_combined:
+            self.base.product_blocks(self.factor @ v, work, go_on)
+        else:
+            super().product_blocks(v, work, go_on)
 
     @property
     def sq_norms(self) -> Vector:

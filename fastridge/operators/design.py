@@ -7,7 +7,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -154,6 +154,9 @@ class Design(Columns):
 
     def blocks(self) -> Iterator[tuple[int, int, Vector]]:
         return self.lines.blocks(across=not self.along)
+
+    def product_blocks(self, v: Vector, work: Callable[[int, int, Vector], None], go_on: GoOn | None = None) -> None:
+        self.lines.product_blocks(not self.along, v, work, go_on)
 
     def with_columns_scaled(self, sq_scale: Vector) -> Design:
         """The same matrix, without a copy, its columns multiplied by the root of `sq_scale` (c,); a column times 0 is left out
@@ -305,7 +308,7 @@ def _centred(X: Matrix, weights: Vector | None, fit_intercept: bool, n_threads: 
         total, sq_total, stored = lines.sums(not along, weights, centre)
         missing = total_weight - stored
         if weights is not None and centre.any():
-            missing[_is_full(X)] = 0.0  # two sums of the same weights differ by rounding
+            missing[full_columns(X)] = 0.0  # two sums of the same weights differ by rounding
         total = total - missing * centre
         sq_total = sq_total + missing * centre**2
         return total / total_weight, sq_total, None
@@ -328,12 +331,12 @@ def _centred(X: Matrix, weights: Vector | None, fit_intercept: bool, n_threads: 
     # What the sums about the centre have lost, those over weights that are missing in a column included.
     doubt = SUM_ERROR * np.sqrt(n * sq_norms / total_weight)
     if sparse and weights is not None:
-        doubt += SUM_ERROR * np.abs(centre) * ~_is_full(X)
+        doubt += SUM_ERROR * np.abs(centre) * ~full_columns(X)
     sq_norms = np.maximum(sq_centred, 0.0)
     shift, lost, extra_bytes = mean, np.abs(lacking), 0
     far = mean**2 * total_weight > SHIFT_RATIO**2 * sq_norms if sparse else None
     if far is not None and far.any():
-        far &= _is_full(X)
+        far &= full_columns(X)
         data = _shifted_data(X, np.where(far, mean, 0.0))
         lines = SparseLines(data, X.indices, X.indptr, lines.shape[1], n_threads)
         # What is left of the mean is a scalar now. A constant column leaves nothing.
@@ -349,6 +352,22 @@ def _centred(X: Matrix, weights: Vector | None, fit_intercept: bool, n_threads: 
     sq_read = sq_norms if far is None else sq_norms + total_weight * shift**2
     design.origin = Origin(np.sqrt(total_weight) * (doubt + lost), sq_read, sq_raw)
     return Centred(design, np.array([mean, lacking]), product)
+
+
+def design_about(X: Matrix, weights: Vector | None, mean: Vector | None, shifted: Array | None, n_threads: int) -> Design:
+    """Return R (X - 1 mean') for a given mean, (p,), or None for zero; without the squared norms of all rows that it is part of
+
+    `shifted`, (p,) bool or None: columns of sparse data, all of whose entries are stored, that are centred in a copy of those.
+    """
+    along, lines = _lines_of(X, n_threads)
+    if mean is None:
+        return Design(lines.with_terms(None, None, *((weights, None) if along else (None, weights))), along)
+    if shifted is not None:
+        data = _shifted_data(X, np.where(shifted, mean, 0.0))
+        lines = SparseLines(data, X.indices, X.indptr, lines.shape[1], n_threads)
+        mean = np.where(shifted, 0.0, mean)
+    terms = (None, mean, weights, None) if along else (mean, np.ones(X.shape[0]), None, weights)
+    return Design(lines.with_terms(*terms), along)
 
 
 def _accurate_sums(b: Vector, x: Vector) -> Vector:
@@ -381,7 +400,7 @@ def _shifted_data(X: Matrix, shift: Vector) -> Vector:
     return data
 
 
-def _is_full(X: Matrix) -> np.ndarray:
+def full_columns(X: Matrix) -> np.ndarray:
     """Whether all entries of a column of a sparse matrix are stored, (p,)"""
     counts = np.bincount(X.indices, minlength=X.shape[1]) if X.format == "csr" else np.diff(X.indptr)
     full: np.ndarray = counts == X.shape[0]

@@ -139,6 +139,12 @@ class Lines:
         """
         raise NotImplementedError
 
+    def product_blocks(
+        self, across: bool, v: Vector, work: Callable[[int, int, Vector], None], go_on: GoOn | None = None
+    ) -> None:
+        """Call work(lo, hi, block @ v) for all blocks as `blocks` has them, from several threads, BLAS being on one in each"""
+        raise NotImplementedError
+
     def rough_gram(self, across: bool, scale: Vector, fold: int, rng: np.random.Generator, go_on: GoOn | None = None) -> Array:
         """Gram matrix in float32 of a matrix close to this one (transposed where `across`), its columns multiplied by `scale`
 

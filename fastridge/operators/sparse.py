@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator
+from typing import Any
 
 import numpy as np
 import scipy.sparse as sp
@@ -11,7 +12,7 @@ import scipy.sparse as sp
 from fastridge import parallel
 from fastridge._kernels import descent, moments, sparse, vectors
 from fastridge.operators.base import Array, GoOn, Vector
-from fastridge.operators.lines import Lines, add_gram, scaled
+from fastridge.operators.lines import MIN_BLOCK_BYTES, Lines, add_gram, scaled
 from fastridge.parallel import cached_property
 
 TARGETS_TOGETHER = 4
@@ -21,6 +22,10 @@ SCATTER_COST = 2
 CACHE_LINE = 64
 GRAM_LINES = 4096
 """Lines whose products are scattered in one call, which no interrupt ends."""
+PRODUCT_LINES = 64
+"""Lines that are multiplied by a matrix together, at the least; more, as long as their products fill no more than a block."""
+DENSE_SHARE = 0.1
+"""Of the entries that are stored, from which on a block of lines is filled in for BLAS before it is multiplied."""
 SPARSE_GRAM_SECONDS, DENSE_GRAM_SECONDS = 1.5e-9, 2e-11
 """Per product of two stored entries scattered into a Gram matrix, and per entry product of a dense block (2 AVX2 cores)."""
 
@@ -266,18 +271,58 @@ class SparseLines(Lines):
             return
         n_lines, width = self.shape
         size = self._block_rows(n_lines, width)
-        matrix = sp.csr_array((self.data, self.indices, self.indptr), shape=self.shape)
         for lo in range(0, n_lines, size):
             hi = min(n_lines, lo + size)
-            block = matrix[lo:hi].toarray().astype(np.float64, copy=False)
-            if self.cross_shift is not None:
-                a = np.ones(hi - lo) if self.line_shift is None else self.line_shift[lo:hi]
-                block -= np.multiply.outer(a, self.cross_shift)
-            if self.line_scale is not None:
-                block *= self.line_scale[lo:hi, None]
+            block = self._part(lo, hi).toarray().astype(np.float64, copy=False)
             if self.cross_scale is not None:
                 block *= self.cross_scale
+            self._finish_lines(lo, hi, block, self._scaled_shift)
             yield lo, hi, block
+
+    def product_blocks(
+        self, across: bool, v: Vector, work: Callable[[int, int, Vector], None], go_on: GoOn | None = None
+    ) -> None:
+        if across:
+            self.relaid()[0].product_blocks(False, v, work, go_on)
+            return
+        n_lines, (width, k) = self.shape[0], v.shape
+        filled = self.n_entries > DENSE_SHARE * n_lines * width
+        size = max(PRODUCT_LINES, MIN_BLOCK_BYTES // (8 * max(k, width if filled else 1)))
+        n_lanes = max(1, min(n_lines // size, parallel.MAX_LANES, 8 * n_lines * k // parallel.LANE_BYTES))
+        cut = parallel.cut_by_weight(self.indptr, n_lanes) if n_lanes > 1 else [0, n_lines]
+        shift = self._scaled_shift
+        b_v = None if shift is None else shift @ v
+        v = np.ascontiguousarray(scaled(v, self.cross_scale))  # once, or scipy copies it for every block
+
+        def lane(i: int) -> None:
+            for lo in range(cut[i], cut[i + 1], size):
+                if go_on is not None and not go_on():
+                    break
+                hi = min(cut[i + 1], lo + size)
+                part = self._part(lo, hi)
+                block = np.asarray((part.toarray() if filled else part) @ v)
+                self._finish_lines(lo, hi, block, b_v)
+                work(lo, hi, block)
+
+        with parallel.single_threaded_blas():
+            self._run(lane, cut)
+
+    def _part(self, lo: int, hi: int) -> Any:
+        """Lines [lo, hi) of M, which share its entries"""
+        first, last = self.indptr[lo], self.indptr[hi]
+        part = self.data[first:last], self.indices[first:last], self.indptr[lo : hi + 1] - first
+        return sp.csr_array(part, shape=(hi - lo, self.shape[1]))
+
+    @property
+    def _scaled_shift(self) -> Vector | None:
+        return self.cross_shift if self.cross_shift is None or self.cross_scale is None else self.cross_shift * self.cross_scale
+
+    def _finish_lines(self, lo: int, hi: int, block: Vector, shift: Vector | None) -> None:
+        """Take a times `shift` off lines [lo, hi), or their products, and scale them, in place"""
+        if shift is not None:
+            block -= shift if self.line_shift is None else np.multiply.outer(self.line_shift[lo:hi], shift)
+        if self.line_scale is not None:
+            block *= self.line_scale[lo:hi, None]
 
 
 def empty_in_cache_lines(shape: tuple[int, ...]) -> Vector:

@@ -6,7 +6,8 @@ import numpy as np
 
 from fastridge._kernels import descent
 from fastridge.factor import ScaledFactor
-from fastridge.krylov import First, measure
+from fastridge.krylov.iteration import First
+from fastridge.krylov.proof import measure
 from fastridge.monitor import Monitor
 from fastridge.operators.base import Vector, column_dots
 from fastridge.problem import ROUNDING, Check, Problem, relative, relative_bound

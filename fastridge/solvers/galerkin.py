@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from fastridge.krylov import ROOM, settle
+from fastridge.krylov.proof import ROOM, settle
 from fastridge.operators.base import Vector, column_dots
 from fastridge.problem import ROUNDING, Check, Problem, relative
 from fastridge.solution import Answer, Settings

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import numpy as np
 
-from fastridge.krylov import ROOM, EnergyEstimate, most_steps, settle
+from fastridge.krylov.estimate import EnergyEstimate
+from fastridge.krylov.iteration import most_steps
+from fastridge.krylov.proof import ROOM, settle
 from fastridge.operators.base import Vector, column_dots
 from fastridge.problem import Check, Problem, relative
 from fastridge.solution import Answer, Settings

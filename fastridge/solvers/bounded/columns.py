@@ -7,7 +7,7 @@ from dataclasses import replace
 
 import numpy as np
 
-from fastridge.krylov import conjugate_gradient
+from fastridge.krylov.iteration import conjugate_gradient
 from fastridge.monitor import Monitor
 from fastridge.operators.base import Array, Vector
 from fastridge.preconditioners import Jacobi

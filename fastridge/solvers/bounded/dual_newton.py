@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 from scipy.linalg.lapack import dpotrf, dpotrs
 
-from fastridge.krylov import conjugate_gradient
+from fastridge.krylov.iteration import conjugate_gradient
 from fastridge.monitor import Monitor
 from fastridge.operators.base import Vector
 from fastridge.parallel import blas_for

@@ -1,22 +1,16 @@
-"""Which solver `solver="auto"` runs, and why: the only place that knows costs.
-
-The costs are crude (a few rates, measured on two cores of an AVX2 machine with `python -m bench machine`) and only their order
-matters: where conjugate gradients may or may not be faster, they are given as many steps as the direct solve would cost and
-then give way to it, so that a wrong guess costs at most twice the best.
-"""
+"""Which solver `solver="auto"` runs, and why; and how its plan is carried out."""
 
 from __future__ import annotations
 
-import math
-import os
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from operator import attrgetter
 
 import numpy as np
 
+from fastridge.monitor import steps_to_come
 from fastridge.operators.base import Vector
-from fastridge.operators.sparse import SPARSE_GRAM_SECONDS
-from fastridge.preconditioners import MIN_SIZE, RANK
+from fastridge.planning.costs import EXPECTED_STEPS, MAX_DIRECT, Option, Step, options_of, physical_memory, product_seconds
 from fastridge.problem import Problem
 from fastridge.solution import Answer, Settings
 from fastridge.solvers import bounded, cg, cholesky, descent, eigen, spectral
@@ -31,73 +25,11 @@ SOLVERS: dict[str, Callable[[Problem, Settings], Answer]] = {
 
 BOUNDED = "cd"
 """What solves a problem with bounds goes by this name."""
-BYTES_PER_SECOND = 1.3e10
-"""Read by one thread in a fused dense pass."""
-ENTRIES_PER_SECOND = 7e8
-"""Stored entries that one thread visits in a fused sparse pass."""
-GEMM_FLOPS = 3.5e10
-"""Of one thread, blocks filled and multiplied."""
-SKINNY_FLOPS = 1.2e10
-"""Of one thread, in products of blocks with the vectors of some ten targets."""
-QR_FLOPS = 1.2e10
-"""Of one thread."""
-EIGH_FLOPS = 1.5e10
-"""Of one thread, of the 10 c^3 of an eigendecomposition."""
-EXPECTED_STEPS = 25
-"""CG steps to 1e-6 that a well-scaled problem takes; a guess that the fall-back makes harmless."""
-WORTH_ROUNDING = 0.03
-"""Seconds that a Gram matrix costs, from which on one in float32 is thought of: it may turn out to be of no use."""
-GRAM_STEPS = 1
-"""Refinements to 1e-6 with a float32 factor of the whole Gram matrix."""
-FOLDS, MIN_FOLDED = (2, 4, 8, 16, 32, 64), 5
-"""Rows that may be added to one before such a Gram matrix is formed, as long as so many sums are left for every column."""
-FOLDED_ERROR = 1e-6
-"""With m sums of c columns a step of CG gains a factor sqrt(m / c): so many do for this error."""
-FOLD_PASSES, CHECKS = 1.5, 1
-"""What adding rows costs, and the products with which every solve ends."""
 LOOK_EVERY, FAIR_SHARE, PATIENCE = 10, 0.125, 2.0
-"""Every so many steps, from that share of those it may take on, the rate of CG is looked at; it is given up where that predicts
-so many times the steps it may take."""
+"""Steps between two looks at the rate of CG, the share of its limit before the first look, and the multiple of its limit that,
+once predicted, ends it."""
 SURE_STEPS = 60
 """After which such a factor has turned out to be a bad one."""
-CALL_SECONDS = 4e-5
-"""A product with nothing to do."""
-MAX_DIRECT = 20_000
-"""A small side up to which a Gram matrix (3.2 GB) is thought of at all."""
-
-
-@dataclass(frozen=True)
-class Step:
-    """A solver to run, and how long before the next one is tried
-
-    Attributes
-    ----------
-    solver : str
-    fold : int
-        Of CG's preconditioner; see `Settings`.
-    max_iter : int or None
-        None: the solver's own limit.
-    """
-
-    solver: str
-    fold: int = 0
-    max_iter: int | None = None
-
-    def __str__(self) -> str:
-        name = self.solver
-        if self.fold:
-            name += " (float32 factor" + (f", rows {self.fold} to 1)" if self.fold > 1 else ")")
-        return name if self.max_iter is None else f"{name}, at most {self.max_iter} steps"
-
-
-@dataclass(frozen=True)
-class Option:
-    """One way to solve the problem, and what it is estimated to cost"""
-
-    step: Step
-    seconds: float
-    extra_bytes: float
-    note: str = ""
 
 
 @dataclass(frozen=True)
@@ -147,7 +79,7 @@ def plan(problem: Problem, solver: str) -> Plan:
     ValueError
         If the solver asked for needs more memory than the machine has.
     """
-    options = _options(problem)
+    options = options_of(problem)
     steps: tuple[Step, ...]
     if problem.bounds is not None:
         steps, gram = (Step(BOUNDED),), bounded.by_gram(problem)
@@ -165,7 +97,7 @@ def plan(problem: Problem, solver: str) -> Plan:
         if solver == "cholesky" and problem.penalty.min() == 0:
             steps += (Step("svd"),)  # as scikit-learn does: least squares of minimum norm where the columns depend on one another
         needed = next(option.extra_bytes for option in options if option.step.solver == solver)
-        memory = _physical_memory()
+        memory = physical_memory()
         if needed > memory:
             n, p = problem.design.shape
             raise ValueError(
@@ -205,6 +137,8 @@ def run(problem: Problem, chosen: Plan, settings: Settings) -> tuple[Answer, str
             continue
         rank = _rank(answer, problem.penalty)
         unfinished = monitor.timed_out and not answer.w.any()
+        if answer.note:
+            reason += f"; {answer.note}"
         if best is None or not (rank >= best[0] or unfinished):
             best = rank, answer, step.solver
         if rank[0] <= settings.tol or monitor.timed_out:
@@ -246,93 +180,17 @@ class _Patience:
         n = len(self.errors)
         if n % LOOK_EVERY or n < max(2 * LOOK_EVERY, FAIR_SHARE * self.limit):
             return ""
-        before, now = self.errors[n // 2 - 1], self.errors[-1]
-        if not (math.isfinite(before) and now > self.tol):
-            return ""
-        rate = math.log(before / now) / (n - n // 2)
-        expected = n + math.log(now / self.tol) / rate if rate else math.inf
-        return f"reached {now:.1e} in {n} steps and would take {expected:.0f}" if expected > PATIENCE * self.limit else ""
-
-
-def path_seconds(problem: Problem, n_penalties: int, n_products: int) -> tuple[float, float]:
-    """Estimate what many penalties cost by an eigendecomposition of the small side, and by `n_products` on shared spaces
-
-    The first is infinite where it takes too much memory.
-    """
-    c, k = problem.rhs.shape
-    product = _product_seconds(problem)
-    if c > MAX_DIRECT or 4 * 8.0 * c * c > 0.5 * _physical_memory():
-        return np.inf, n_products * product
-    rate = EIGH_FLOPS * min(problem.design.traits.n_threads, 8)
-    rest = 4.0 * c * c * k * n_penalties / GEMM_FLOPS
-    return _gram_seconds(problem) + 10 * c**3 / rate + rest, n_products * product
-
-
-def _options(problem: Problem) -> list[Option]:
-    """Estimate every way: passes over the data, a Gram matrix and factorisations are what they are made of"""
-    (m, c), k = problem.side.shape, len(problem.penalty)
-    flops = GEMM_FLOPS * min(problem.design.traits.n_threads, 8)
-    n_penalties = len(set(problem.penalty.tolist()))
-    factor, square = c**3 / 3 / flops, 8.0 * c * c
-    gram, product, vectors = _gram_seconds(problem), _product_seconds(problem), 8.0 * 7 * c * k
-    sparse = problem.design.traits.sparse
-    copy = 0 if problem.side.traits.passes == 1 else problem.design.traits.n_bytes
-    sketch = 0.0 if sparse or c < MIN_SIZE else _product_seconds(problem, RANK)
-    options = [
-        Option(
-            Step("cholesky"),
-            gram + n_penalties * (factor + CALL_SECONDS) + CHECKS * product,
-            square * (1 + n_penalties * (n_penalties > 1)),
-        ),
-        Option(Step("cg"), (EXPECTED_STEPS + 4) * product + sketch, vectors + copy, f"if {EXPECTED_STEPS} steps do"),
-        Option(Step("svd"), (3 * m * c * c + 20 * c**3) / flops * GEMM_FLOPS / QR_FLOPS + 2 * product, 5 * square),
-        Option(Step("cd"), 4 * EXPECTED_STEPS * problem.design.traits.n_threads * product, 2 * square * descent.by_gram(problem)),
-    ]
-    if n_penalties > 1:
-        decomposition = 10 * c**3 / flops * GEMM_FLOPS / EIGH_FLOPS
-        options.insert(1, Option(Step("eigh"), gram + decomposition + 2 * product, 4 * square))
-    if n_penalties == 1 and problem.side.traits.rough_gram and gram >= WORTH_ROUNDING:
-        # In float32 a Gram matrix and its factor cost half; to solve with it is to read it twice.
-        one_step = product + square / BYTES_PER_SECOND
-
-        def factored(fold: int, n_steps: int, reading: float) -> Option:
-            seconds = (gram / fold + factor) / 2 + reading + (n_steps + CHECKS) * one_step
-            return Option(Step("cg", fold), seconds, square / 2 + vectors)
-
-        folded = [
-            factored(fold, 1 + math.ceil(math.log(FOLDED_ERROR) / math.log(math.sqrt(fold * c / m))), FOLD_PASSES * product)
-            for fold in FOLDS
-            if m >= MIN_FOLDED * fold * c
-        ]
-        options.insert(1, factored(1, GRAM_STEPS, 0.0))
-        options[2:2] = sorted(folded, key=_seconds)[:1]
-    return options
-
-
-def _product_seconds(problem: Problem, n_vectors: int = 0) -> float:
-    """One product A'(A v) for so many vectors, or all targets"""
-    traits, k = problem.side.traits, n_vectors or len(problem.penalty)
-    threads = min(traits.n_threads, 8)
-    if traits.sparse:
-        return CALL_SECONDS + float(traits.n_entries) * (1 + 0.3 * (k - 1)) / (ENTRIES_PER_SECOND * threads)
-    n, p = problem.design.shape
-    blas = 4.0 * n * p * k / (GEMM_FLOPS if k >= RANK else SKINNY_FLOPS) if k > 1 else 0.0
-    return CALL_SECONDS + (traits.n_bytes / BYTES_PER_SECOND + blas) / threads
-
-
-def _gram_seconds(problem: Problem) -> float:
-    """B'B, by dense blocks or, where rows are short, by products of their stored entries"""
-    m, c = problem.side.shape
-    traits = problem.side.traits
-    dense = m * float(c) ** 2 / (GEMM_FLOPS * min(traits.n_threads, 8))
-    if not traits.sparse:
-        return dense
-    return min(dense, 0.5 * SPARSE_GRAM_SECONDS * float(traits.n_entries) ** 2 / m)
+        expected = n + steps_to_come(self.errors, self.tol)
+        return (
+            f"reached {self.errors[-1]:.1e} in {n} steps and would take {expected:.0f}"
+            if expected > PATIENCE * self.limit
+            else ""
+        )
 
 
 def _choose(problem: Problem, options: list[Option]) -> tuple[tuple[Step, ...], str]:
     c = problem.side.shape[1]
-    memory = _physical_memory()
+    memory = physical_memory()
     cost = {option.step: option for option in options}
     if problem.penalty.min() == 0:
         if cost[Step("svd")].extra_bytes < memory and c <= MAX_DIRECT:
@@ -343,7 +201,7 @@ def _choose(problem: Problem, options: list[Option]) -> tuple[tuple[Step, ...], 
         return (Step("cg"),), f"a Gram matrix of size {c} is too large"
     fallback = (Step("cholesky"), Step("svd"))
     unsure = (Step("cg"), Step("svd"), Step("cd"))
-    sure = min((o for o in options if o.step not in unsure and o.extra_bytes <= 0.5 * memory), key=_seconds)
+    sure = min((o for o in options if o.step not in unsure and o.extra_bytes <= 0.5 * memory), key=attrgetter("seconds"))
     if sure.step.solver == "eigh":
         fallback = (Step("eigh"), Step("svd"))
     if sure.seconds <= cost[Step("cg")].seconds:
@@ -353,18 +211,7 @@ def _choose(problem: Problem, options: list[Option]) -> tuple[tuple[Step, ...], 
             return fallback, f"a direct solve of size {c} costs least"
         limit = replace(sure.step, max_iter=SURE_STEPS)
         return (limit, *fallback), f"an approximate factor of size {c} makes a few steps do, for less than a direct solve"
-    budget = int(sure.seconds / _product_seconds(problem))
+    budget = int(sure.seconds / product_seconds(problem))
     reason = f"{EXPECTED_STEPS} CG steps cost less than a factorisation of size {c}, which stands by after {budget}"
     after = fallback if sure.step in fallback else (replace(sure.step, max_iter=SURE_STEPS), *fallback)
     return (Step("cg", max_iter=budget), *after), reason
-
-
-def _seconds(option: Option) -> float:
-    return option.seconds
-
-
-def _physical_memory() -> float:
-    try:
-        return float(os.sysconf("SC_PAGE_SIZE")) * os.sysconf("SC_PHYS_PAGES")
-    except (ValueError, OSError, AttributeError):
-        return 8e9

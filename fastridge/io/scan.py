@@ -1,0 +1,160 @@
+"""`scan`: from what a user names to a source of rows."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from fastridge import validation
+from fastridge.io import tables
+from fastridge.io.arrays import Archive, ArrayFile, Blocks, InMemory, members
+from fastridge.io.text import Spilled, Svmlight
+from fastridge.operators.base import Array
+from fastridge.rows import RowSource
+
+SVMLIGHT = (".svmlight", ".svm", ".libsvm")
+
+
+def scan(
+    source: Any,
+    *,
+    target: Any = None,
+    features: Sequence[str] | None = None,
+    weight: Any = None,
+    n_features: int | None = None,
+) -> RowSource:
+    """Rows that are read block by block, for `fit` to take in the place of X and y: data need not fit in memory
+
+    Nothing is read but names and shapes. A fit reads all rows two times where a Gram matrix suffices, once a step with conjugate
+    gradients, and holds three blocks of 16 MB; answers are those of a fit on an array of the same rows, with the same proof.
+
+    Parameters
+    ----------
+    source : path, array, table, callable or iterator
+        - A path of a Parquet, Feather or Arrow file, or of a CSV or TSV file (plain or gzip); a folder or a list of such files.
+        - A path of a `.npy` file with a two-dimensional array, read by positions, not mapped; or a memory map of one.
+        - A path of an `.npz` file with an array `X` in C order, or with a CSR matrix as `scipy.sparse.save_npz` writes it.
+        - A path of an svmlight file (`.svmlight`, `.svm`, `.libsvm`, plain, `.gz` or `.bz2`), which holds y.
+        - Anything with `__arrow_c_stream__` (tables and data frames of pyarrow, polars, pandas), or a callable that returns it.
+        - A callable that returns an iterator of blocks (X, y) or (X, y, weights).
+        - An iterator of such blocks, or a RecordBatchReader: read once. One pass must do, which asks for a Gram matrix.
+    target : str, list of str, array or path
+        Of tables: the column or columns to predict. Of array files: y, an array, the path of a `.npy` file, or the name of a
+        member of the `.npz` file.
+    features : list of str or None
+        Of tables: which columns to use, in this order. None: all but target and weight. Of an `.npz` file: [name of X].
+    weight : str, array, path or None
+        Sample weights, as `target`.
+    n_features : int or None
+        Of svmlight files; None: as many as the text has, which is read once to see.
+
+    Returns
+    -------
+    RowSource
+        To be given to `Ridge.fit`, `ridge`, `predict`. Text is kept in a temporary file from the first pass on.
+
+    Raises
+    ------
+    ValueError, TypeError
+        If something is missing, does not fit together, or is no number; the message names the file and the column. A fit raises
+        ValueError where a block holds NaN, has no value or another type than before, or a file is truncated, and RuntimeError
+        where a second pass finds other rows; the message names file and rows.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from fastridge import Ridge, scan
+    >>> rng = np.random.default_rng(0)
+    >>> def blocks():
+    ...     rng = np.random.default_rng(0)
+    ...     for _ in range(10):
+    ...         X = rng.standard_normal((1000, 5))
+    ...         yield X, X @ np.arange(5.0) + 3
+    >>> model = Ridge(alpha=1e-3).fit(scan(blocks))
+    >>> np.round(model.coef_, 3) + 0.0
+    array([0., 1., 2., 3., 4.])
+    >>> model.report_.converged
+    True
+    """
+    if isinstance(source, RowSource):
+        return source
+    if isinstance(source, str | os.PathLike | list | tuple):
+        return _of_paths(source, target, features, weight, n_features)
+    if isinstance(source, np.memmap) and source.ndim == 2 and isinstance(source.filename, str | os.PathLike):
+        contiguous = source.flags.c_contiguous or source.flags.f_contiguous
+        if contiguous and source.base is not None and not isinstance(source.base, np.memmap):
+            return ArrayFile.of_memmap(source, _beside(target, "target"), _weights_beside(weight))
+    if hasattr(source, "__arrow_c_stream__"):
+        return tables.of_stream(source, _needed(target), features, weight)
+    if hasattr(source, "shape"):
+        return InMemory(validation.check_X(source), _beside(target, "target"), _weights_beside(weight))
+    if callable(source):
+        if target is not None:
+            return tables.of_stream(source, target, features, weight)
+        return Blocks(source)
+    if hasattr(source, "__next__"):
+        return Blocks(source)
+    raise TypeError(
+        f"scan takes a path, a list of paths, an array, a table, a callable or an iterator, got {type(source).__name__}"
+    )
+
+
+def _of_paths(source: Any, target: Any, features: Any, weight: Any, n_features: int | None) -> RowSource:
+    paths = [Path(path) for path in source] if isinstance(source, list | tuple) else [Path(source)]
+    if len(paths) == 1 and paths[0].is_dir():
+        folder = paths[0]
+        paths = sorted(path for path in folder.iterdir() if path.is_file() and path.name.lower().endswith(tables.SUFFIXES))
+        if not paths:
+            raise ValueError(f"{folder} holds no file that ends in {', '.join(tables.SUFFIXES)}")
+    if not paths:
+        raise ValueError("the list of files is empty")
+    for path in paths:
+        if not path.exists():
+            raise FileNotFoundError(f"there is no file {path}")
+    first = paths[0]
+    plain = first.name.lower().removesuffix(".gz").removesuffix(".bz2")
+    if plain.endswith(tables.SUFFIXES):
+        table = tables.of_files(paths, _needed(target), features, weight)
+        return Spilled(table) if plain.endswith((".csv", ".tsv")) else table
+    if len(paths) > 1:
+        raise ValueError("lists of files are taken of tables (Parquet, Feather, CSV)")
+    if plain.endswith(".npy"):
+        return ArrayFile(str(first), _beside(target, "target"), _weights_beside(weight))
+    if plain.endswith(".npz"):
+        member = features[0] if features else None
+        return Archive(str(first), member, _beside(target, "target", first), _weights_beside(weight, first))
+    if plain.endswith(SVMLIGHT):
+        if target is not None or weight is not None:
+            raise ValueError("an svmlight file holds y itself: leave target and weight out")
+        return Spilled(Svmlight(str(first), n_features))
+    known = ", ".join((*tables.SUFFIXES, ".npy", ".npz", *SVMLIGHT))
+    raise ValueError(f"{first} has none of the endings that are known: {known}")
+
+
+def _needed(target: Any) -> Any:
+    if target is None or not (isinstance(target, str) or (isinstance(target, list | tuple) and target)):
+        raise ValueError("target must be the name of the column to predict, or a list of such names")
+    return target
+
+
+def _beside(given: Any, name: str, archive: Path | None = None) -> Array:
+    """An array that belongs to a file of rows: as it is, from a file, or a member of the archive"""
+    if given is None:
+        raise ValueError(f"{name} must be an array, the path of a .npy file, or the name of a member of the .npz file")
+    if isinstance(given, str | os.PathLike):
+        if archive is not None and not str(given).endswith(".npy"):
+            names = members(str(archive))
+            if given not in names:
+                raise ValueError(f"{archive} has no member {given!r}; it has {', '.join(names)}")
+            with np.load(archive) as parts:
+                return np.asarray(parts[given])
+        return np.asarray(np.load(given))
+    return np.asarray(given)
+
+
+def _weights_beside(given: Any, archive: Path | None = None) -> Array | None:
+    return None if given is None else _beside(given, "weight", archive)

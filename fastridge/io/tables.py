@@ -1,0 +1,196 @@
+"""Rows of tables: Parquet, Feather and CSV files, and whatever hands out Arrow streams."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from fastridge.operators.base import Array
+from fastridge.rows import RowSource, rows_per_block
+
+SUFFIXES = (".parquet", ".pq", ".arrow", ".feather", ".csv", ".csv.gz", ".tsv", ".tsv.gz")
+
+
+class Table(RowSource):
+    """Columns of record batches, by name
+
+    Parameters
+    ----------
+    open_batches : callable
+        Takes names of columns and the most rows of a batch; returns an iterator of (RecordBatch, where it comes from).
+    schema : pyarrow.Schema
+    target : str or list of str
+    features : list of str or None
+        None: all other columns.
+    weight : str or None
+    text : str
+        What is read, for messages.
+    """
+
+    def __init__(
+        self,
+        open_batches: Callable[[list[str], int], Iterator[tuple[Any, str]]],
+        schema: Any,
+        target: str | Sequence[str],
+        features: Sequence[str] | None,
+        weight: str | None,
+        text: str,
+        repeatable: bool = True,
+    ) -> None:
+        self._open, self._text, self.repeatable = open_batches, text, repeatable
+        self.one_target = isinstance(target, str)
+        self._targets = [target] if isinstance(target, str) else list(target)
+        others = {*self._targets, weight}
+        self._weight, self.n_targets = weight, len(self._targets)
+        names = [name for name in schema.names if name not in others] if features is None else list(features)
+        for name in (*self._targets, *names, *([] if weight is None else [weight])):
+            if schema.names.count(name) != 1:
+                found = "has no column" if name not in schema.names else "has several columns"
+                raise ValueError(f"{text} {found} {name!r}; its columns are {_listed(schema.names)}")
+        if not names:
+            raise ValueError(f"{text} has no columns beside target and weight")
+        for name in (*names, *self._targets):
+            _check_type(name, schema.field(name).type, text)
+        self._schema = schema
+        self.feature_names, self.n_features = tuple(names), len(names)
+        single = all(str(schema.field(name).type) in ("float", "halffloat") for name in names)
+        self.dtype = np.dtype(np.float32 if single else np.float64)
+
+    def describe(self) -> str:
+        return self._text
+
+    def read(self) -> Iterator[tuple[Any, Any, Any, str]]:
+        assert self.feature_names is not None
+        wanted = [*self.feature_names, *self._targets, *([] if self._weight is None else [self._weight])]
+        at = 0
+        for batch, file in self._open(wanted, rows_per_block(self.dtype.itemsize * self.n_features)):
+            n = batch.num_rows
+            if not n:
+                continue
+            where = f"{file}, rows {at} to {at + n - 1}"
+            X = np.empty((n, self.n_features), dtype=self.dtype, order="F")
+            for j, name in enumerate(self.feature_names):
+                X[:, j] = self._numbers(batch, name, where)
+            y = np.column_stack([self._numbers(batch, name, where) for name in self._targets])
+            weights = None if self._weight is None else self._numbers(batch, self._weight, where)
+            yield X, y[:, 0] if self.one_target else y, weights, where
+            at += n
+
+    def _numbers(self, batch: Any, name: str, where: str) -> Array:
+        column = batch.column(batch.schema.get_field_index(name))
+        if column.type != self._schema.field(name).type:
+            raise ValueError(f"{where}: column {name!r} is {column.type}, and was {self._schema.field(name).type} before")
+        if column.null_count:
+            i = int(np.flatnonzero(np.asarray(column.is_null()))[0])
+            raise ValueError(f"{where}: column {name!r} has no value in row {i} of these: fill or drop such rows before")
+        return np.asarray(column.to_numpy(zero_copy_only=False))
+
+
+def of_files(paths: list[Path], target: Any, features: Any, weight: Any) -> Table:
+    """The rows of Parquet, Feather or CSV files, one after the other"""
+    schema = _schema(paths[0])
+
+    def open_batches(names: list[str], n_rows: int) -> Iterator[tuple[Any, str]]:
+        for path in paths:
+            own = _schema(path)
+            for name in names:
+                if name not in own.names:
+                    raise ValueError(f"{path} has no column {name!r}, which {paths[0]} has")
+            try:
+                for batch in _batches(path, names, n_rows, schema):
+                    yield batch, str(path)
+            except OSError as error:
+                raise ValueError(f"{path}: {error}") from error
+
+    text = str(paths[0]) if len(paths) == 1 else f"{len(paths)} files, {paths[0]} first"
+    return Table(open_batches, schema, target, features, weight, text)
+
+
+def of_stream(source: Any, target: Any, features: Any, weight: Any) -> Table:
+    """The rows of what has `__arrow_c_stream__`, or of what a function returns that has it"""
+    import pyarrow as pa
+
+    def opened() -> Any:
+        given = source() if callable(source) else source
+        if isinstance(given, pa.RecordBatchReader):
+            return given
+        return pa.RecordBatchReader.from_stream(given)
+
+    once = isinstance(source, pa.RecordBatchReader)
+    first: list[Any] = [opened()]
+    schema = first[0].schema
+
+    def open_batches(names: list[str], n_rows: int) -> Iterator[tuple[Any, str]]:
+        reader = first.pop() if first else opened()
+        for batch in reader:
+            for lo in range(0, batch.num_rows, n_rows):
+                yield batch.slice(lo, n_rows), "stream"
+
+    return Table(open_batches, schema, target, features, weight, f"stream of {type(source).__name__}", not once)
+
+
+def _schema(path: Path) -> Any:
+    import pyarrow as pa
+    from pyarrow import parquet
+
+    try:
+        if _kind(path) == "parquet":
+            return parquet.read_schema(path)
+        if _kind(path) == "arrow":
+            with pa.OSFile(str(path)) as file:
+                return pa.ipc.open_file(file).schema
+        return _open_csv(path, None).schema
+    except (pa.ArrowException, OSError) as error:
+        raise ValueError(f"{path} cannot be read as {_kind(path)}: {error}") from error
+
+
+def _batches(path: Path, names: list[str], n_rows: int, schema: Any) -> Iterator[Any]:
+    import pyarrow as pa
+    from pyarrow import parquet
+
+    try:
+        if _kind(path) == "parquet":
+            with parquet.ParquetFile(path, page_checksum_verification=True) as file:
+                yield from file.iter_batches(n_rows, columns=names)
+        elif _kind(path) == "arrow":
+            with pa.memory_map(str(path)) as file:
+                reader = pa.ipc.open_file(file)
+                for i in range(reader.num_record_batches):
+                    batch = reader.get_batch(i).select(names)
+                    for lo in range(0, batch.num_rows, n_rows):
+                        yield batch.slice(lo, n_rows)
+        else:
+            yield from _open_csv(path, {name: schema.field(name).type for name in names})
+    except (pa.ArrowException, OSError) as error:
+        raise ValueError(f"{path}: {error}") from error
+
+
+def _open_csv(path: Path, types: dict[str, Any] | None) -> Any:
+    """Open a reader of text; `types` are those of the columns that are wanted, guessed from the first block where None"""
+    from pyarrow import csv
+
+    convert = csv.ConvertOptions(column_types=types, include_columns=None if types is None else list(types))
+    parse = csv.ParseOptions(delimiter="\t" if ".tsv" in path.suffixes else ",")
+    return csv.open_csv(path, parse_options=parse, convert_options=convert)
+
+
+def _kind(path: Path) -> str:
+    suffix = "".join(path.suffixes[-2:]) if path.suffix == ".gz" else path.suffix
+    return {".parquet": "parquet", ".pq": "parquet", ".arrow": "arrow", ".feather": "arrow"}.get(suffix, "csv")
+
+
+def _check_type(name: str, kind: Any, text: str) -> None:
+    import pyarrow as pa
+
+    if not (pa.types.is_integer(kind) or pa.types.is_floating(kind) or pa.types.is_boolean(kind) or pa.types.is_decimal(kind)):
+        raise ValueError(
+            f"column {name!r} of {text} is {kind}, not a number: leave it out by features=[...], or encode it "
+            "(one-hot, ordinal, days since a date)"
+        )
+
+
+def _listed(names: Sequence[str], most: int = 12) -> str:
+    return ", ".join(map(repr, names[:most])) + (f" and {len(names) - most} more" if len(names) > most else "")

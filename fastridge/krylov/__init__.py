@@ -1,0 +1,1 @@
+"""Conjugate gradients for several right-hand sides at once, and what their coefficients prove about the error."""

@@ -1,0 +1,375 @@
+"""Rows that come in blocks, from a file or a stream: an operator that holds one block at a time and reads all once a product.
+
+What is known of all rows, `Facts`, comes out of the first pass. Targets and weights live with their rows: `OwnTarget` stands for
+the targets in the operator's contract. Blocks are centred about the mean of all rows, which is carried in two parts, high and
+low: the high part is subtracted from entries as they are read, and what the low one still has to take off a product is constant
+but for the weights' roots, A v - root (low'v); transposed products lose nothing to it, since the columns of A and the targets
+are centred.
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass, field, replace
+
+import numpy as np
+from scipy.linalg import qr
+from scipy.linalg.blas import dsyr
+
+from fastridge.operators.base import Array, GoOn, Matrix, Operator, Target, Traits, Vector
+from fastridge.operators.composed import SUM_ERROR
+from fastridge.operators.design import SHIFT_RATIO, Design, centred_design, design_about, full_columns
+from fastridge.parallel import threaded_blas
+from fastridge.sums import Sums, sum_block, two_sum
+
+
+@dataclass(frozen=True)
+class Block:
+    """Some rows: X (m, p) as `centred_design` takes it, y (m, k) and weights (m,) float64 or None, and where they come from"""
+
+    X: Matrix
+    y: Vector
+    weights: Vector | None
+    where: str
+
+
+@dataclass(frozen=True)
+class Facts:
+    """What the first pass tells of all rows
+
+    Attributes
+    ----------
+    shape : (n, p)
+    weight : float
+        Sum of the weights.
+    x_mean, y_mean : (2, p) and (2, k) float64
+        Weighted means, high and low parts; zero without an intercept.
+    sq_norms : (p,) float64
+        Squared norms of the columns of A.
+    image : (p, k) float64
+        A'y.
+    sq_target : (k,) float64
+    n_bytes, n_entries : int
+    sparse : bool
+    shifted : (p,) bool or None
+        Columns of sparse blocks whose entries are all stored and far from zero: they are shifted as they are read.
+    gram : (p, p) float64, lower triangle, or None
+        A'A, where it was summed on the way.
+    """
+
+    shape: tuple[int, int]
+    weight: float
+    x_mean: Vector
+    y_mean: Vector
+    sq_norms: Vector
+    image: Vector
+    sq_target: Vector
+    n_bytes: int
+    n_entries: int
+    sparse: bool
+    shifted: Array | None
+    gram: Vector | None = field(default=None, repr=False)
+
+    def with_shifts(self, full: Array | None) -> Facts:
+        """The same, with those columns shifted that are far from zero of the `full` ones, (p,) bool or None"""
+        far = self.x_mean[0] ** 2 * self.weight > SHIFT_RATIO**2 * self.sq_norms
+        return self if full is None or not (far & full).any() else replace(self, shifted=far & full)
+
+
+class OwnTarget:
+    """The targets that live with the rows, or some columns of them: what stands for an (n, k) array"""
+
+    def __init__(self, shape: tuple[int, int], columns: Array | None = None) -> None:
+        self.columns = np.arange(shape[1]) if columns is None else columns
+        self.shape = shape[0], len(self.columns)
+
+    def __getitem__(self, chosen: tuple[slice, Array]) -> OwnTarget:
+        return OwnTarget(self.shape, self.columns[chosen[1]])
+
+
+class RowBlocks(Operator):
+    """A = R (X - 1 mean') of rows that `blocks` yields anew on every call; tall, one pass a product
+
+    Parameters
+    ----------
+    blocks : callable
+        Returns an iterator of `Block`, the same rows every time.
+    facts : Facts
+    n_threads : int
+    """
+
+    def __init__(self, blocks: Callable[[], Iterable[Block]], facts: Facts, n_threads: int) -> None:
+        self._blocks, self._facts, self._n_threads = blocks, facts, n_threads
+        self.shape = facts.shape
+        self._sq_scale: Vector | None = None
+        sizes = facts.n_bytes, facts.n_entries, n_threads, facts.sparse, 1
+        self._traits = Traits(*sizes, transposes=False, streamed=True, gram_known=facts.gram is not None)
+
+    @property
+    def traits(self) -> Traits:
+        return self._traits
+
+    @property
+    def target(self) -> OwnTarget:
+        """What stands for the targets"""
+        return OwnTarget((self.shape[0], len(self._facts.sq_target)))
+
+    def with_columns_scaled(self, sq_scale: Vector) -> RowBlocks:
+        assert self._sq_scale is None
+        new = copy.copy(self)
+        new._sq_scale = sq_scale
+        return new
+
+    def normal(self, v: Vector, target: Target = None) -> Vector:
+        total = np.zeros((2, *v.shape))
+        low = self._low @ v
+        for block, design, root in self._designs():
+            goal = root * low
+            if target is not None:
+                goal = goal + self._target_of(block, root)[:, target.columns]
+            _add(total, design.normal(v, np.ascontiguousarray(goal) if goal.any() else None))
+        return np.asarray(total.sum(axis=0))
+
+    def matvec(self, v: Vector) -> Target:
+        raise self._refusal("keeps no vectors of samples")
+
+    def rmatvec(self, u: Target) -> Vector:
+        if not isinstance(u, OwnTarget):
+            raise self._refusal("takes no vectors of samples")
+        return np.ascontiguousarray(self._scaled(self._facts.image[:, u.columns]))
+
+    def sq_image(self, v: Vector) -> Vector:
+        total = np.zeros((2, v.shape[1]))
+        low = self._low @ v
+        for _, design, root in self._designs():
+            _add(total, ((design.matvec(v) - root * low) ** 2).sum(axis=0))
+        return np.asarray(total.sum(axis=0))
+
+    def sq_target(self, target: Target) -> Vector:
+        return np.asarray(self._facts.sq_target[target.columns])
+
+    def take_targets(self, target: Target, chosen: Array) -> Target:
+        return target[:, chosen]
+
+    def gram(self, go_on: GoOn | None = None) -> Vector:
+        known = self._facts.gram
+        if known is not None:
+            out: Vector = known.copy(order="F")
+            if self._sq_scale is not None:
+                root = np.sqrt(self._sq_scale)
+                out *= root
+                out *= root[:, None]
+            return out
+        out = np.zeros((self.shape[1],) * 2, order="F")
+        for _, design, _ in self._designs():
+            if go_on is not None and not go_on():
+                return out
+            out += design.gram(go_on)
+        return np.asfortranarray(dsyr(-self._facts.weight, self._low, lower=1, a=out, overwrite_a=1))
+
+    def blocks(self) -> Iterator[tuple[int, int, Vector]]:
+        for lo, hi, rows, _ in self._rows():
+            yield lo, hi, rows
+
+    def triangle(self, target: Target = None, go_on: GoOn | None = None) -> Vector:
+        size = self.shape[1] + (0 if target is None else target.shape[1])
+        triangle = np.empty((0, size))
+        for _, _, rows, goal in self._rows():
+            if go_on is not None and not go_on():
+                break
+            own = rows if target is None else np.concatenate([rows, goal[:, target.columns]], axis=1)
+            stacked = np.concatenate([triangle, own])
+            with threaded_blas():
+                triangle = qr(stacked, mode="r", overwrite_a=True, check_finite=False)[0][:size]
+        return triangle
+
+    @property
+    def sq_norms(self) -> Vector:
+        return self._sq_scaled(self._facts.sq_norms)
+
+    @property
+    def mean_error(self) -> Vector | None:
+        if not self._facts.x_mean.any():
+            return None
+        # Sums about a row of the block, which is not far from its mean, or of unshifted sparse columns about zero.
+        return 2 * SUM_ERROR * np.sqrt(self.shape[0] * self.sq_read_norms)
+
+    @property
+    def sq_read_norms(self) -> Vector:
+        facts = self._facts
+        if not (facts.sparse and facts.x_mean.any()):
+            return self.sq_norms
+        return self._sq_scaled(self._sq_about(facts.x_mean[0] if facts.shifted is None else facts.x_mean[0] * ~facts.shifted))
+
+    @property
+    def sq_raw_norms(self) -> Vector:
+        return self._sq_scaled(self._sq_about(self._facts.x_mean[0]))
+
+    def _sq_about(self, distance: Vector) -> Vector:
+        return np.asarray(self._facts.sq_norms + self._facts.weight * distance**2)
+
+    @property
+    def _low(self) -> Vector:
+        return np.asarray(self._scaled(self._facts.x_mean[1]))
+
+    def _scaled(self, x: Vector) -> Vector:
+        """Times the scales of the columns, which are its first axis"""
+        return x if self._sq_scale is None else (x.T * np.sqrt(self._sq_scale)).T
+
+    def _sq_scaled(self, sq: Vector) -> Vector:
+        return sq if self._sq_scale is None else sq * self._sq_scale
+
+    def _designs(self) -> Iterator[tuple[Block, Design, Vector]]:
+        """Every block, its rows about the high part of the mean, and the roots of its weights, (m, 1)"""
+        facts = self._facts
+        mean = facts.x_mean[0] if facts.x_mean.any() else None
+        for block in self._blocks():
+            design = design_about(block.X, block.weights, mean, facts.shifted, self._n_threads)
+            if self._sq_scale is not None:
+                design = design.with_columns_scaled(self._sq_scale)
+            yield block, design, _roots(block)
+
+    def _rows(self) -> Iterator[tuple[int, int, Vector, Vector]]:
+        """Dense rows of A, and the targets of these"""
+        at = 0
+        for block, design, root in self._designs():
+            goal = self._target_of(block, root)
+            for lo, hi, rows in design.blocks():
+                yield at + lo, at + hi, rows - np.multiply.outer(root[lo:hi, 0], self._low), goal[lo:hi]
+            at += len(block.y)
+
+    def _target_of(self, block: Block, root: Vector) -> Vector:
+        high, low = self._facts.y_mean
+        return np.asarray(root * ((block.y - high) - low))
+
+
+def first_pass(blocks: Iterable[Block], fit_intercept: bool, n_threads: int, with_gram: bool) -> Facts:
+    """Read all rows once and return what is to be known of them; with the Gram matrix as well where there is an intercept
+
+    Blocks are summed about their own means, and joined by the differences of these, in pairs of numbers: how far means lie from
+    zero, and how rows are cut into blocks, costs no digits.
+
+    Raises
+    ------
+    ValueError
+        If there is no row with a weight, or an entry is not finite or too large or small to be squared.
+
+    References
+    ----------
+    Chan, Golub & LeVeque (1983), DOI 10.1080/00031305.1983.10483115.
+    """
+    totals: _Totals | None = None
+    sums: Sums | None = None
+    for block in blocks:
+        if totals is None:
+            totals = _Totals(block.X.shape[1], block.y.shape[1])
+            if with_gram and fit_intercept:
+                sums = Sums(block.X.shape[1], block.y.shape[1])
+        try:
+            totals.add(block, fit_intercept, n_threads, light=sums is not None)
+            if sums is not None:
+                sums.add(sum_block(block.X, block.y, block.weights, n_threads))
+        except ValueError as error:
+            raise ValueError(f"{block.where}: {error}") from error
+    if totals is None or not totals.n_rows:
+        raise ValueError("the source has no rows")
+    weight = totals.weight if sums is None else sums.weight
+    if not weight > 0:
+        raise ValueError("all sample weights are zero")
+    facts = totals.facts(fit_intercept)
+    if sums is None:
+        return facts
+    p, mean = facts.shape[1], sums.pair("mean")
+    return replace(
+        facts,
+        weight=sums.weight,
+        x_mean=mean[:, :p].copy(),
+        y_mean=mean[:, p:].copy(),
+        sq_norms=sums.gram.diagonal().copy(),
+        image=sums.cross.copy(),
+        sq_target=sums.high("sq_y").copy(),
+        shifted=None,
+        gram=np.asfortranarray(np.tril(sums.gram)),
+    ).with_shifts(totals.full)
+
+
+class _Totals:
+    """Sums over blocks of rows, without a Gram matrix; means in pairs"""
+
+    def __init__(self, p: int, k: int) -> None:
+        self.p, self.weight = p, 0.0
+        self.n_rows = self.n_bytes = self.n_entries = 0
+        self.sparse = False
+        self.full: Array | None = None
+        self.mean, self.sq, self.cross = np.zeros((2, p + k)), np.zeros((2, p + k)), np.zeros((2, p, k))
+
+    def add(self, block: Block, fit_intercept: bool, n_threads: int, light: bool) -> None:
+        """Add a block; `light`: only what `sum_block` does not tell"""
+        X, weights = block.X, block.weights
+        sparse = not isinstance(X, np.ndarray)
+        self.n_rows += X.shape[0]
+        self.n_entries += X.data.size if sparse else X.size
+        self.n_bytes += X.data.nbytes + X.indices.nbytes if sparse else X.nbytes
+        self.sparse |= sparse
+        if sparse:
+            full = full_columns(X)
+            self.full = full if self.full is None else self.full & full
+        weight = float(X.shape[0]) if weights is None else float(weights.sum())
+        if light or not weight:
+            return
+        with np.errstate(invalid="ignore"):
+            centred = centred_design(X, weights, fit_intercept, n_threads)
+        if centred.power:
+            raise ValueError("X has columns whose squares leave float64: rescale it")
+        root = _roots(block)
+        y_centre = np.average(block.y, axis=0, weights=weights) * fit_intercept
+        target = root * (block.y - y_centre)
+        y_left = (root[:, 0] @ target) / weight * fit_intercept  # what rounding has left of the mean
+        target -= root * y_left
+        x_mean = centred.mean
+        if fit_intercept and not sparse:  # a centre is a rounded mean: what rounding has left of it
+            x_mean = np.stack([x_mean[0], centred.design.rmatvec(root)[:, 0] / weight])
+        own = np.concatenate([x_mean, np.stack([y_centre, y_left])], axis=1)
+        sq = np.concatenate([centred.design.sq_norms, np.einsum("il,il->l", target, target)])
+        cross = centred.design.rmatvec(np.ascontiguousarray(target))
+        share = weight / (self.weight + weight)
+        delta = ((own[0] - self.mean[0]) + (own[1] - self.mean[1])) * fit_intercept
+        moved = self.weight * share
+        _add(self.sq, sq + moved * delta**2)
+        _add(self.cross, cross + moved * np.multiply.outer(delta[: self.p], delta[self.p :]))
+        if self.weight:
+            _add(self.mean, delta * share)
+        else:
+            self.mean[...] = own
+        self.weight += weight
+
+    def facts(self, fit_intercept: bool) -> Facts:
+        """What they tell"""
+        p, sq = self.p, self.sq.sum(axis=0)
+        facts = Facts(
+            (self.n_rows, p),
+            self.weight,
+            self.mean[:, :p].copy(),
+            self.mean[:, p:].copy(),
+            np.maximum(sq[:p], 0.0),
+            self.cross.sum(axis=0),
+            sq[p:],
+            self.n_bytes,
+            self.n_entries,
+            self.sparse,
+            None,
+        )
+        return facts.with_shifts(self.full) if fit_intercept else facts
+
+
+def _roots(block: Block) -> Vector:
+    """Square roots of the weights, (m, 1)"""
+    return np.ones((len(block.y), 1)) if block.weights is None else np.sqrt(block.weights)[:, None]
+
+
+def _add(total: Vector, x: Vector) -> None:
+    """Add x to a pair of numbers, (2, ...), in place"""
+    high, low = two_sum(total[0], x)
+    total[0] = high
+    total[1] += low

@@ -1,0 +1,1 @@
+"""Which solver `solver="auto"` runs, and why."""

@@ -1,0 +1,627 @@
+"""RidgeCV and RidgeClassifierCV: the penalty is chosen by leave-one-out or by folds, the final fit is certified."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from functools import partial
+from inspect import signature
+from numbers import Integral, Real
+from typing import Any, ClassVar, Self
+
+import numpy as np
+from sklearn.base import BaseEstimator, MultiOutputMixin, RegressorMixin, is_classifier
+from sklearn.metrics import check_scoring, get_scorer, get_scorer_names
+from sklearn.metrics._scorer import _BaseScorer, _PassthroughScorer
+from sklearn.model_selection import check_cv
+from sklearn.utils import Bunch, check_scalar
+from sklearn.utils._param_validation import Interval, StrOptions
+from sklearn.utils.metadata_routing import MetadataRouter, MethodMapping, _raise_for_params, _routing_enabled, process_routing
+from sklearn.utils.validation import _check_method_params, column_or_1d
+
+from fastridge import validation
+from fastridge.classifier import ClassesCoded, RidgeClassifier
+from fastridge.estimators import Ridge, RidgeBase, unchanged_on_failure
+from fastridge.formulation import plain_form
+from fastridge.functional import solve
+from fastridge.operators.base import Array, Vector
+from fastridge.penalty_range import useful_penalties
+from fastridge.request import Method, Request
+from fastridge.selection.folds import fit_folds
+from fastridge.selection.loo import LeaveOneOut
+from fastridge.solution import Solution
+
+PREDICTION_BYTES = 1 << 26
+"""Of leave-one-out predictions that are held for a scorer at a time, at least those of one penalty; or a fourth of X, if more."""
+PENALTIES = 30
+"""On the grid of alphas="auto"."""
+EXTENSIONS, MORE = 3, 10
+"""How often that grid goes on past an edge where the best alpha is, and by how many."""
+FLAT = 1e-6
+"""Relative difference of scores up to which going past an edge is not worth it."""
+
+
+class _Given(RegressorMixin, BaseEstimator):  # type: ignore[misc]
+    """A regressor whose predictions are what it is given, as scorers take it"""
+
+    def fit(self, X: Array, y: Array) -> Self:
+        return self
+
+    def predict(self, X: Array) -> Array:
+        return X
+
+
+class _GivenScores(ClassesCoded):
+    """A classifier whose decision function is what it is given"""
+
+    def __init__(self) -> None:
+        pass
+
+    def fit(self, X: Array, y: Array) -> Self:
+        return self
+
+    def decision_function(self, X: Array) -> Array:
+        return X
+
+    def __sklearn_is_fitted__(self) -> bool:
+        return True
+
+
+@dataclass(frozen=True)
+class Choice:
+    """What a search has found
+
+    Attributes
+    ----------
+    alphas : (a,) float64
+    scores : (a,) or (a, k) float64
+        Larger is better.
+    start : (c, k) float64 or None
+        Where the fit at the best may begin.
+    results : (n, a, k) or None
+        Squared errors or predictions, where they were asked for.
+    """
+
+    alphas: Vector
+    scores: Vector
+    start: Vector | None = None
+    results: Array | None = None
+
+    @property
+    def best(self) -> Any:
+        """The first of the best, for all targets, an int, or for each, (k,) int"""
+        return np.where(np.isnan(self.scores), -np.inf, self.scores).argmax(axis=0)
+
+    @property
+    def edges(self) -> tuple[bool, bool]:
+        """Whether the best is the smallest alpha, or the largest, and more than what is next to it; of any target"""
+        order = np.argsort(self.alphas, kind="stable")
+        if len(order) < 2 or self.alphas[order[0]] == self.alphas[order[-1]]:
+            return False, False
+        scores = self.scores.reshape(len(order), -1)[order]
+        best = np.where(np.isnan(scores), -np.inf, scores).max(axis=0)
+        with np.errstate(invalid="ignore"):
+            low, high = (
+                bool(((scores[edge] == best) & (best - scores[beside] > FLAT * np.abs(best))).any())
+                for edge, beside in ((0, 1), (-1, -2))
+            )
+        return low and self.alphas[order[0]] > 0, high
+
+
+class RidgeCVBase(RidgeBase):
+    """What both share: parameters (described in `RidgeCV`), the search, the final fit"""
+
+    _parameter_constraints: ClassVar[dict[str, list[Any]]] = {
+        "alphas": ["array-like", Interval(Real, 0, None, closed="neither"), StrOptions({"auto"})],
+        "fit_intercept": ["boolean"],
+        "scoring": [StrOptions(set(get_scorer_names())), callable, None],
+        "cv": ["cv_object"],
+        "gcv_mode": [StrOptions({"auto", "svd", "eigen"}), None],
+        "store_cv_results": ["boolean"],
+        "alpha_per_target": ["boolean"],
+    }
+
+    # What `RidgeBase` has as parameters, and is no choice here.
+    warm_start, solver = False, "auto"
+
+    gcv_mode: str | None = None
+    alpha_per_target: bool = False
+    cv_results_: Array
+
+    def __init__(
+        self,
+        alphas: Any,
+        fit_intercept: bool,
+        scoring: Any,
+        cv: Any,
+        store_cv_results: bool,
+        tol: float,
+        penalty_weights: Any,
+        n_threads: int | None,
+        verbose: bool,
+    ) -> None:
+        self.alphas = alphas
+        self.fit_intercept = fit_intercept
+        self.scoring = scoring
+        self.cv = cv
+        self.store_cv_results = store_cv_results
+        self.tol = tol
+        self.penalty_weights = penalty_weights
+        self.n_threads = n_threads
+        self.verbose = verbose
+
+    def _search_and_solve(self, X: Any, y: Any, sample_weight: Any, params: dict[str, Any]) -> Solution:
+        """Choose the penalty and solve there; where that raises, what was fitted before stays"""
+        _raise_for_params(params, self, "fit")
+        self._validate_params()
+        alphas = self._alphas()
+        if self.cv is not None:
+            for name in ("store_cv_results", "alpha_per_target"):
+                if getattr(self, name):
+                    raise ValueError(f"cv!=None and {name}=True are incompatible")
+        method = self._method()
+        if sample_weight is not None:
+            params = params | {"sample_weight": sample_weight}
+        scorer = self._get_scorer()
+        if _routing_enabled():
+            routed = process_routing(self, "fit", **params)
+        else:
+            weighted = sample_weight is not None and (self.cv is None or _takes_weights(scorer))
+            score_params = {"sample_weight": sample_weight} if weighted else {}
+            routed = Bunch(scorer=Bunch(score=score_params), splitter=Bunch(split={}))
+        labels: Any = None
+
+        def targets(y: Any, sample_weight: Any, n_samples: int) -> tuple[Vector, Vector | None]:
+            nonlocal labels
+            labels = y
+            return self._targets(y, sample_weight, n_samples)
+
+        with unchanged_on_failure(self):
+            X, target, weights = self._coded(X, y, sample_weight, targets)
+            if is_classifier(self) and not self._binarizer.y_type_.startswith("multilabel"):
+                labels = column_or_1d(labels)
+            asked: dict[str, Any] = {"fit_intercept": self.fit_intercept, "penalty_weights": self.penalty_weights}
+            asked |= {"positive": False, "bounds": None}
+            request = Request.of_data(X, target, weights, method, alpha=1.0, dtype=X.dtype, **asked)
+            if isinstance(alphas, int):
+                alphas = _grid(request, alphas, self.n_threads)
+            if self.cv is None:
+                score = None if self.scoring is None else self._score_by(scorer, labels, routed.scorer.score)
+                search = partial(self._leave_one_out, request, score)
+            else:
+                splitter = check_cv(self.cv, labels, classifier=is_classifier(self))
+                pairs = splitter.split(X, labels, **routed.splitter.split)
+                splits = [(_indices(train), _indices(test)) for train, test in pairs]
+                search = partial(self._by_folds, request, labels, splits, method, scorer, routed.scorer.score)
+            choice = search(alphas)
+            for _ in range(EXTENSIONS if isinstance(self.alphas, str) and any(choice.edges) else 0):
+                choice = search(_extended(choice.alphas, *choice.edges))
+                if not any(choice.edges):
+                    break
+            best = choice.best
+            k = 1 if target.ndim == 1 else target.shape[1]
+            penalty = np.broadcast_to(choice.alphas[best], (k,))
+            solution = _solve_from(replace(request, penalty=np.array(penalty)), method, choice.start)
+            if hasattr(self, "cv_results_"):
+                del self.cv_results_
+            if choice.results is not None:
+                self.cv_results_ = choice.results[:, :, 0] if target.ndim == 1 else choice.results.transpose(0, 2, 1)
+        for at_edge, edge, which, beyond in zip(
+            choice.edges, (choice.alphas.min(), choice.alphas.max()), ("smallest", "largest"), ("smaller", "larger"), strict=True
+        ):
+            if at_edge:
+                warnings.warn(
+                    f"the best alpha is the {which}, {edge:g}: a {beyond} one may be better still. "
+                    'Try more of them, or alphas="auto"',
+                    stacklevel=3,  # who called fit
+                )
+        self.alphas_ = choice.alphas
+        if np.ndim(best):
+            self.alpha_ = np.array(penalty) if k > 1 else float(penalty[0])  # as scikit-learn's shapes are
+            self.best_score_ = choice.scores[best, np.arange(k)]
+        else:
+            self.alpha_, self.best_score_ = float(choice.alphas[best]), float(choice.scores[best])
+        return solution
+
+    def _method(self) -> Method:
+        return Method.checked("auto", self.tol, None, self.n_threads, verbose=self.verbose)
+
+    def _alphas(self) -> Vector | int:
+        """The penalties, (a,), or how many there are to be"""
+        given = self.alphas
+        if isinstance(given, str):
+            return PENALTIES
+        if isinstance(given, Integral) and int(given) > 1:
+            return int(given)
+        lowest = {"min_val": 0.0, "include_boundaries": "neither" if self.cv is None else "left"}
+        values = given if np.ndim(given) else [given]
+        names = ["alphas"] if len(values) == 1 else [f"alphas[{i}]" for i in range(len(values))]
+        for name, value in zip(names, values, strict=True):
+            check_scalar(value, name, target_type=Real, **lowest)
+        checked = validation.check_alphas(np.asarray(values, dtype=np.float64))
+        assert not isinstance(checked, int)
+        return checked
+
+    def _score_by(self, scorer: Any, labels: Any, score_params: dict[str, Any]) -> Callable[[Vector], Any]:
+        """A function that scores leave-one-out predictions, (n, k): a number, or one for each target"""
+        if is_classifier(self):
+            given = _GivenScores()
+            given._binarizer, given.classes_ = self._binarizer, self.classes_
+            return lambda out: scorer(given, out[:, 0] if out.shape[1] == 1 else out, labels, **score_params)
+        if self.alpha_per_target and labels.ndim == 2:
+            return lambda out: [scorer(_Given(), out[:, j], labels[:, j], **score_params) for j in range(out.shape[1])]
+        return lambda out: scorer(_Given(), out[:, 0] if labels.ndim == 1 else out, labels, **score_params)
+
+    def _leave_one_out(self, request: Request, score: Callable[[Vector], Any] | None, alphas: Vector) -> Choice:
+        """Scores of all penalties by leave-one-out errors"""
+        n, y = request.X.shape[0], request.y.reshape(len(request.y), -1)
+        k = y.shape[1]
+        search = LeaveOneOut(request, alphas, self.n_threads, self.gcv_mode == "svd")
+        results = np.empty((n, len(alphas), k), dtype=request.X.dtype) if self.store_cv_results else None
+        if score is None:
+            left_out = search.errors(keep=self.store_cv_results)
+            scores = -left_out.sq_sums / n
+            if results is not None and left_out.errors is not None:
+                results[...] = np.square(left_out.errors)
+            if not (self.alpha_per_target and request.y.ndim == 2):
+                scores = scores.mean(axis=1)
+        else:
+            per_target, at_once = [], max(PREDICTION_BYTES, search.problem.design.traits.n_bytes // 4) // (8 * n * k)
+            for lo in range(0, len(alphas), max(1, at_once)):
+                some = slice(lo, min(len(alphas), lo + max(1, at_once)))
+                predictions = _predictions(search, some, y)
+                if results is not None:
+                    results[:, some] = predictions
+                per_target += [score(np.ascontiguousarray(predictions[:, a])) for a in range(predictions.shape[1])]
+            scores = np.asarray(per_target, dtype=np.float64)
+        choice = Choice(alphas, scores, results=results)
+        return replace(choice, start=search.start(np.broadcast_to(choice.best, (k,))))
+
+    def _by_folds(
+        self,
+        request: Request,
+        labels: Any,
+        splits: list[tuple[Array, Array]],
+        method: Method,
+        scorer: Any,
+        score_params: dict[str, Any],
+        alphas: Vector,
+    ) -> Choice:
+        """Scores of all penalties in the mean over folds"""
+        X = request.X
+        by_moments = self._known_from_moments(request, score_params)
+        scores = np.empty((len(splits), len(alphas)))
+        for i, fold in enumerate(fit_folds(request, alphas, splits, method)):
+            known = fold.sq_errors() if by_moments is not None and len(fold.test) > 1 else None
+            if known is not None and by_moments is not None:
+                scores[i] = by_moments(*known)
+                continue
+            rows, y = X[fold.test], labels[fold.test]
+            params = _check_method_params(X, score_params, indices=fold.test)
+            if not isinstance(scorer, _BaseScorer | _PassthroughScorer):
+                for a, alpha in enumerate(alphas):
+                    scores[i, a] = scorer(self._fitted(alpha, fold.coefs[a], fold.intercepts[a]), rows, y, **params)
+                continue
+            score = self._score_by(scorer, y, params)
+            for a in range(len(alphas)):
+                scores[i, a] = score(rows @ fold.coefs[a].T + fold.intercepts[a])
+        return Choice(alphas, scores.mean(axis=0))
+
+    def _known_from_moments(
+        self, request: Request, score_params: dict[str, Any]
+    ) -> Callable[[Vector, Vector, float], Vector] | None:
+        """A function of squared errors (a, k), those of means (k,) and the weight, where that is all that scores depend on"""
+        weighted = request.weights is not None
+        if is_classifier(self) or set(score_params) - {"sample_weight"} or (weighted and not score_params):
+            return None
+        if self.scoring == "neg_mean_squared_error":
+            return lambda sq, sq_y, weight: -(sq / weight).mean(axis=1)
+        if self.scoring == "neg_root_mean_squared_error":
+            return lambda sq, sq_y, weight: -np.sqrt(sq / weight).mean(axis=1)
+        return _r2 if self.scoring in (None, "r2") else None
+
+    def _fitted(self, alpha: float, coef: Vector, intercept: Vector) -> RidgeBase:
+        """An estimator fitted to a training set, as any function may take it"""
+        model = (RidgeClassifier if is_classifier(self) else Ridge)(alpha, fit_intercept=self.fit_intercept, tol=self.tol)
+        for name in ("n_features_in_", "feature_names_in_", "classes_", "_binarizer"):
+            if hasattr(self, name):
+                setattr(model, name, getattr(self, name))
+        one = len(coef) == 1 and not is_classifier(self)
+        model.coef_, model.intercept_ = (coef[0], float(intercept[0])) if one else (coef, intercept)
+        return model
+
+    def get_metadata_routing(self) -> MetadataRouter:
+        """Which arguments of `fit` go to the scorer and to the splitter; see scikit-learn's user guide on metadata routing"""
+        to_score = MethodMapping().add(caller="fit", callee="score")
+        to_split = MethodMapping().add(caller="fit", callee="split")
+        router = MetadataRouter(owner=self).add_self_request(self)
+        return router.add(scorer=self._get_scorer(), method_mapping=to_score).add(splitter=self.cv, method_mapping=to_split)
+
+    def _get_scorer(self) -> Any:
+        """The scorer, weighted as scikit-learn's is"""
+        if _routing_enabled() and self.scoring is None:
+            return get_scorer("accuracy" if is_classifier(self) else "r2").set_score_request(sample_weight=True)
+        return check_scoring(estimator=self, scoring=self.scoring, allow_none=True)
+
+
+def _predictions(search: LeaveOneOut, some: slice, y: Vector) -> Vector:
+    """Of the models that have not seen a row, (n, a, k); rows without weight are in no model, and all of them predict those"""
+    errors = search.errors(some, keep=True).errors
+    assert errors is not None
+    request = search.request
+    if request.weights is None:
+        return y[:, None, :] - errors
+    root = np.sqrt(request.weights)
+    unseen = np.flatnonzero(root == 0)
+    root[unseen] = 1.0
+    predictions: Vector = y[:, None, :] - errors / root[:, None, None]
+    for place, a in enumerate(range(len(search.alphas))[some]) if len(unseen) else ():
+        w, b = search.coefficients(np.full(y.shape[1], a))
+        predictions[unseen, place] = request.X[unseen] @ w + b
+    return predictions
+
+
+def _takes_weights(scorer: Any) -> bool:
+    """Whether a scorer has a use for sample weights"""
+    if hasattr(scorer, "_accept_sample_weight"):
+        return bool(scorer._accept_sample_weight())
+    return "sample_weight" in signature(scorer).parameters
+
+
+def _indices(rows: Any) -> Array:
+    """Of rows given by their indices or by a mask"""
+    rows = np.asarray(rows)
+    return np.flatnonzero(rows) if rows.dtype == bool else rows
+
+
+def _r2(sq: Vector, sq_y: Vector, weight: float) -> Vector:
+    """In the mean over targets; that of a constant target is 1 where it is met exactly, else 0"""
+    lost = np.divide(sq, sq_y, out=(sq > 0).astype(np.float64), where=np.broadcast_to(sq_y > 0, sq.shape))
+    return 1.0 - np.asarray(lost.mean(axis=1))
+
+
+def _grid(request: Request, n_penalties: int, n_threads: int | None) -> Vector:
+    """Penalties that suit the data, in the user's units, from the smallest up"""
+    problem = request.problem(n_threads)
+    penalties, _ = useful_penalties(plain_form(problem).problem, n_penalties)
+    return np.ascontiguousarray(problem.user_penalties(penalties)[::-1])
+
+
+def _extended(alphas: Vector, low: bool, high: bool) -> Vector:
+    """A grid that rises evenly in log alpha, with more points past its edges"""
+    factors = (alphas[1] / alphas[0]) ** np.arange(1, MORE + 1)
+    with np.errstate(over="ignore"):
+        more: Vector = np.concatenate([alphas[0] / factors[::-1] if low else [], alphas, alphas[-1] * factors if high else []])
+    within: Vector = more[(more > 0) & np.isfinite(more)]
+    return within
+
+
+def _solve_from(request: Request, method: Method, start: Vector | None) -> Solution:
+    """Solve, from an answer that is as good as exact where there is one: it takes as little as a proof"""
+    if start is not None:
+        solution = solve(request, replace(method, solver="cg", verbose=False), start)
+        if solution.report.converged:
+            return solution
+    return solve(request, method)
+
+
+class RidgeCV(MultiOutputMixin, RegressorMixin, RidgeCVBase):  # type: ignore[misc]
+    """Ridge regression whose penalty is chosen by cross-validation: a drop-in for ``sklearn.linear_model.RidgeCV``
+
+    The score of every penalty is that of exact leave-one-out errors (``cv=None``): predictions of each sample by the model that
+    has not seen it, all of them from one decomposition. Or it is the mean over folds. The fit at the penalty of the best score
+    is certified as that of `Ridge` is.
+
+    Parameters
+    ----------
+    alphas : array-like of float, float, int or "auto", default (0.1, 1.0, 10.0)
+        Penalties to choose from, > 0 (with `cv` >= 0), on scikit-learn's scale. An int above 1 says how many: they are then
+        spaced evenly in log alpha over the range that suits the data, as those of `ridge_path`. "auto": 30 of those,
+        and up to three times ten more past an edge at which the best is.
+    fit_intercept : bool, default True
+        As in `Ridge`.
+    scoring : str, callable or None
+        As in scikit-learn. None: the negative mean squared error of the leave-one-out predictions, each weighted by its
+        sample weight; with `cv` the mean over the folds of R2.
+    cv : int, splitter, iterable of (train, test) or None
+        None: leave-one-out. Else as in scikit-learn.
+    gcv_mode : {"auto", "svd", "eigen"} or None
+        "svd" takes singular values from a QR factorisation at once. All else begins with eigenvalues of the Gram matrix of the
+        small side, and goes on to that where they have too few digits: the scores are the same.
+    store_cv_results : bool, default False
+        Keep `cv_results_`; with cv=None only.
+    alpha_per_target : bool, default False
+        Choose a penalty for every target by itself; with cv=None only.
+    tol : float, default 1e-6
+        Of the fit at the end, as in `Ridge`.
+    penalty_weights : (n_features,), (n_features, n_features) or None
+        As in `Ridge`.
+    n_threads, verbose
+        As in `Ridge`.
+
+    Attributes
+    ----------
+    alpha_ : float or (n_targets,) float64
+        The penalty chosen; of equal scores the first.
+    best_score_ : float or (n_targets,) float64
+        Its score.
+    alphas_ : (n_alphas,) float64
+        The penalties tried.
+    cv_results_ : (n_samples, n_alphas) or (n_samples, n_targets, n_alphas)
+        Where `store_cv_results`: squared errors, or with `scoring` the predictions.
+    coef_, intercept_, n_iter_, solver_, report_, n_features_in_, feature_names_in_
+        As in `Ridge`.
+
+    Warns
+    -----
+    UserWarning
+        If the best alpha is the smallest or the largest one tried, by more than rounding: a better one may lie beyond.
+    sklearn.exceptions.ConvergenceWarning
+        If tol was not reached at the end: the message says what was.
+
+    Notes
+    -----
+    A sample that nothing else predicts, as the only one of its category, is predicted by what the others leave: penalised
+    coefficients of zero. What only such a sample tells of an unpenalised column counts as zero as well.
+
+    References
+    ----------
+    Allen (1974), DOI 10.1080/00401706.1974.10489157; Golub, Heath & Wahba (1979), DOI 10.1080/00401706.1979.10489751; Rifkin &
+    Lippert (2007), MIT-CSAIL-TR-2007-025.
+
+    Examples
+    --------
+    >>> from sklearn.datasets import load_diabetes
+    >>> from fastridge import RidgeCV
+    >>> X, y = load_diabetes(return_X_y=True)
+    >>> model = RidgeCV(alphas=[1e-3, 1e-2, 1e-1, 1]).fit(X, y)
+    >>> model.alpha_, round(model.score(X, y), 4)
+    (0.01, 0.5166)
+    >>> model.report_.error < 1e-6
+    True
+    """
+
+    def __init__(
+        self,
+        alphas: Any = (0.1, 1.0, 10.0),
+        *,
+        fit_intercept: bool = True,
+        scoring: Any = None,
+        cv: Any = None,
+        gcv_mode: str | None = None,
+        store_cv_results: bool = False,
+        alpha_per_target: bool = False,
+        tol: float = 1e-6,
+        penalty_weights: Any = None,
+        n_threads: int | None = None,
+        verbose: bool = False,
+    ) -> None:
+        super().__init__(alphas, fit_intercept, scoring, cv, store_cv_results, tol, penalty_weights, n_threads, verbose)
+        self.gcv_mode = gcv_mode
+        self.alpha_per_target = alpha_per_target
+
+    def fit(self, X: Any, y: Any, sample_weight: Any = None, **params: Any) -> Self:
+        """Choose the penalty and fit
+
+        Parameters
+        ----------
+        X : (n_samples, n_features) array, data frame or sparse matrix
+            As in `Ridge.fit`.
+        y : (n_samples,) or (n_samples, n_targets)
+        sample_weight : float, (n_samples,) or None
+            >= 0, of the fits and of leave-one-out errors; scores over folds are not weighted.
+        **params
+            For the scorer and the splitter, where scikit-learn's metadata routing is enabled.
+
+        Returns
+        -------
+        RidgeCV
+            self
+
+        Raises
+        ------
+        ValueError, TypeError
+            If an argument or parameter is not what it should be; nothing fitted before is lost.
+        """
+        solution = self._search_and_solve(X, y, sample_weight, params)
+        coef = solution.coef
+        return self._keep(coef.ravel() if coef.size == self.n_features_in_ else coef, solution)
+
+    def predict(self, X: Any) -> Array:
+        """Return X w + b, (n_samples,) or (n_samples, n_targets)
+
+        Parameters
+        ----------
+        X : (n_samples, n_features) array, data frame or sparse matrix
+
+        Raises
+        ------
+        sklearn.exceptions.NotFittedError
+            If `fit` has not run.
+        ValueError
+            If X has another number of features, or is not finite.
+        """
+        return self._linear(X)
+
+
+class RidgeClassifierCV(ClassesCoded, RidgeCVBase):
+    """Classifier by ridge regression, its penalty chosen: a drop-in for ``sklearn.linear_model.RidgeClassifierCV``
+
+    The targets are coded as those of `RidgeClassifier`, the penalty is chosen as that of `RidgeCV`, one for all classes.
+
+    Parameters
+    ----------
+    alphas, fit_intercept, cv, store_cv_results, tol, penalty_weights, n_threads, verbose
+        As in `RidgeCV`.
+    scoring : str, callable or None
+        As in scikit-learn, of labels and decision functions. None: the negative mean squared error of the coded targets; with
+        `cv` the accuracy.
+    class_weight : dict, "balanced" or None
+        As in `RidgeClassifier`.
+
+    Attributes
+    ----------
+    alpha_, best_score_, alphas_, cv_results_
+        As in `RidgeCV`.
+    coef_, intercept_, classes_, n_iter_, solver_, report_, n_features_in_, feature_names_in_
+        As in `RidgeClassifier`; but coef_ is (n_features,) where there are two classes, as in scikit-learn.
+
+    Warns
+    -----
+    UserWarning, sklearn.exceptions.ConvergenceWarning
+        As `RidgeCV` does.
+
+    References
+    ----------
+    Those of `RidgeCV` and `RidgeClassifier`.
+
+    Examples
+    --------
+    >>> from sklearn.datasets import load_breast_cancer
+    >>> from fastridge import RidgeClassifierCV
+    >>> X, y = load_breast_cancer(return_X_y=True)
+    >>> model = RidgeClassifierCV(alphas=[1e-3, 1e-2, 1e-1, 1]).fit(X, y)
+    >>> round(model.score(X, y), 3)
+    0.963
+    """
+
+    def __init__(
+        self,
+        alphas: Any = (0.1, 1.0, 10.0),
+        *,
+        fit_intercept: bool = True,
+        scoring: Any = None,
+        cv: Any = None,
+        class_weight: Any = None,
+        store_cv_results: bool = False,
+        tol: float = 1e-6,
+        penalty_weights: Any = None,
+        n_threads: int | None = None,
+        verbose: bool = False,
+    ) -> None:
+        super().__init__(alphas, fit_intercept, scoring, cv, store_cv_results, tol, penalty_weights, n_threads, verbose)
+        self.class_weight = class_weight
+
+    def fit(self, X: Any, y: Any, sample_weight: Any = None, **params: Any) -> Self:
+        """Choose the penalty and fit
+
+        Parameters
+        ----------
+        X, sample_weight, **params
+            As in `RidgeCV.fit`.
+        y : (n_samples,) labels, or (n_samples, n_labels) of zeros and ones, which may be sparse
+
+        Returns
+        -------
+        RidgeClassifierCV
+            self
+
+        Raises
+        ------
+        ValueError, TypeError
+            As `RidgeCV.fit` does.
+        """
+        solution = self._search_and_solve(X, y, sample_weight, params)
+        coef = solution.coef
+        return self._keep(coef.ravel() if len(coef) == 1 else coef, solution)

@@ -1,0 +1,150 @@
+"""Sources of rows that do not lie in memory: what every one of them is, read ahead, checked, and the same on every pass."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+import numpy as np
+
+from fastridge import validation
+from fastridge.operators.base import Array, Vector
+from fastridge.operators.row_blocks import Block
+
+BLOCK_BYTES = 1 << 24
+"""Of X in one block: large enough that starting a block costs nothing, small enough that three of them are nothing."""
+
+
+class RowSource(ABC):
+    """Rows of X, y and weights that are read block by block; `fastridge.scan` makes one
+
+    Attributes
+    ----------
+    n_features : int
+    feature_names : tuple of str or None
+    n_targets : int
+    one_target : bool
+        Whether y is one column, given as such.
+    dtype : numpy dtype
+        float32 where X is, else float64: that of the coefficients.
+    repeatable : bool
+        Whether the rows can be read more than once.
+    """
+
+    n_features: int
+    feature_names: tuple[str, ...] | None = None
+    n_targets: int = 1
+    one_target: bool = True
+    dtype: np.dtype[Any] = np.dtype(np.float64)
+    repeatable: bool = True
+    _seen: list[tuple[float, ...]] | None = None
+    _begun = False
+
+    @abstractmethod
+    def read(self) -> Iterator[tuple[Any, Any, Any, str]]:
+        """Yield (X, y, weights or None, where these rows come from) for block after block, from the first row on
+
+        A block may be overwritten once two more have been asked for.
+        """
+
+    @abstractmethod
+    def describe(self) -> str:
+        """What is read, for messages"""
+
+    def blocks(self) -> Iterator[Block]:
+        """Yield checked blocks, the next one being read meanwhile
+
+        Raises
+        ------
+        ValueError, TypeError
+            If a block is not what it should be; the message says where it comes from.
+        RuntimeError
+            If the rows cannot be read again, or differ from those of the first pass.
+        """
+        if self._begun and not self.repeatable:
+            raise RuntimeError(f"{self.describe()} can be read once only: give a callable that opens it anew")
+        self._begun = True
+        seen: list[tuple[float, ...]] = []
+        for X, y, weights, where in ahead(self.read()):
+            block = self._checked(X, y, weights, where)
+            seen.append(_fingerprint(block))
+            if self._seen is not None and (len(seen) > len(self._seen) or seen[-1] != self._seen[len(seen) - 1]):
+                raise RuntimeError(f"{where}: other rows than on the first pass; a source must yield the same ones every time")
+            yield block
+        if self._seen is None:
+            self._seen = seen
+        elif len(seen) < len(self._seen):
+            raise RuntimeError(
+                f"{self.describe()} ended after {sum(int(one[0]) for one in seen)} rows where the first pass had "
+                f"{self.n_samples}: a source must yield the same rows every time"
+            )
+
+    @property
+    def n_samples(self) -> int | None:
+        """How many rows there are; None before the first pass has ended"""
+        return None if self._seen is None else sum(int(one[0]) for one in self._seen)
+
+    def _checked(self, X: Any, y: Any, weights: Any, where: str) -> Block:
+        try:
+            X = validation.check_X(X)
+            X = X.tocsr() if getattr(X, "format", "csr") != "csr" else X
+            if X.shape[1] != self.n_features:
+                raise ValueError(f"X has {X.shape[1]} features, and should have {self.n_features}")
+            y = validation.check_y(y, X.shape[0])
+            if y.shape[1:] != (() if self.one_target else (self.n_targets,)):
+                raise ValueError(f"y has shape {y.shape}, and other columns in the rows before")
+            weights = validation.check_block_weights(weights, X.shape[0])
+        except (ValueError, TypeError) as error:
+            raise type(error)(f"{where}: {error}") from error
+        return Block(X, y.reshape(len(y), -1), weights, where)
+
+    def __repr__(self) -> str:
+        n = "rows not counted yet" if self.n_samples is None else f"{self.n_samples} rows"
+        return f"<{self.describe()}: {n}, {self.n_features} features>"
+
+
+class Recoded(RowSource):
+    """The rows of another source, of which `code` makes other targets, (m, n_targets), and weights"""
+
+    def __init__(
+        self, source: RowSource, n_targets: int, code: Callable[[Vector, Vector | None], tuple[Vector, Vector | None]]
+    ) -> None:
+        self._source, self._code = source, code
+        self.n_features, self.feature_names, self.dtype = source.n_features, source.feature_names, source.dtype
+        self.n_targets, self.one_target, self.repeatable = n_targets, False, source.repeatable
+
+    def describe(self) -> str:
+        return self._source.describe()
+
+    def read(self) -> Iterator[tuple[Any, Any, Any, str]]:
+        for block in self._source.blocks():
+            yield block.X, *self._code(block.y, block.weights), block.where
+
+
+def ahead(items: Iterator[Any]) -> Iterator[Any]:
+    """Yield what an iterator yields, the next item being made on another thread meanwhile"""
+    end = object()
+    with ThreadPoolExecutor(1, "fastridge-reader") as pool:
+        coming = pool.submit(next, items, end)
+        while (item := coming.result()) is not end:
+            coming = pool.submit(next, items, end)
+            yield item
+
+
+def _fingerprint(block: Block) -> tuple[float, ...]:
+    """What tells a block from another one that took its place: its length, sums of y, and its first and last row"""
+    X: Any = block.X
+    ends = (float(X[0].sum()), float(X[-1].sum())) if X.shape[0] else (0.0, 0.0)
+    return (float(X.shape[0]), float(block.y.sum()), *ends)
+
+
+def rows_per_block(row_bytes: float) -> int:
+    """How many rows of so many bytes make a block"""
+    return max(1, int(BLOCK_BYTES // max(1.0, row_bytes)))
+
+
+def n_columns(y: Array) -> int:
+    """How many targets y, (n,) or (n, k), has"""
+    return 1 if y.ndim == 1 else int(y.shape[1])

@@ -1,0 +1,574 @@
+"""Rows that are read block by block: the answers and proofs of a fit on an array, and errors that say where."""
+
+import gzip
+from functools import partial
+
+import numpy as np
+import pandas as pd
+import polars as pl
+import pyarrow as pa
+import pytest
+import scipy.sparse as sp
+from pyarrow import csv, feather, parquet
+from sklearn.datasets import dump_svmlight_file
+
+from fastridge import Moments, Ridge, RidgeClassifier, ridge, rows, scan
+from fastridge.io import arrays, text
+from fastridge.rows import RowSource
+
+N, P = 900, 12
+
+
+@pytest.fixture(autouse=True)
+def small_blocks(monkeypatch):
+    monkeypatch.setattr(rows, "BLOCK_BYTES", 20_000)
+    monkeypatch.setattr(text, "CHUNK_BYTES", 30_000)
+
+
+def make(n=N, p=P, *, seed=0, sparse=False, n_targets=0, far=0.0, dtype=np.float64):
+    rng = np.random.default_rng(seed)
+    X = rng.standard_normal((n, p)) * 10.0 ** rng.uniform(-1, 1, p) + far * rng.uniform(-1, 1, p)
+    if sparse:
+        X *= rng.random((n, p)) < 0.3
+    X = X.astype(dtype)
+    noise = rng.standard_normal((n, n_targets or 1))
+    y = (X - X.mean(axis=0)) @ rng.standard_normal((p, n_targets or 1)) + noise + 5
+    return X, y if n_targets else y[:, 0], rng.uniform(0.1, 2, n) * (rng.random(n) < 0.9)
+
+
+def frame(X, y, weights=None):
+    columns = {f"x{j}": X[:, j] for j in range(X.shape[1])}
+    targets = {"y": y} if y.ndim == 1 else {f"y{j}": y[:, j] for j in range(y.shape[1])}
+    return pa.table(columns | targets | ({} if weights is None else {"weight": weights}))
+
+
+def names(y):
+    return "y" if y.ndim == 1 else [f"y{j}" for j in range(y.shape[1])]
+
+
+def of_npy(folder, X, y, weights, order="C"):
+    np.save(folder / "X.npy", np.asarray(X, order=order))
+    np.save(folder / "y.npy", y)
+    return scan(folder / "X.npy", target=str(folder / "y.npy"), weight=weights)
+
+
+def of_memmap(folder, X, y, weights):
+    np.save(folder / "X.npy", X)
+    return scan(np.load(folder / "X.npy", mmap_mode="r"), target=y, weight=weights)
+
+
+def of_npz(folder, X, y, weights, save=np.savez):
+    save(folder / "all.npz", X=X, y=y, **({} if weights is None else {"w": weights}))
+    return scan(folder / "all.npz", target="y", weight=None if weights is None else "w")
+
+
+def of_sparse_npz(folder, X, y, weights):
+    sp.save_npz(folder / "X.npz", sp.csr_array(X))
+    return scan(folder / "X.npz", target=y, weight=weights)
+
+
+def of_array(folder, X, y, weights):
+    return scan(X, target=y, weight=weights)
+
+
+def of_blocks(folder, X, y, weights, store=np.asarray):
+    def blocks():
+        for lo in range(0, len(y), 170):
+            part = slice(lo, lo + 170)
+            yield store(X[part]), y[part], None if weights is None else weights[part]
+
+    return scan(blocks)
+
+
+def of_table(folder, X, y, weights, write=None, name=None):
+    table = frame(X, y, weights)
+    weight = None if weights is None else "weight"
+    if write is not None:
+        write(table, folder / name)
+    return scan(folder / name if write is not None else table, target=names(y), weight=weight)
+
+
+def of_csv(folder, X, y, weights, pack=False):
+    table = frame(X.astype(np.float64), y, weights)
+    csv.write_csv(table, folder / "t.csv")
+    path = folder / "t.csv"
+    if pack:
+        path = folder / "t.csv.gz"
+        path.write_bytes(gzip.compress((folder / "t.csv").read_bytes()))
+    return scan(path, target=names(y), weight=None if weights is None else "weight")
+
+
+def of_folder(folder, X, y, weights):
+    table = frame(X, y, weights)
+    for i, lo in enumerate(range(0, len(y), 400)):
+        parquet.write_table(table.slice(lo, 400), folder / f"part{i}.parquet", row_group_size=150)
+    return scan(folder, target=names(y), weight=None if weights is None else "weight")
+
+
+def of_frame(folder, X, y, weights, library=pl.from_arrow):
+    return scan(library(frame(X, y, weights)), target=names(y), weight=None if weights is None else "weight")
+
+
+def of_reopened_stream(folder, X, y, weights):
+    table = frame(X, y, weights)
+    return scan(table.to_reader, target=names(y), weight=None if weights is None else "weight")
+
+
+DENSE = {
+    "npy": of_npy,
+    "npy in F order": partial(of_npy, order="F"),
+    "memory map": of_memmap,
+    "npz": of_npz,
+    "packed npz": partial(of_npz, save=np.savez_compressed),
+    "array": of_array,
+    "blocks": of_blocks,
+    "parquet": partial(of_table, write=parquet.write_table, name="t.parquet"),
+    "feather": partial(of_table, write=feather.write_feather, name="t.feather"),
+    "arrow table": of_table,
+    "csv": of_csv,
+    "packed csv": partial(of_csv, pack=True),
+    "folder": of_folder,
+    "polars": of_frame,
+    "pandas": partial(of_frame, library=lambda table: table.to_pandas()),
+    "stream that is opened anew": of_reopened_stream,
+}
+SPARSE = {
+    "sparse npz": of_sparse_npz,
+    "sparse blocks": partial(of_blocks, store=sp.csr_array),
+    "csc blocks": partial(of_blocks, store=sp.csc_array),
+    "sparse array": lambda folder, X, y, weights: scan(sp.csr_array(X), target=y, weight=weights),
+    "dense and sparse blocks": partial(of_blocks, store=lambda X: sp.csr_array(X) if X[0, 0] > 0 else X),
+}
+
+
+def assert_same(found, X, y, alpha, weights, intercept=True, tol=1e-9):
+    """The answer and bound of a scan against a fit on the array"""
+    expected = ridge(X, y, alpha, sample_weight=weights, fit_intercept=intercept, tol=1e-11)
+    assert found.report.converged
+    assert found.report.error_bound <= tol
+    A = np.sqrt(np.ones(len(X)) if weights is None else weights)[:, None] * np.asarray(X, dtype=np.float64)
+    if intercept:
+        mean = np.average(X, axis=0, weights=weights)
+        A = np.sqrt(np.ones(len(X)) if weights is None else weights)[:, None] * (X - mean)
+    off = np.atleast_2d(found.coef - expected.coef).T
+    size = np.atleast_2d(expected.coef).T
+    error = np.sqrt((A @ off) ** 2).sum(axis=0) + np.sqrt(alpha) * np.linalg.norm(off, axis=0)
+    norm = np.linalg.norm(A @ size, axis=0)
+    assert (error <= np.sqrt(len(X)) * (tol + 1e-11) * norm).all()
+    reach = 1e-7 * (np.abs(expected.intercept) + np.abs(np.average(X, axis=0, weights=weights)) @ np.abs(size))
+    assert (np.abs(found.intercept - expected.intercept) <= reach).all()
+
+
+@pytest.mark.parametrize("n_targets", [0, 2])
+@pytest.mark.parametrize("weighted", [False, True])
+@pytest.mark.parametrize("kind", [*DENSE, *SPARSE])
+def test_every_source_gives_the_answer_of_the_array(tmp_path, kind, weighted, n_targets):
+    X, y, weights = make(sparse=kind in SPARSE, n_targets=n_targets)
+    weights = weights if weighted else None
+    source = (DENSE | SPARSE)[kind](tmp_path, X, y, weights)
+    assert isinstance(source, RowSource)
+    assert_same(ridge(source, alpha=0.5, tol=1e-9), X, y, 0.5, weights)
+    assert source.n_samples == N
+    assert str(N) in repr(source)
+
+
+@pytest.mark.parametrize("solver", ["auto", "cholesky", "cg", "svd"])
+@pytest.mark.parametrize("intercept", [True, False])
+@pytest.mark.parametrize("sparse", [False, True])
+def test_solvers(solver, intercept, sparse):
+    X, y, weights = make(sparse=sparse, n_targets=2)
+    source = of_blocks(None, X, y, weights, sp.csr_array if sparse else np.asarray)
+    solution = ridge(source, alpha=0.5, solver=solver, fit_intercept=intercept, tol=1e-9)
+    assert solution.report.solver == ("cholesky" if solver == "auto" else solver)
+    assert_same(solution, X, y, 0.5, weights, intercept)
+
+
+@pytest.mark.parametrize("kind", ["npy", "parquet", "sparse blocks"])
+def test_float32_stays_float32(tmp_path, kind):
+    X, y, _ = make(sparse=kind in SPARSE, dtype=np.float32)
+    source = (DENSE | SPARSE)[kind](tmp_path, X, y, None)
+    model = Ridge(0.5).fit(source)
+    assert model.coef_.dtype == np.float32
+    assert model.report_.converged
+    np.testing.assert_allclose(model.coef_, Ridge(0.5).fit(X, y).coef_, rtol=1e-5)
+
+
+@pytest.mark.parametrize("sparse", [False, True])
+@pytest.mark.parametrize("solver", ["cholesky", "cg"])
+@pytest.mark.parametrize("far", [1e3, 1e8])
+def test_means_far_from_zero(far, solver, sparse):
+    X, y, weights = make(far=far)
+    source = of_blocks(None, X, y, weights, sp.csr_array if sparse else np.asarray)
+    assert_same(ridge(source, alpha=0.5, solver=solver, tol=1e-9), X, y, 0.5, weights)
+
+
+def test_rows_that_are_sorted_and_blocks_of_one_row():
+    X, y, _ = make(n=60, far=1e8)
+    X = X[np.argsort(X[:, 0])]
+    y = X[:, 0] - X[0, 0] + np.sin(np.arange(60))
+
+    def blocks():
+        for i in range(60):
+            yield X[i : i + 1], y[i : i + 1]
+
+    assert_same(ridge(scan(blocks), alpha=1e-3, tol=1e-9), X, y, 1e-3, None)
+
+
+def test_blocks_without_a_weight():
+    X, y, weights = make()
+    weights[170:340] = 0
+    assert_same(ridge(of_blocks(None, X, y, weights), alpha=0.5, tol=1e-9), X, y, 0.5, weights)
+    assert_same(ridge(of_blocks(None, X, y, weights), alpha=0.5, solver="cg", tol=1e-9), X, y, 0.5, weights)
+    with pytest.raises(ValueError, match="all sample weights are zero"):
+        ridge(of_blocks(None, X, y, 0 * weights))
+
+
+def test_penalty_weights_and_penalties_of_targets():
+    X, y, _ = make(n_targets=3)
+    d = np.linspace(0.5, 3, P)
+    for solver in ("cholesky", "cg"):
+        found = ridge(of_blocks(None, X, y, None), alpha=[0.1, 1.0, 10.0], penalty_weights=d, solver=solver, tol=1e-9)
+        expected = ridge(X, y, [0.1, 1.0, 10.0], penalty_weights=d, tol=1e-11)
+        assert found.report.converged
+        np.testing.assert_allclose(found.coef, expected.coef, rtol=1e-6)
+
+
+def test_the_same_bits_for_any_number_of_threads():
+    X, y, weights = make(n=3000, p=40)
+    for solver in ("cholesky", "cg"):
+        one, three = (ridge(of_array(None, X, y, weights), solver=solver, n_threads=n) for n in (1, 3))
+        np.testing.assert_array_equal(one.coef, three.coef)
+
+
+def counting(X, y):
+    passes = []
+
+    def blocks():
+        passes.append(0)
+        for lo in range(0, len(y), 300):
+            passes[-1] += 1
+            yield X[lo : lo + 300], y[lo : lo + 300]
+
+    return scan(blocks), passes
+
+
+def test_passes():
+    X, y, _ = make()
+    source, passes = counting(X, y)
+    ridge(source, alpha=1.0)
+    assert len(passes) - 1 <= 2  # one to see the first block
+    source, passes = counting(X, y)
+    n_steps = ridge(source, alpha=1.0, solver="cg").report.n_iter[0]
+    assert len(passes) - 1 <= n_steps + 2
+
+
+def test_what_can_be_read_once_is_summed():
+    X, y, weights = make()
+    blocks = [(X[lo : lo + 300], y[lo : lo + 300], weights[lo : lo + 300]) for lo in range(0, N, 300)]
+    source = scan(iter(blocks))
+    assert not source.repeatable
+    solution = ridge(source, alpha=0.5, tol=1e-9)
+    assert "once" in solution.report.reason
+    assert_same(solution, X, y, 0.5, weights)
+    with pytest.raises(RuntimeError, match="once only"):
+        ridge(source, alpha=0.5)
+    reader = frame(X, y).to_reader(max_chunksize=100)
+    assert_same(ridge(scan(reader, target="y"), alpha=0.5, tol=1e-9), X, y, 0.5, None)
+    with pytest.raises(ValueError, match="can be read once"):
+        ridge(scan(iter(blocks)), solver="cg")
+
+
+def test_svmlight(tmp_path):
+    X, y, _ = make(sparse=True)
+    for zero_based in (False, True):
+        path = tmp_path / f"t{zero_based}.svmlight"
+        dump_svmlight_file(X, y, str(path), zero_based=zero_based)
+        found = ridge(scan(path), alpha=0.5, tol=1e-9)
+        expected = ridge(X, y, 0.5, tol=1e-11)
+        np.testing.assert_allclose(found.coef, expected.coef, rtol=1e-6)
+        packed = tmp_path / f"t{zero_based}.svmlight.gz"
+        packed.write_bytes(gzip.compress(path.read_bytes()))
+        np.testing.assert_allclose(ridge(scan(packed), alpha=0.5, solver="cg", tol=1e-9).coef, expected.coef, rtol=1e-6)
+    assert scan(path, n_features=20).n_features == 20
+    with pytest.raises(ValueError, match="n_features is 5"):
+        scan(path, n_features=5)
+    path.write_text("1 0:2 nonsense\n")
+    with pytest.raises(ValueError, match=r"tTrue\.svmlight, from byte 0"):
+        scan(path)
+
+
+def test_the_estimator(tmp_path):
+    X, y, weights = make()
+    source = of_table(tmp_path, X, y, weights, parquet.write_table, "t.parquet")
+    model = Ridge(0.5, tol=1e-9).fit(source)
+    assert model.n_features_in_ == P
+    assert list(model.feature_names_in_) == [f"x{j}" for j in range(P)]
+    expected = Ridge(0.5, tol=1e-11).fit(X, y, weights)
+    np.testing.assert_allclose(model.coef_, expected.coef_, rtol=1e-6)
+    np.testing.assert_allclose(model.predict(source), expected.predict(X), rtol=1e-6, atol=1e-6)
+    np.testing.assert_allclose(model.predict(pd.DataFrame(X, columns=model.feature_names_in_)), expected.predict(X), rtol=1e-6)
+    model.fit(X, y)
+    assert not hasattr(model, "feature_names_in_")
+    before = model.coef_
+    with pytest.raises(ValueError, match="live with the rows"):
+        model.fit(source, y)
+    assert model.coef_ is before
+    with pytest.raises(ValueError, match="12 features, the fit had 3"):
+        Ridge().fit(X[:, :3], y).predict(source)
+
+
+@pytest.mark.parametrize("class_weight", [None, "balanced", {0: 3.0, 2: 0.5}])
+@pytest.mark.parametrize("weighted", [False, True])
+@pytest.mark.parametrize("n_classes", [2, 4])
+def test_classes(tmp_path, n_classes, weighted, class_weight):
+    X, y, weights = make()
+    labels = np.digitize(y, np.quantile(y, np.linspace(0, 1, n_classes + 1)[1:-1])) * 2
+    weights = weights if weighted else None
+    source = of_table(tmp_path, X, labels, weights, parquet.write_table, "t.parquet")
+    found = RidgeClassifier(0.5, tol=1e-9, class_weight=class_weight).fit(source)
+    expected = RidgeClassifier(0.5, tol=1e-11, class_weight=class_weight).fit(X, labels, weights)
+    np.testing.assert_array_equal(found.classes_, expected.classes_)
+    assert found.classes_.dtype == np.int64
+    assert found.report_.converged
+    np.testing.assert_allclose(found.coef_, expected.coef_, rtol=1e-6, atol=1e-9)
+    np.testing.assert_array_equal(found.predict(source), expected.predict(X))
+
+
+def test_classes_that_cannot_be_fitted(tmp_path):
+    X, y, _ = make()
+    with pytest.raises(ValueError, match=r"one class: 7\.0"):
+        RidgeClassifier().fit(scan(X, target=np.full(N, 7)))
+    with pytest.raises(ValueError, match="must be known before"):
+        RidgeClassifier().fit(scan(iter([(X, y > 0)])))
+    with pytest.raises(ValueError, match="must be known before"):
+        RidgeClassifier().fit(scan(X, target=np.column_stack([y, y])))
+
+
+def test_some_columns_in_another_order():
+    X, y, _ = make()
+    source = scan(frame(X, y), target="y", features=["x3", "x0"])
+    assert source.feature_names == ("x3", "x0")
+    assert_same(ridge(source, alpha=0.5, tol=1e-9), X[:, [3, 0]], y, 0.5, None)
+
+
+def test_integers_booleans_and_decimals(tmp_path):
+    rng = np.random.default_rng(3)
+    table = pa.table(
+        {
+            "i": rng.integers(0, 9, 200),
+            "b": rng.random(200) < 0.5,
+            "f": rng.random(200).astype(np.float32),
+            "y": rng.random(200),
+        }
+    )
+    X = np.column_stack([np.asarray(table[name]).astype(np.float64) for name in "ibf"])
+    assert_same(ridge(scan(table, target="y"), alpha=0.5, tol=1e-9), X, np.asarray(table["y"]), 0.5, None)
+    np.save(tmp_path / "i.npy", X.astype(">i2"))
+    y = rng.random(200)
+    assert_same(ridge(scan(tmp_path / "i.npy", target=y), alpha=0.5, tol=1e-9), X.astype(int), y, 0.5, None)
+
+
+# What goes wrong on the way.
+
+
+def test_a_block_with_nan_is_named(tmp_path):
+    X, y, _ = make()
+    X[700, 3] = np.nan
+    for solver in ("cg", "cholesky"):
+        with pytest.raises(ValueError, match=r"X\.npy, rows \d+ to \d+: X contains NaN.*column 3"):
+            ridge(of_npy(tmp_path, X, y, None), solver=solver)
+    X[700, 3], y[500] = 0, np.inf
+    with pytest.raises(ValueError, match=r"rows \d+ to \d+: y contains NaN or infinity"):
+        ridge(of_npy(tmp_path, X, y, None))
+    table = frame(X, np.arange(N)).set_column(2, "x2", pa.array([None if i == 800 else 1.0 for i in range(N)]))
+    parquet.write_table(table, tmp_path / "t.parquet")
+    with pytest.raises(ValueError, match=r"t\.parquet, rows \d+ to \d+: column 'x2' has no value in row"):
+        ridge(scan(tmp_path / "t.parquet", target="y"))
+
+
+def test_truncated_files(tmp_path):
+    X, y, _ = make()
+    source = of_npy(tmp_path, X, y, None)
+    whole = (tmp_path / "X.npy").read_bytes()
+    (tmp_path / "X.npy").write_bytes(whole[: len(whole) // 2])
+    with pytest.raises(ValueError, match="truncated"):
+        scan(tmp_path / "X.npy", target=y)
+    with pytest.raises(ValueError, match=r"X\.npy, rows \d+ to \d+: the file ends in the middle"):
+        ridge(source)  # of which it was found whole before
+    (tmp_path / "X.npy").write_bytes(b"not an array")
+    with pytest.raises(ValueError, match="not an array file"):
+        scan(tmp_path / "X.npy", target=y)
+    for name, write in (("t.parquet", parquet.write_table), ("t.feather", feather.write_feather)):
+        write(frame(X, y), tmp_path / name)
+        whole = (tmp_path / name).read_bytes()
+        (tmp_path / name).write_bytes(whole[: len(whole) // 2])
+        with pytest.raises(ValueError, match=name):
+            scan(tmp_path / name, target="y")
+    np.savez(tmp_path / "t.npz", X=X, y=y)
+    whole = (tmp_path / "t.npz").read_bytes()
+    (tmp_path / "t.npz").write_bytes(whole[: len(whole) // 2])
+    with pytest.raises(ValueError, match="truncated"):
+        scan(tmp_path / "t.npz", target="y")
+
+
+def flipped(path, at):
+    content = bytearray(path.read_bytes())
+    content[at] ^= 0x40
+    path.write_bytes(bytes(content))
+
+
+def test_a_flipped_bit_is_found_by_checksums(tmp_path):
+    X, y, _ = make()
+    path = tmp_path / "t.parquet"
+    parquet.write_table(frame(X, y), path, compression="none", use_dictionary=False, write_page_checksum=True)
+    flipped(path, 4000)
+    with pytest.raises(ValueError, match=r"t\.parquet.*(CRC|checksum)"):
+        ridge(scan(path, target="y"))
+    np.savez(tmp_path / "t.npz", X=X, y=y)
+    flipped(tmp_path / "t.npz", 4000)
+    with pytest.raises(ValueError, match=r"t\.npz, rows \d+ to \d+: the file is damaged"):
+        ridge(scan(tmp_path / "t.npz", target=y))
+
+
+def test_files_that_differ(tmp_path):
+    X, y, _ = make()
+    parquet.write_table(frame(X, y), tmp_path / "a.parquet")
+    parquet.write_table(frame(X, y).drop_columns(["x4"]), tmp_path / "b.parquet")
+    with pytest.raises(ValueError, match=r"b\.parquet has no column 'x4'"):
+        ridge(scan(tmp_path, target="y"))
+    changed = frame(X, y).set_column(4, "x4", pa.array(["text"] * N))
+    parquet.write_table(changed, tmp_path / "b.parquet")
+    with pytest.raises(ValueError, match=r"b\.parquet, rows \d+ to \d+: column 'x4' is string, and was double"):
+        ridge(scan([tmp_path / "a.parquet", tmp_path / "b.parquet"], target="y"))
+
+
+def changing(X, y, change):
+    calls = []
+
+    def blocks():
+        calls.append(0)
+        last = len(y) if len(calls) < 2 or change != "shorter" else 600
+        for lo in range(0, last, 300):
+            own = X[lo : lo + 300]
+            yield (own if len(calls) < 2 or change != "values" or lo != 300 else own + 1), y[lo : lo + 300]
+        if change == "longer" and len(calls) >= 2:
+            yield X[:10], y[:10]
+
+    return scan(blocks)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ("values", "block 1, rows 300 to 599: other rows than on the first pass"),
+        ("shorter", "ended after 600 rows where the first pass had 900"),
+        ("longer", "block 3, rows 900 to 909: other rows"),
+    ],
+)
+@pytest.mark.parametrize("solver", ["cg", "cholesky"])
+def test_other_rows_on_a_later_pass(change, message, solver):
+    X, y, _ = make()
+    with pytest.raises(RuntimeError, match=message):
+        ridge(changing(X, y, change), solver=solver)
+
+
+def test_an_error_of_the_source_passes_through():
+    X, y, _ = make()
+
+    def blocks():
+        yield X, y
+        raise OSError("the line is dead")
+
+    with pytest.raises(OSError, match="the line is dead"):
+        ridge(scan(blocks))
+
+
+@pytest.mark.parametrize(
+    ("arguments", "error", "message"),
+    [
+        (("nothing.parquet", {"target": "y"}), FileNotFoundError, "there is no file nothing.parquet"),
+        ((5, {}), TypeError, "scan takes a path"),
+        (([], {}), ValueError, "empty"),
+        ((lambda: [], {}), ValueError, "yields no block"),
+        ((lambda: [np.ones((3, 2))], {}), TypeError, r"block 0 must be a tuple"),
+        ((lambda: [(np.ones(3), np.ones(3))], {}), ValueError, "two dimensions"),
+        ((np.ones((5, 2)), {}), ValueError, "target must be an array"),
+        ((np.ones((5, 2)), {"target": np.ones(4)}), ValueError, r"target|y has shape \(4,\)"),
+        ((pa.table({"a": [1.0], "y": [1.0]}), {}), ValueError, "target must be the name"),
+        ((pa.table({"a": [1.0], "y": [1.0]}), {"target": "z"}), ValueError, "no column 'z'; its columns are 'a', 'y'"),
+        ((pa.table({"a": ["x"], "y": [1.0]}), {"target": "y"}), ValueError, "column 'a'.*is string, not a number.*one-hot"),
+        ((pa.table({"y": [1.0]}), {"target": "y"}), ValueError, "no columns beside"),
+    ],
+)
+def test_what_cannot_be_scanned(arguments, error, message):
+    source, options = arguments
+    with pytest.raises(error, match=message):
+        scan(source, **options)
+
+
+def test_what_cannot_be_asked_of_a_scan(tmp_path):
+    X, y, _ = make()
+    source = of_blocks(None, X, y, None)
+    for options in ({"positive": True}, {"bounds": (0, 1)}):
+        with pytest.raises(ValueError, match="bounds need X in memory"):
+            ridge(source, **options)
+    with pytest.raises(ValueError, match="cd"):
+        ridge(source, solver="cd")
+    for d in (np.zeros(P), np.eye(P)):
+        with pytest.raises(ValueError, match="penalty_weights"):
+            ridge(source, penalty_weights=d)
+    with pytest.raises(ValueError, match="live with the rows"):
+        ridge(source, y)
+    (tmp_path / "t.xyz").write_text("")
+    with pytest.raises(ValueError, match=r"t\.xyz has none of the endings"):
+        scan(tmp_path / "t.xyz", target="y")
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(ValueError, match="holds no file"):
+        scan(tmp_path / "empty", target="y")
+    np.save(tmp_path / "o.npy", np.array([[object()]]), allow_pickle=True)
+    with pytest.raises(ValueError, match="Python objects"):
+        scan(tmp_path / "o.npy", target=y)
+    np.save(tmp_path / "v.npy", y)
+    with pytest.raises(ValueError, match="two dimensions"):
+        scan(tmp_path / "v.npy", target=y)
+    huge = 1e200 * X
+    for solver in ("cg", "cholesky"):
+        with pytest.raises(ValueError, match=r"rescale|overflow"):
+            ridge(of_blocks(None, huge, y, None), solver=solver)
+
+
+def test_a_scan_of_moments():
+    X, y, weights = make()
+    moments = Moments()
+    for block in of_blocks(None, X, y, weights).blocks():
+        moments.update(block.X, block.y[:, 0], block.weights)
+    np.testing.assert_allclose(moments.solve(0.5).coef, ridge(X, y, 0.5, sample_weight=weights).coef, rtol=1e-5)
+
+
+def test_reading_ahead_ends_with_the_reader():
+    made = []
+
+    def items():
+        for i in range(10):
+            made.append(i)
+            yield i
+
+    reading = rows.ahead(items())
+    assert [next(reading), next(reading)] == [0, 1]
+    reading.close()
+    assert len(made) <= 4
+
+
+def test_blocks_are_small_and_few(tmp_path, monkeypatch):
+    import tracemalloc
+
+    monkeypatch.setattr(rows, "BLOCK_BYTES", 1 << 18)
+    X, y, _ = make(n=40_000, p=20)
+    source = of_npy(tmp_path, X, y, None)
+    for solver in ("cholesky", "cg"):
+        tracemalloc.start()
+        ridge(source, solver=solver)
+        peak = tracemalloc.get_traced_memory()[1]
+        tracemalloc.stop()
+        # Three blocks of X, targets and products of one, and p-vectors.
+        assert peak < (arrays.BUFFERS + 2) * (1 << 18) < X.nbytes / 4
