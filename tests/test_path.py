@@ -10,6 +10,7 @@ from truth import Exact
 import fastridge
 from fastridge import Status, path, penalty_range, ridge_path
 from fastridge.formulation import make_problem
+from fastridge.krylov import proof
 from fastridge.solvers import galerkin, shifted
 
 pytestmark = pytest.mark.usefixtures("one_blas_thread")
@@ -142,7 +143,7 @@ def test_what_a_space_misses_is_finished_by_cg(monkeypatch):
 def test_a_space_proves_its_answers_itself(monkeypatch, scale):
     """CG, which would go on from answers that are not proven, is not given a step"""
     krylov(monkeypatch)
-    monkeypatch.setattr(fastridge.krylov, "MAX_LEGS", 0)
+    monkeypatch.setattr(proof, "MAX_LEGS", 0)
     monkeypatch.setattr(path, "_one_by_one", lambda *args: None)
     X, y = text(1500, 1100, 157, True)
     found = ridge_path(scale * X, y, scale**2 * np.logspace(-1, 2, 8))
