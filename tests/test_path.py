@@ -10,6 +10,7 @@ from truth import Exact
 import fastridge
 from fastridge import Status, path, penalty_range, ridge_path
 from fastridge.formulation import make_problem
+from fastridge.krylov import proof
 from fastridge.solvers import galerkin, shifted
 
 pytestmark = pytest.mark.usefixtures("one_blas_thread")
@@ -77,7 +78,7 @@ def krylov(monkeypatch):
 
 @pytest.mark.parametrize("tol", [1e-4, 1e-6, 1e-9])
 @pytest.mark.parametrize("storage", ["csr_array", "csc_array", "C"])
-@pytest.mark.parametrize(("n", "p", "spread"), [(2000, 1200, True), (2000, 1200, False), (300, 900, True), (300, 900, False)])
+@pytest.mark.parametrize(("n", "p", "spread"), [(1000, 600, True), (1000, 600, False), (300, 900, True), (300, 900, False)])
 def test_krylov_spaces(monkeypatch, n, p, spread, storage, tol):
     krylov(monkeypatch)
     X, y = text(n, p, 150, spread)
@@ -93,7 +94,7 @@ def test_krylov_spaces(monkeypatch, n, p, spread, storage, tol):
 @pytest.mark.parametrize("spread", [True, False])
 def test_several_targets_and_weights_on_krylov_spaces(monkeypatch, spread):
     krylov(monkeypatch)
-    X, y = text(1500, 1100, 151, spread)
+    X, y = text(900, 600, 151, spread)
     Y = np.column_stack([y, -2 * y + np.random.default_rng(152).standard_normal(len(y)), np.ones(len(y))])
     weights, alphas = make_weights(len(y), 153), np.array([0.1, 100.0, 0.1, 3.0])
     check(ridge_path(X, Y, alphas, sample_weight=weights), X, Y, alphas, weights)
@@ -142,7 +143,7 @@ def test_what_a_space_misses_is_finished_by_cg(monkeypatch):
 def test_a_space_proves_its_answers_itself(monkeypatch, scale):
     """CG, which would go on from answers that are not proven, is not given a step"""
     krylov(monkeypatch)
-    monkeypatch.setattr(fastridge.krylov, "MAX_LEGS", 0)
+    monkeypatch.setattr(proof, "MAX_LEGS", 0)
     monkeypatch.setattr(path, "_one_by_one", lambda *args: None)
     X, y = text(1500, 1100, 157, True)
     found = ridge_path(scale * X, y, scale**2 * np.logspace(-1, 2, 8))

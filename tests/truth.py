@@ -242,7 +242,7 @@ class Exact:
     def __init__(self, X: Any, y: Any, alpha: Any, sample_weight: Any = None, fit_intercept: bool = True, d: Any = None) -> None:
         Y = np.asarray(y, dtype=np.float64)
         self._truth = Truth(X, Y.reshape(len(Y), -1), sample_weight, fit_intercept, d)
-        data, k = self._truth.data, self._truth.data.Y.shape[1]
+        k = self._truth.data.Y.shape[1]
         self.alpha = np.broadcast_to(np.asarray(alpha, dtype=np.float64), (k,))
         self._found: list[Any] = [None] * k
         for value in np.unique(self.alpha):
@@ -253,12 +253,9 @@ class Exact:
             system.forget()
         free = ~self._truth.fixed
         self.coef, self.x_mean = np.zeros((k, len(free))), np.zeros(len(free))
+        self.x_mean[free], self.y_mean = self._found[0][0].means()
         self.coef[:, free] = [system.coefficients(j, w) for j, (system, w) in enumerate(self._found)]
         self.size = np.array([system.norm_of(j, w) for j, (system, w) in enumerate(self._found)])
-        self.y_mean = np.zeros(k)
-        if fit_intercept:
-            self.x_mean[free] = (Pair(data.X) * data.s[:, None]).sum().value / data.s.sum()
-            self.y_mean = (Pair(data.Y) * data.s[:, None]).sum().value / data.s.sum()
         self.intercept = self.best_intercept(self.coef)
 
     def best_intercept(self, coef: Any) -> Any:
@@ -323,12 +320,14 @@ class FloatSystem:
         self.s, X, self.Y = np.ldexp(data.s, -s_exponent), np.ldexp(data.X, -x_exponent), Pair(np.ldexp(data.Y, -self.y_exponent))
         self.s_sum, p = Pair(self.s).sum(), X.shape[1]
         x_size, self.y_size = (self.s @ np.abs(x) / self.s_sum.hi for x in (X, self.Y.hi))
+        self._x_mean = np.zeros(p)
         mean, self.y_mean, constant = Pair(np.zeros(p)), Pair(np.zeros(self.Y.hi.shape[1])), np.zeros(p, dtype=bool)
         if data.fit_intercept:
             constant = (X[0] == X).all(axis=0)
             for rows in _blocks(X):
                 mean = mean + (Pair(X[rows]) * self.s[rows, None]).sum()
             mean = mean / self.s_sum
+            self._x_mean = np.ldexp(mean.value, x_exponent)
             self.y_mean = (self.Y * self.s[:, None]).sum() / self.s_sum
             self.Y = self.Y - self.y_mean
             self.Y.hi[:, (data.Y[0] == data.Y).all(axis=0)] = 0
@@ -462,6 +461,10 @@ class FloatSystem:
             value = np.sqrt(sq)
         return float(np.ldexp(value * 2.0 ** (0.5 * (self.s_exponent % 2)), self.s_exponent // 2 + int(self.y_exponent[target])))
 
+    def means(self) -> tuple[Any, Any]:
+        """Of X and Y, in the units of the data, float64; zeros without an intercept"""
+        return self._x_mean, np.ldexp(self.y_mean.value, self.y_exponent)
+
     def coefficients(self, target: int, w: Pair) -> Any:
         """In the units of the data, (p,) float64"""
         return np.ldexp(w.value, self.y_exponent[target] - self.w_exponent)
@@ -557,6 +560,10 @@ class DecimalSystem:
             v = w if coef is None else _decimals(coef) - w
             fit = self.A @ v
             return float(((self.s * fit) @ fit + self.d @ v**2).sqrt())
+
+    def means(self) -> tuple[Any, Any]:
+        """Of X and Y, float64; zeros without an intercept"""
+        return self.mean.astype(np.float64), self.y_mean.astype(np.float64)
 
     def coefficients(self, target: int, w: Any) -> Any:
         return w.astype(np.float64)
