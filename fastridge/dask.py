@@ -12,7 +12,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import suppress
 from copy import copy
 from dataclasses import replace
 from functools import partial
@@ -27,10 +27,8 @@ from fastridge.operators.base import Array, GoOn, Target, Vector
 from fastridge.operators.row_blocks import Block, Facts, OwnTarget, RowBlocks, Totals, add_to_pair
 from fastridge.rows import Code, RowSource, checked_block, count_labels
 
-try:
+with suppress(ImportError):  # a scheduler on this machine does without
     import distributed
-except ImportError:  # a scheduler on this machine
-    pass
 
 N_GROUPS = 8
 """Of chunks, at least, where there are as many: some for every worker, and few vectors that travel."""
@@ -73,8 +71,7 @@ class Ridge(estimators.Ridge):
         ValueError, TypeError
             If chunks do not agree, or hold what a fit cannot take; the message names the chunk.
         """
-        with _rows_of(X, y, sample_weight) as rows:
-            super().fit(rows)
+        super().fit(_rows_of(X, y, sample_weight))
         return self
 
     def predict(self, X: Any) -> Any:
@@ -97,8 +94,7 @@ class RidgeClassifier(classifier.RidgeClassifier):
 
     def fit(self, X: Any, y: Any = None, sample_weight: Any = None) -> RidgeClassifier:
         """Fit to dask collections; see `Ridge.fit`"""
-        with _rows_of(X, y, sample_weight) as rows:
-            super().fit(rows)
+        super().fit(_rows_of(X, y, sample_weight))
         return self
 
     def predict(self, X: Any) -> Any:
@@ -307,16 +303,15 @@ def _target(part: RowBlocks, columns: Array) -> OwnTarget:
 # On the side of the user.
 
 
-@contextmanager
-def _rows_of(X: Any, y: Any, sample_weight: Any) -> Iterator[Any]:
-    """The source of dask collections; what is none as it is"""
+def _rows_of(X: Any, y: Any, sample_weight: Any) -> DaskRows:
+    """The source of what a user gave, which must be dask collections"""
     if not dask.is_dask_collection(X):
         raise TypeError(f"X must be a dask array or data frame, got {type(X).__name__}: fastridge.Ridge takes others")
     if y is None or not dask.is_dask_collection(y):
         raise TypeError(f"y must be a dask collection in chunks like those of X, got {type(y).__name__}")
     if sample_weight is not None and not dask.is_dask_collection(sample_weight):
         raise TypeError(f"sample_weight must be a dask collection or None, got {type(sample_weight).__name__}")
-    yield DaskRows(X, y, sample_weight)
+    return DaskRows(X, y, sample_weight)
 
 
 def _chunks_of(X: Any, y: Any, weights: Any) -> list[tuple[Any, Any, Any]]:
