@@ -179,6 +179,8 @@ def predict(
     with _mistakes(as_json) as said:
         fitted, notes = model_file.read(model)
         with _watched(_open_to_predict(data, fitted, notes), as_json) as source:
+            if source.n_features != fitted.n_features_in_:
+                raise ValueError(f"{data} has {source.n_features} features, and {model} was fitted to {fitted.n_features_in_}")
             predictions = np.asarray(fitted.predict(source))
         if output is not None:
             with open(output, "w", newline="", encoding="utf-8") as file:
@@ -209,14 +211,13 @@ def path(
     The rows are read into memory. With --json all coefficients are in the object.
     """
     with _mistakes(as_json) as said:
-        if plot is not None and not plot.absolute().parent.is_dir():
-            raise FileNotFoundError(f"there is no folder {plot.parent} for --plot")
+        figure = None if plot is None else _figure(plot)
         rows = _open(data, target, features, weight, one_hot, False)
         with _watched(rows.source, as_json) as source:
             X, y, weights = _in_memory(source)
             found = ridge_path(X, y, sample_weight=weights, tol=tol)
         if plot is not None:
-            _draw(found, source.feature_names, plot)
+            _draw(found, source.feature_names, figure, plot)
     reports = found.reports
     facts = {
         "rows": X.shape[0],
@@ -312,6 +313,9 @@ def _open(data: str, target: str | None, features: str | None, weight: str | Non
     """What a command reads; columns that are not numbers are encoded where that is asked, or refused"""
     paths = files_of(data)
     if not is_table(paths):
+        if target is None and paths[0].suffix in (".npy", ".npz"):
+            what = "the .npy file" if paths[0].suffix == ".npy" else "the name of the array in it"
+            raise typer.BadParameter(f"--target is missing: {what} that has y")
         if features is not None or one_hot:
             raise ValueError(f"{data} has no columns with names, so that --features and --one-hot do not apply")
         return _Rows(scan(data, target=target, weight=weight))
@@ -325,24 +329,37 @@ def _open(data: str, target: str | None, features: str | None, weight: str | Non
             raise ValueError(f"{paths[0]} has no column {name!r}; its columns are {tables.listed(schema.names)}")
     if target in columns:
         raise ValueError(f"--features names {target!r}, which is the target")
-    text = [name for name in columns if encoding.is_text(schema.field(name).type)]
-    if text and not one_hot:
-        more = f", as {'is' if len(text) == 2 else 'are'} {len(text) - 1} more" if len(text) > 1 else ""
-        raise ValueError(
-            f"column {text[0]!r} of {paths[0]} is text, not numbers{more}: give --one-hot to make a column of zeros and ones "
-            "of each of its values, or leave it out by --features, or turn it into numbers before"
-        )
-    if encoding.is_text(schema.field(target).type):
-        if not classify:
-            raise ValueError(
-                f"column {target!r} of {paths[0]}, the target, is text, not numbers: give --classify if it holds classes"
-            )
-        text.append(target)
+    text = []
+    for name in (target, *columns, *([] if weight is None else [weight])):
+        kind = schema.field(name).type
+        if encoding.is_text(kind) and (classify if name == target else one_hot and name != weight):
+            text.append(name)
+        elif not tables.is_number(kind):
+            raise ValueError(_no_number(paths[0], name, kind, "target" if name == target else "weight" if name == weight else ""))
     categories = encoding.categories_of(paths, text)
     if classify and target in categories and len(categories[target]) < 2:
         raise ValueError(f"column {target!r} of {paths[0]} must hold at least two classes, got {categories[target]!r}")
     table = encoding.of_files(paths, target, columns, weight, categories)
     return _Rows(Spilled(table), target, columns, categories)
+
+
+def _no_number(path: Path, name: str, kind: Any, role: str) -> str:
+    """What to say of a column that is no number, and what to do"""
+    column = f"column {name!r} of {path}" + (f", the {role}," if role else "")
+    if str(kind) == "null":
+        return f"{column} has no value in any of its first rows, or there are no rows"
+    if not encoding.is_text(kind):
+        return f"{column} is {kind}, not numbers: turn it into numbers before, or leave it out by --features"
+    where = tables.first_word(path, name)
+    column = f"{column} is text, not numbers" + (f" ({where})" if where else "")
+    if role == "weight":
+        return column
+    if role == "target":
+        return f"{column}: give --classify if it holds classes"
+    return (
+        f"{column}: give --one-hot to make a column of zeros and ones of each of its values, or leave it out by --features, "
+        "or turn it into numbers before"
+    )
 
 
 def _open_to_predict(data: str, model: Any, notes: dict[str, Any]) -> RowSource:
@@ -469,11 +486,21 @@ def _score(model: Any, source: RowSource, classify: bool) -> float | None:
     return float((1 - lost / spread).mean()) if (spread > 0).all() else None
 
 
-def _draw(found: RidgePath, names: Sequence[str] | None, file: Path) -> None:
-    """Draw a path; the features whose coefficients become largest are named"""
+def _figure(file: Path) -> Any:
+    """A figure that can be saved to a file, or an error before any work"""
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(8, 5), layout="constrained")
+    known = figure.canvas.get_supported_filetypes()
+    if not file.absolute().parent.is_dir():
+        raise FileNotFoundError(f"there is no folder {file.parent} for --plot")
+    if file.suffix[1:].lower() not in known:
+        raise ValueError(f"--plot {file}: the name must end in one of {', '.join(f'.{kind}' for kind in sorted(known))}")
+    return figure
+
+
+def _draw(found: RidgePath, names: Sequence[str] | None, figure: Any, file: Path) -> None:
+    """Draw a path; the features whose coefficients become largest are named"""
     axes = figure.subplots()
     found.plot(axes)
     if found.coefs.ndim == 2:

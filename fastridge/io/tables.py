@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -158,13 +159,14 @@ def schema_of(path: Path) -> Any:
             field.with_type(pa.float64()) if pa.types.is_integer(field.type) else field for field in _open_csv(path, None).schema
         )
     except (pa.ArrowException, OSError) as error:
-        raise ValueError(f"{path} cannot be read as {_kind(path)}: {error}") from error
+        raise ValueError(f"{path} cannot be read as {_kind(path)}: {_why(path, None, error)}") from error
 
 
 def _batches(path: Path, names: list[str], n_rows: int, schema: Any) -> Iterator[Any]:
     import pyarrow as pa
     from pyarrow import parquet
 
+    types = {name: schema.field(name).type for name in names}
     try:
         if _kind(path) == "parquet":
             with parquet.ParquetFile(path, page_checksum_verification=True) as file:
@@ -177,18 +179,46 @@ def _batches(path: Path, names: list[str], n_rows: int, schema: Any) -> Iterator
                     for lo in range(0, batch.num_rows, n_rows):
                         yield batch.slice(lo, n_rows)
         else:
-            yield from _open_csv(path, {name: schema.field(name).type for name in names})
+            yield from _open_csv(path, types)
     except (pa.ArrowException, OSError) as error:
-        raise ValueError(f"{path}: {error}") from error
+        raise ValueError(f"{path}: {_why(path, types, error)}") from error
 
 
-def _open_csv(path: Path, types: dict[str, Any] | None) -> Any:
+def _open_csv(path: Path, types: dict[str, Any] | None, one_thread: bool = False) -> Any:
     """Open a reader of text; `types` are those of the columns that are wanted, guessed from the first block where None"""
     from pyarrow import csv
 
     convert = csv.ConvertOptions(column_types=types, include_columns=None if types is None else list(types))
     parse = csv.ParseOptions(delimiter="\t" if ".tsv" in path.suffixes else ",")
-    return csv.open_csv(path, parse_options=parse, convert_options=convert)
+    read = csv.ReadOptions(use_threads=not one_thread)
+    return csv.open_csv(path, read_options=read, parse_options=parse, convert_options=convert)
+
+
+def _why(path: Path, types: dict[str, Any] | None, error: Exception) -> str:
+    """What is wrong in a file, text with row and column, which a reader on one thread knows"""
+    import pyarrow as pa
+
+    if _kind(path) == "csv":
+        try:
+            for _ in _open_csv(path, types, one_thread=True):
+                pass
+        except (pa.ArrowException, OSError) as same:
+            error = same
+    return re.sub(r"In CSV column #(\d+)", lambda found: f"column {_header(path)[int(found[1])]!r}", str(error))
+
+
+def _header(path: Path) -> list[str]:
+    return list(_open_csv(path, None).schema.names)
+
+
+def first_word(path: Path, name: str) -> str:
+    """Where a column of text is no number first, and what is there: "row 7 has 'x'", the header being row 1; "" if not known"""
+    import pyarrow as pa
+
+    if _kind(path) != "csv":
+        return ""
+    found = re.search(r"Row #(\d+): .*invalid value ('.*')", _why(path, {name: pa.float64()}, ValueError()))
+    return "" if found is None else f"row {found[1]} has {found[2]}"
 
 
 def _kind(path: Path) -> str:
@@ -196,10 +226,16 @@ def _kind(path: Path) -> str:
     return {".parquet": "parquet", ".pq": "parquet", ".arrow": "arrow", ".feather": "arrow"}.get(suffix, "csv")
 
 
-def _check_type(name: str, kind: Any, text: str) -> None:
+def is_number(kind: Any) -> bool:
+    """Whether a type of Arrow is one of numbers, booleans included"""
     import pyarrow as pa
 
-    if not (pa.types.is_integer(kind) or pa.types.is_floating(kind) or pa.types.is_boolean(kind) or pa.types.is_decimal(kind)):
+    types = pa.types
+    return bool(types.is_integer(kind) or types.is_floating(kind) or types.is_boolean(kind) or types.is_decimal(kind))
+
+
+def _check_type(name: str, kind: Any, text: str) -> None:
+    if not is_number(kind):
         raise ValueError(
             f"column {name!r} of {text} is {kind}, not a number: leave it out by features=[...], or encode it "
             "(one-hot, ordinal, days since a date)"
