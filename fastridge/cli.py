@@ -10,6 +10,7 @@ import csv
 import json
 import math
 import sys
+import time
 import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -124,6 +125,9 @@ def fit(
     with _mistakes(as_json) as said:
         if output is not None and not output.absolute().parent.is_dir():
             raise FileNotFoundError(f"there is no folder {output.parent} for --output")
+        if output is not None and output.is_dir():
+            raise IsADirectoryError(f"--output {output} is a folder")
+        begin = time.perf_counter()
         rows = _open(data, target, features, weight, one_hot, classify)
         with _watched(rows.source, as_json) as source:
             if cv is None:
@@ -135,6 +139,7 @@ def fit(
                 model.fit(X, y.astype(np.int64) if whole else y, sample_weight=weights)
                 if source.feature_names is not None:
                     model.feature_names_in_ = np.array(source.feature_names, dtype=object)
+            seconds = time.perf_counter() - begin
             score = _score(model, source, classify)
         if classify and rows.target in rows.categories:
             model._name_classes(rows.categories[rows.target])
@@ -152,7 +157,7 @@ def fit(
             "accuracy" if classify else "r2": score,
             "status": str(report.status),
             "error_bound": report.error_bound,
-            "seconds": report.seconds,
+            "seconds": seconds,
             "solver": report.solver,
             "reason": report.reason,
             "output": None if output is None else str(output),
@@ -322,11 +327,11 @@ def _open(data: str, target: str | None, features: str | None, weight: str | Non
     schema = tables.schema_of(paths[0])
     if target is None:
         raise typer.BadParameter(f"--target is missing: the column to predict, one of {tables.listed(schema.names)}")
-    others = {target, weight}
-    columns = [name for name in schema.names if name not in others] if features is None else features.split(",")
-    for name in (target, *columns, *([] if weight is None else [weight])):
-        if name not in schema.names:
-            raise ValueError(f"{paths[0]} has no column {name!r}; its columns are {tables.listed(schema.names)}")
+    if features is None:
+        columns = [name for name in schema.names if name not in (target, weight)]
+    else:
+        columns = [name if name in schema.names else name.strip() for name in features.split(",")]
+    tables.check_names((target, *columns, *([] if weight is None else [weight])), schema, str(paths[0]))
     if target in columns:
         raise ValueError(f"--features names {target!r}, which is the target")
     text = []

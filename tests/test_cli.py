@@ -177,7 +177,7 @@ def test_a_model_of_python_predicts_files():
 
 def test_features_and_weights():
     write_csv("data.csv", columns(w=WEIGHTS))
-    said = ran("fit", "data.csv", "--target", "y", "--features", "straße,a", "--weight", "w", "--output", "model")
+    said = ran("fit", "data.csv", "--target", "y", "--features", "straße, a", "--weight", "w", "--output", "model")
     model = Ridge().fit(X[:, [3, 0]], Y, WEIGHTS)
     again = fastridge.load("model")
     np.testing.assert_allclose(again.coef_, model.coef_, rtol=1e-12)
@@ -246,6 +246,18 @@ def test_one_hot(kind, cv):
         in done.stderr
     )
     assert "it has seen 'blue', 'green', 'red'" in done.stderr
+
+
+def test_a_folder_of_files_whose_categories_differ():
+    Path("folder").mkdir()
+    order = np.argsort(COLOUR)
+    for i, part in enumerate(np.array_split(order, 2)):
+        table = {name: np.asarray(column)[part] for name, column in columns(colour=COLOUR).items()}
+        parquet.write_table(pa.table(table), f"folder/{i}.parquet")
+    said = ran("fit", "folder", "--target", "y", "--one-hot", "--output", "model")
+    assert (said["rows"], said["features"]) == (N, 7)
+    last = ran("predict", "model", "folder/1.parquet")["predictions"]
+    np.testing.assert_array_equal(ran("predict", "model", "folder")["predictions"][-len(last) :], last)
 
 
 def test_categories_that_look_like_numbers_in_another_file():
@@ -392,6 +404,23 @@ MISTAKES = {
         1,
         f"inf.npy, rows 0 to {N - 1}: X contains NaN or infinity, first in column 2",
     ),
+    "nan": (
+        ("fit", "nan.parquet", "--target", "y"),
+        1,
+        f"nan.parquet, rows 0 to {N - 1}: column 'c' has nan in row 3 of these",
+    ),
+    "a name twice": (
+        ("fit", "twice.csv", "--target", "y"),
+        1,
+        "twice.csv has several columns 'a'; its columns are 'a', 'a', 'y'",
+    ),
+    "semicolons": (("fit", "semicolons.csv", "--target", "y"), 1, "its columns are 'a;y': columns are separated by commas"),
+    "Latin-1": (
+        ("fit", "latin.csv", "--target", "y"),
+        1,
+        "latin.csv cannot be read as csv: 'utf-8' codec can't decode byte 0xdf",
+    ),
+    "a folder as model": ((*FIT, "--output", "."), 1, "--output . is a folder"),
     "a date": (
         ("fit", "dates.parquet", "--target", "y"),
         1,
@@ -452,6 +481,10 @@ def spoilt(here):
     Path("empty.csv").write_text("")
     Path("head.csv").write_text("a,y\n")
     parquet.write_table(pa.table(columns(day=pa.array(range(N), pa.int32()).cast(pa.date32()))), "dates.parquet")
+    Path("twice.csv").write_text("a,a,y\n1,2,3\n2,3,4\n")
+    Path("semicolons.csv").write_text("a;y\n1;2\n2;3\n")
+    Path("latin.csv").write_bytes("a,straße,y\n1,2,3\n".encode("latin-1"))
+    parquet.write_table(pa.table(columns(c=np.where(np.arange(N) == 3, np.nan, X[:, 2]))), "nan.parquet")
     infinite = X.copy()
     infinite[5, 2] = np.inf
     np.save("inf.npy", infinite)

@@ -205,6 +205,13 @@ def test_foreign_files(tmp_path):
         fastridge.load(tmp_path / "nothing")
 
 
+def test_a_file_that_cannot_be_written_is_named(tmp_path):
+    path = tmp_path / "nowhere" / "model"
+    with pytest.raises(FileNotFoundError) as caught:
+        fastridge.save(MODELS["plain"](), path)
+    assert caught.value.filename == str(path)
+
+
 def test_notes_come_back(tmp_path):
     notes = {"columns": ["a", "ü"], "categories": {"a": ["x"]}}
     model_file.write(MODELS["plain"](), tmp_path / "model", notes)

@@ -48,10 +48,7 @@ class Table(RowSource):
         others = {*self._targets, weight}
         self._weight, self.n_targets = weight, len(self._targets) or 1
         names = [name for name in schema.names if name not in others] if features is None else list(features)
-        for name in (*self._targets, *names, *([] if weight is None else [weight])):
-            if schema.names.count(name) != 1:
-                found = "has no column" if name not in schema.names else "has several columns"
-                raise ValueError(f"{text} {found} {name!r}; its columns are {listed(schema.names)}")
+        check_names((*self._targets, *names, *([] if weight is None else [weight])), schema, text)
         if not names:
             raise ValueError(f"{text} has no columns beside target and weight")
         for name in (*names, *self._targets, *([] if weight is None else [weight])):
@@ -89,7 +86,23 @@ class Table(RowSource):
         if column.null_count:
             i = int(np.flatnonzero(np.asarray(column.is_null()))[0])
             raise ValueError(f"{where}: column {name!r} has no value in row {i} of these: fill or drop such rows before")
-        return np.asarray(column.to_numpy(zero_copy_only=False))
+        values = np.asarray(column.to_numpy(zero_copy_only=False))
+        if values.dtype.kind == "f":
+            with np.errstate(all="ignore"):
+                finite = np.isfinite(values.sum()) or np.isfinite(values).all()
+            if not finite:
+                i = int(np.flatnonzero(~np.isfinite(values))[0])
+                raise ValueError(f"{where}: column {name!r} has {values[i]} in row {i} of these: fill or drop such rows before")
+        return values
+
+
+def check_names(names: Sequence[str], schema: Any, text: str) -> None:
+    """Raise a ValueError where a name is not that of one column"""
+    for name in names:
+        if schema.names.count(name) != 1:
+            found = "has no column" if name not in schema.names else "has several columns"
+            hint = ": columns are separated by commas, of .tsv files by tabs" if len(schema.names) == 1 else ""
+            raise ValueError(f"{text} {found} {name!r}; its columns are {listed(schema.names)}{hint}")
 
 
 def of_files(paths: list[Path], target: Any, features: Any, weight: Any) -> Table:
@@ -155,10 +168,9 @@ def schema_of(path: Path) -> Any:
         if _kind(path) == "arrow":
             with pa.OSFile(str(path)) as file:
                 return pa.ipc.open_file(file).schema
-        return pa.schema(
-            field.with_type(pa.float64()) if pa.types.is_integer(field.type) else field for field in _open_csv(path, None).schema
-        )
-    except (pa.ArrowException, OSError) as error:
+        fields = [(field.name, field.type) for field in _open_csv(path, None).schema]
+        return pa.schema((name, pa.float64() if pa.types.is_integer(kind) else kind) for name, kind in fields)
+    except (pa.ArrowException, OSError, UnicodeDecodeError) as error:
         raise ValueError(f"{path} cannot be read as {_kind(path)}: {_why(path, None, error)}") from error
 
 
@@ -202,7 +214,7 @@ def _why(path: Path, types: dict[str, Any] | None, error: Exception) -> str:
         try:
             for _ in _open_csv(path, types, one_thread=True):
                 pass
-        except (pa.ArrowException, OSError) as same:
+        except (pa.ArrowException, OSError, UnicodeDecodeError) as same:
             error = same
     return re.sub(r"In CSV column #(\d+)", lambda found: f"column {_header(path)[int(found[1])]!r}", str(error))
 
