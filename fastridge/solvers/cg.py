@@ -114,7 +114,7 @@ class _Watch:
 def _climb(
     problem: Problem, x: Vector, residual: Vector, first: First | None, settings: Settings, max_iter: int
 ) -> tuple[Run, Preconditioner, str]:
-    """Run CG with the diagonal; with a low-rank correction where so many steps are to come that it is worth its price
+    """Run CG with the diagonal; with a low-rank correction where the steps to come are worth its price
 
     What that does to the rate is not known before, so after as many steps as CG took with the diagonal the rates are compared,
     and CG returns to the diagonal if that was faster. Also returns the preconditioner that CG ended with, and what to say of it.
