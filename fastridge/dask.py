@@ -201,6 +201,9 @@ class RemoteRows(RowBlocks):
         new._parts = [submit(_scaled, part, sq_scale, pure=False, retries=RETRIES) for part in self._parts]
         return new
 
+    def over_rows(self, function: Any, *arguments: Any) -> Vector:
+        return self._summed(function, *arguments)
+
     def normal(self, v: Vector, target: Target = None) -> Vector:
         return self._summed(_normal, v, None if target is None else target.columns)
 
