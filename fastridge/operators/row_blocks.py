@@ -353,7 +353,7 @@ class Totals:
         root = _roots(block)
         y_centre = np.average(block.y, axis=0, weights=block.weights) * self.fit_intercept
         target = root * (block.y - y_centre)
-        y_left = (root[:, 0] @ target) / weight * self.fit_intercept  # what rounding has left of the mean
+        y_left = np.einsum("i,il->l", root[:, 0], target) / weight * self.fit_intercept  # what rounding has left of the mean
         target -= root * y_left
         x_mean = centred.mean
         if self.fit_intercept and not centred.design.traits.sparse:  # a centre is a rounded mean: what rounding has left of it
