@@ -25,14 +25,18 @@ from fastridge.parallel import blas_for
 from fastridge.problem import Problem
 
 EPS = float(np.finfo(np.float64).eps)
-ACCURATE = 1e-10
-"""Relative error of a decomposition at a penalty from which on a better one is taken."""
+ACCURATE, TELLING = 1e-9, 1e-2
+"""Relative error of a decomposition, at worst, from which on a better one is taken; and of a large one, of which a better one costs
+minutes: errors as they are, far below the worst, tell one penalty from another there."""
 DECADES = 1e6
 """Ratio of the penalties that one Cholesky factor serves: eigenvalues are accurate relative to the largest."""
 LEAST = 1e-20
 """Of the largest eigenvalue: what smaller penalties count as. They leave no other answer than this one in float64."""
 NOTHING = 1e-26
 """Squared share of a row in directions without data that is rounding; where the penalty is so small that it shows."""
+
+LARGE = 2048
+"""Unknowns from which on the Gram matrix is not kept, and the decomposition is one that needs two matrices in place of four."""
 
 
 @dataclass(frozen=True)
@@ -70,15 +74,18 @@ def decompose(
     left = np.argsort(penalties, kind="stable")
     rhs = problem.rhs if reflect is None else reflect.rows(problem.rhs)
     if not precise:
-        gram = problem.side.gram(go_on) if reflect is None else reflect.restrict(problem.side.full_gram(go_on))
+        gram = _gram(problem, reflect, go_on)
+        large = len(gram) > LARGE
         with blas_for(len(gram)):
-            s, v = eigh(gram, lower=True, check_finite=False, driver="evd")
+            s, v = eigh(gram, lower=True, overwrite_a=large, check_finite=False, driver="evr" if large else "evd")
         s = np.maximum(s, 0.0)
-        fine = rounding_error(s, penalties[left], strict or problem.wide) <= ACCURATE
+        fine = rounding_error(s, penalties[left], strict or problem.wide) <= (TELLING if large else ACCURATE)
         chosen, left = left[fine], left[~fine]
         if len(chosen):
             yield Pencil(chosen, 1.0 / (s[:, None] + penalties[chosen]), _lifted(v, reflect), v.T @ rhs)
         del v
+        if large and len(left):
+            gram = _gram(problem, reflect, go_on)
         least = LEAST * float(s.max(initial=0.0))
         while len(left):
             first = max(float(penalties[left[0]]), least)
@@ -95,6 +102,11 @@ def decompose(
         del gram
     if len(left):
         yield _by_triangle(problem, penalties, left, reflect, rhs, go_on)
+
+
+def _gram(problem: Problem, reflect: _Reflections | None, go_on: GoOn | None) -> Vector:
+    """B'B, or Q'B'B Q without what is empty: lower triangle, F order"""
+    return problem.side.gram(go_on) if reflect is None else reflect.restrict(problem.side.full_gram(go_on))
 
 
 def rounding_error(s: Vector, penalties: Vector, strict: bool = False) -> Vector:
