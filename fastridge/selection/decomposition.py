@@ -26,8 +26,8 @@ from fastridge.problem import Problem
 
 EPS = float(np.finfo(np.float64).eps)
 ACCURATE, TELLING = 1e-9, 1e-2
-"""Relative error of a decomposition, at worst, from which on a better one is taken; and of a large one, of which a better one costs
-minutes: errors as they are, far below the worst, tell one penalty from another there."""
+"""Relative error of a decomposition, at worst, from which on a better one is taken; and of a large one, where a better one costs
+minutes, while errors as they are, far below the worst, tell one penalty from another."""
 DECADES = 1e6
 """Ratio of the penalties that one Cholesky factor serves: eigenvalues are accurate relative to the largest."""
 LEAST = 1e-20
