@@ -81,10 +81,15 @@ def decompose(
         s = np.maximum(s, 0.0)
         fine = rounding_error(s, penalties[left], strict or problem.wide) <= (TELLING if large else ACCURATE)
         chosen, left = left[fine], left[~fine]
+        if large:
+            del gram
         if len(chosen):
-            yield Pencil(chosen, 1.0 / (s[:, None] + penalties[chosen]), _lifted(v, reflect), v.T @ rhs)
+            image, v = v.T @ rhs, _lifted(v, reflect)
+            yield Pencil(chosen, 1.0 / (s[:, None] + penalties[chosen]), v, image)
         del v
-        if large and len(left):
+        if not len(left):
+            return
+        if large:
             gram = _gram(problem, reflect, go_on)
         least = LEAST * float(s.max(initial=0.0))
         while len(left):
@@ -172,22 +177,26 @@ class _Reflections:
         self._factor, self._tau, _, _ = dgeqrf(np.asfortranarray(null))
 
     def _apply(self, side: str, trans: str, matrix: Vector) -> Vector:
+        """Q or Q' from the left or the right, in the place of `matrix`, F order"""
         size = matrix.shape[1] if side == "L" else matrix.shape[0]
-        out, _, _ = dormqr(side, trans, self._factor, self._tau, np.asfortranarray(matrix), max(1, 64 * size))
+        out, _, _ = dormqr(side, trans, self._factor, self._tau, matrix, max(1, 64 * size), overwrite_c=1)
         return np.asarray(out)
 
     def rows(self, matrix: Vector) -> Vector:
         """Q'M without the first rows"""
-        return self._apply("L", "T", matrix)[self.n_null :]
+        return self._apply("L", "T", np.array(matrix, order="F"))[self.n_null :]
 
     def columns(self, matrix: Vector) -> Vector:
         """M Q without the first columns"""
-        return self._apply("R", "N", matrix)[:, self.n_null :]
+        return self._apply("R", "N", np.array(matrix, order="F"))[:, self.n_null :]
 
     def restrict(self, gram: Vector) -> Vector:
-        """Q'M Q of the complement alone, F order"""
-        return np.asfortranarray(self.columns(self._apply("L", "T", gram))[self.n_null :])
+        """Q'M Q of the complement alone, F order; `gram`, M in F order, is overwritten"""
+        both = self._apply("R", "N", self._apply("L", "T", gram))
+        return np.array(both[self.n_null :, self.n_null :], order="F")
 
     def lift(self, basis: Vector) -> Vector:
         """Q [0; Z]"""
-        return self._apply("L", "N", np.concatenate([np.zeros((self.n_null, basis.shape[1])), basis]))
+        lifted = np.zeros((self.n_null + len(basis), basis.shape[1]), order="F")
+        lifted[self.n_null :] = basis
+        return self._apply("L", "N", lifted)
