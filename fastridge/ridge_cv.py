@@ -151,7 +151,7 @@ class RidgeCVBase(RidgeBase):
         self.n_threads = n_threads
         self.verbose = verbose
 
-    def _search_and_solve(self, X: Any, y: Any, sample_weight: Any, params: dict[str, Any]) -> Solution:
+    def _search_and_solve(self, X: Any, y: Any, sample_weight: Any, params: dict[str, Any]) -> tuple[Solution, Choice]:
         """Choose the penalty and solve there; where that raises, what was fitted before stays"""
         _raise_for_params(params, self, "fit")
         self._validate_params()
@@ -193,7 +193,10 @@ class RidgeCVBase(RidgeBase):
                 splitter = check_cv(self.cv, labels, classifier=is_classifier(self))
                 pairs = splitter.split(X, labels, **routed.splitter.split)
                 splits = [(_indices(train), _indices(test)) for train, test in pairs]
+                if any(0 in (len(train), len(test)) for train, test in splits):
+                    raise ValueError("cv leaves a fold without rows to train on or to score")
                 search = partial(self._by_folds, request, labels, splits, method, scorer, routed.scorer.score)
+            method.monitor().say(f"{len(alphas)} penalties from {alphas.min():.3g} to {alphas.max():.3g} are scored")
             choice = search(alphas)
             for _ in range(EXTENSIONS if isinstance(self.alphas, str) and any(choice.edges) else 0):
                 choice = search(_extended(choice.alphas, *choice.edges))
@@ -207,22 +210,26 @@ class RidgeCVBase(RidgeBase):
                 del self.cv_results_
             if choice.results is not None:
                 self.cv_results_ = choice.results[:, :, 0] if target.ndim == 1 else choice.results.transpose(0, 2, 1)
-        for at_edge, edge, which, beyond in zip(
-            choice.edges, (choice.alphas.min(), choice.alphas.max()), ("smallest", "largest"), ("smaller", "larger"), strict=True
-        ):
-            if at_edge:
-                warnings.warn(
-                    f"the best alpha is the {which}, {edge:g}: a {beyond} one may be better still. "
-                    'Try more of them, or alphas="auto"',
-                    stacklevel=3,  # who called fit
-                )
         self.alphas_ = choice.alphas
         if np.ndim(best):
             self.alpha_ = np.array(penalty) if k > 1 else float(penalty[0])  # as scikit-learn's shapes are
             self.best_score_ = choice.scores[best, np.arange(k)]
         else:
             self.alpha_, self.best_score_ = float(choice.alphas[best]), float(choice.scores[best])
-        return solution
+        return solution, choice
+
+    def _warn_at_edges(self, choice: Choice) -> Self:
+        """Say where the best penalty is at an edge of those tried; `fit` calls this itself, last, the warning names its caller"""
+        low, high = choice.edges
+        for at_edge, which, beyond in ((low, "smallest", "smaller"), (high, "largest", "larger")):
+            if at_edge:
+                edge = choice.alphas.max() if which == "largest" else choice.alphas.min()
+                warnings.warn(
+                    f"the best alpha is the {which}, {edge:g}: a {beyond} one may be better still. "
+                    'Try more of them, or alphas="auto"',
+                    stacklevel=3,  # who called fit
+                )
+        return self
 
     def _method(self) -> Method:
         return Method.checked("auto", self.tol, None, self.n_threads, verbose=self.verbose)
@@ -292,7 +299,9 @@ class RidgeCVBase(RidgeBase):
         X = request.X
         by_moments = self._known_from_moments(request, score_params)
         scores = np.empty((len(splits), len(alphas)))
+        monitor = method.monitor()
         for i, fold in enumerate(fit_folds(request, alphas, splits, method)):
+            monitor.say(f"fold {i + 1} of {len(splits)}")
             known = fold.sq_errors() if by_moments is not None and len(fold.test) > 1 else None
             if known is not None and by_moments is not None:
                 scores[i] = by_moments(*known)
@@ -416,9 +425,9 @@ class RidgeCV(MultiOutputMixin, RegressorMixin, RidgeCVBase):  # type: ignore[mi
     Parameters
     ----------
     alphas : array-like of float, float, int or "auto", default (0.1, 1.0, 10.0)
-        Penalties to choose from, > 0 (with `cv` >= 0), on scikit-learn's scale. An int above 1 says how many: they are then
-        spaced evenly in log alpha over the range that suits the data, as those of `ridge_path`. "auto": 30 of those,
-        and up to three times ten more past an edge at which the best is.
+        Penalties to choose from, > 0 (with `cv` >= 0), on scikit-learn's scale. An int above 1 says how many (in scikit-learn it is
+        the one penalty; here 10.0 is that): they are then spaced evenly in log alpha over the range that suits the data, as those
+        of `ridge_path`. "auto": 30 of those, and up to three times ten more past an edge at which the best is.
     fit_intercept : bool, default True
         As in `Ridge`.
     scoring : str, callable or None
@@ -524,9 +533,10 @@ class RidgeCV(MultiOutputMixin, RegressorMixin, RidgeCVBase):  # type: ignore[mi
         ValueError, TypeError
             If an argument or parameter is not what it should be; nothing fitted before is lost.
         """
-        solution = self._search_and_solve(X, y, sample_weight, params)
+        solution, choice = self._search_and_solve(X, y, sample_weight, params)
         coef = solution.coef
-        return self._keep(coef.ravel() if coef.size == self.n_features_in_ else coef, solution)
+        self._keep(coef.ravel() if coef.size == self.n_features_in_ else coef, solution)
+        return self._warn_at_edges(choice)
 
     def predict(self, X: Any) -> Array:
         """Return X w + b, (n_samples,) or (n_samples, n_targets)
@@ -622,6 +632,7 @@ class RidgeClassifierCV(ClassesCoded, RidgeCVBase):
         ValueError, TypeError
             As `RidgeCV.fit` does.
         """
-        solution = self._search_and_solve(X, y, sample_weight, params)
+        solution, choice = self._search_and_solve(X, y, sample_weight, params)
         coef = solution.coef
-        return self._keep(coef.ravel() if len(coef) == 1 else coef, solution)
+        self._keep(coef.ravel() if len(coef) == 1 else coef, solution)
+        return self._warn_at_edges(choice)

@@ -208,6 +208,23 @@ def test_an_edge_is_said(cv):
     RidgeCV([1.0, 1.0], cv=cv).fit(X, y)
 
 
+def test_a_warning_that_is_an_error_leaves_a_fitted_model():
+    X, y = noisy()
+    model = RidgeCV([1e-3, 1e-2])
+    with pytest.raises(UserWarning, match="the best alpha is the largest"):
+        model.fit(X, y)
+    assert model.alpha_ == 1e-2
+    assert model.predict(X).shape == y.shape
+
+
+def test_progress(capsys):
+    X, y = noisy()
+    RidgeCV("auto", cv=3, verbose=True).fit(X, y)
+    said = capsys.readouterr().err
+    assert "30 penalties from" in said
+    assert "fold 3 of 3" in said
+
+
 def test_scores_that_no_longer_change_are_no_edge():
     X, y = noisy(noise=1e-3)
     RidgeCV([1e-12, 1e-9, 1.0]).fit(X, y)
@@ -266,6 +283,7 @@ WRONG = [
     ({"tol": 2.0}, ValueError, "tol"),
     ({"penalty_weights": [1.0]}, ValueError, "penalty_weights"),
     ({"cv": 1000}, ValueError, "1000"),
+    ({"cv": [(np.arange(50), np.arange(0))]}, ValueError, "without rows to train on or to score"),
 ]
 
 
