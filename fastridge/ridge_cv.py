@@ -210,7 +210,7 @@ class RidgeCVBase(RidgeBase):
                 del self.cv_results_
             if choice.results is not None:
                 self.cv_results_ = choice.results[:, :, 0] if target.ndim == 1 else choice.results.transpose(0, 2, 1)
-        self.alphas_ = choice.alphas
+        self.alphas_, self.scores_ = choice.alphas, choice.scores
         if np.ndim(best):
             self.alpha_ = np.array(penalty) if k > 1 else float(penalty[0])  # as scikit-learn's shapes are
             self.best_score_ = choice.scores[best, np.arange(k)]
@@ -409,9 +409,13 @@ def _extended(alphas: Vector, low: bool, high: bool) -> Vector:
 def _solve_from(request: Request, method: Method, start: Vector | None) -> Solution:
     """Solve, from an answer that is as good as exact where there is one: it takes as little as a proof"""
     if start is not None:
-        solution = solve(request, replace(method, solver="cg", verbose=False), start)
-        if solution.report.converged:
-            return solution
+        solution = solve(request, replace(method, solver="cg", verbose=False), start, likely=True)
+        report = solution.report
+        if report.converged:
+            known = "the decomposition that chose alpha gave the answer" + (
+                "" if report.n_iter.any() else "; one product proved it"
+            )
+            return replace(solution, report=replace(report, reason=known))
     return solve(request, method)
 
 
@@ -425,9 +429,9 @@ class RidgeCV(MultiOutputMixin, RegressorMixin, RidgeCVBase):  # type: ignore[mi
     Parameters
     ----------
     alphas : array-like of float, float, int or "auto", default (0.1, 1.0, 10.0)
-        Penalties to choose from, > 0 (with `cv` >= 0), on scikit-learn's scale. An int above 1 says how many (in scikit-learn it is
-        the one penalty; here 10.0 is that): they are then spaced evenly in log alpha over the range that suits the data, as those
-        of `ridge_path`. "auto": 30 of those, and up to three times ten more past an edge at which the best is.
+        Penalties to choose from, > 0 (with `cv` >= 0), on scikit-learn's scale. An int above 1 says how many (in scikit-learn it
+        is the one penalty, as 10.0 is here): they are then spaced evenly in log alpha over the range that suits the data, as
+        those of `ridge_path`. "auto": 30 of those, and up to three times ten more past an edge at which the best is.
     fit_intercept : bool, default True
         As in `Ridge`.
     scoring : str, callable or None
@@ -457,6 +461,8 @@ class RidgeCV(MultiOutputMixin, RegressorMixin, RidgeCVBase):  # type: ignore[mi
         Its score.
     alphas_ : (n_alphas,) float64
         The penalties tried.
+    scores_ : (n_alphas,) or (n_alphas, n_targets) float64
+        Their scores; those of every target where each has a penalty of its own.
     cv_results_ : (n_samples, n_alphas) or (n_samples, n_targets, n_alphas)
         Where `store_cv_results`: squared errors, or with `scoring` the predictions.
     coef_, intercept_, n_iter_, solver_, report_, n_features_in_, feature_names_in_
@@ -572,7 +578,7 @@ class RidgeClassifierCV(ClassesCoded, RidgeCVBase):
 
     Attributes
     ----------
-    alpha_, best_score_, alphas_, cv_results_
+    alpha_, best_score_, alphas_, scores_, cv_results_
         As in `RidgeCV`.
     coef_, intercept_, classes_, n_iter_, solver_, report_, n_features_in_, feature_names_in_
         As in `RidgeClassifier`; but coef_ is (n_features,) where there are two classes, as in scikit-learn.

@@ -184,6 +184,7 @@ def test_the_final_fit_is_certified(shape, cv):
         warnings.simplefilter("ignore")
         model = RidgeCV(ALPHAS, cv=cv, tol=1e-9).fit(X, y)
     assert model.report_.status is Status.CONVERGED
+    assert cv is not None or (model.report_.solver == "cg" and (model.report_.n_iter == 0).all())  # nothing but a proof
     assert Exact(X, y, model.alpha_).error(model.coef_).max() <= model.report_.error_bound + 1e-13 <= 1e-9 + 1e-13
     np.testing.assert_allclose(model.coef_, Ridge(model.alpha_, tol=1e-12).fit(X, y).coef_, rtol=1e-6, atol=1e-8)
 
@@ -241,6 +242,7 @@ def test_a_grid_that_suits_the_data(cv):
         assert abs(np.log10(model.alpha_ / fine.alpha_)) < 0.3
         assert model.best_score_ >= fine.best_score_ - 1e-3 * abs(fine.best_score_)
     assert len(RidgeCV(12, cv=cv).fit(X, y).alphas_) == 12
+    assert model.scores_[list(model.alphas_).index(model.alpha_)] == model.best_score_ == model.scores_.max()
 
 
 @pytest.mark.parametrize("edge", [0, -1])
@@ -264,6 +266,7 @@ def test_an_extended_grid_stores_all():
     assert model.cv_results_.shape == (60, 3, len(model.alphas_))
     assert len(model.alphas_) > 30
     assert model.alpha_.shape == (3,)
+    assert (model.scores_.max(axis=0) == model.best_score_).all()
 
 
 WRONG = [
