@@ -12,6 +12,7 @@ from typing import Any, ClassVar, Self
 
 import numpy as np
 from sklearn.base import BaseEstimator, MultiOutputMixin, RegressorMixin, is_classifier
+from sklearn.exceptions import ConvergenceWarning
 from sklearn.metrics import check_scoring, get_scorer, get_scorer_names
 from sklearn.metrics._scorer import _BaseScorer, _PassthroughScorer
 from sklearn.model_selection import check_cv
@@ -81,12 +82,15 @@ class Choice:
         Where the fit at the best may begin.
     results : (n, a, k) or None
         Squared errors or predictions, where they were asked for.
+    doubt : float
+        Largest H-norm error of the fits to training sets, as far as it is more than was asked for; 0 where none is.
     """
 
     alphas: Vector
     scores: Vector
     start: Vector | None = None
     results: Array | None = None
+    doubt: float = 0.0
 
     @property
     def best(self) -> Any:
@@ -218,8 +222,15 @@ class RidgeCVBase(RidgeBase):
             self.alpha_, self.best_score_ = float(choice.alphas[best]), float(choice.scores[best])
         return solution, choice
 
-    def _warn_at_edges(self, choice: Choice) -> Self:
-        """Say where the best penalty is at an edge of those tried; `fit` calls this itself, last, the warning names its caller"""
+    def _warn_of_doubts(self, choice: Choice) -> Self:
+        """Say where the choice is in doubt, or at an edge of what was tried; `fit` calls this itself, last: warnings name its caller"""
+        if choice.doubt:
+            warnings.warn(
+                f"fits to training sets reached an H-norm error of {choice.doubt:.1e} where tol={self.tol:g} was asked: scores may be "
+                "off; loosen tol, or leave out the smallest alphas",
+                ConvergenceWarning,
+                stacklevel=3,
+            )
         low, high = choice.edges
         for at_edge, which, beyond in ((low, "smallest", "smaller"), (high, "largest", "larger")):
             if at_edge:
@@ -299,9 +310,10 @@ class RidgeCVBase(RidgeBase):
         X = request.X
         by_moments = self._known_from_moments(request, score_params)
         scores = np.empty((len(splits), len(alphas)))
-        monitor = method.monitor()
+        monitor, doubt = method.monitor(), 0.0
         for i, fold in enumerate(fit_folds(request, alphas, splits, method)):
             monitor.say(f"fold {i + 1} of {len(splits)}")
+            doubt = max(doubt, fold.doubt)
             known = fold.sq_errors() if by_moments is not None and len(fold.test) > 1 else None
             if known is not None and by_moments is not None:
                 scores[i] = by_moments(*known)
@@ -315,7 +327,7 @@ class RidgeCVBase(RidgeBase):
             score = self._score_by(scorer, y, params)
             for a in range(len(alphas)):
                 scores[i, a] = score(rows @ fold.coefs[a].T + fold.intercepts[a])
-        return Choice(alphas, scores.mean(axis=0))
+        return Choice(alphas, scores.mean(axis=0), doubt=doubt)
 
     def _known_from_moments(
         self, request: Request, score_params: dict[str, Any]
@@ -412,10 +424,9 @@ def _solve_from(request: Request, method: Method, start: Vector | None) -> Solut
         solution = solve(request, replace(method, solver="cg", verbose=False), start, likely=True)
         report = solution.report
         if report.converged:
-            known = "the decomposition that chose alpha gave the answer" + (
-                "" if report.n_iter.any() else "; one product proved it"
-            )
-            return replace(solution, report=replace(report, reason=known))
+            proof = "" if report.n_iter.any() else "; one product proved it"
+            reason = "the decomposition that chose alpha gave the answer" + proof
+            return replace(solution, report=replace(report, reason=reason))
     return solve(request, method)
 
 
@@ -473,7 +484,7 @@ class RidgeCV(MultiOutputMixin, RegressorMixin, RidgeCVBase):  # type: ignore[mi
     UserWarning
         If the best alpha is the smallest or the largest one tried, by more than rounding: a better one may lie beyond.
     sklearn.exceptions.ConvergenceWarning
-        If tol was not reached at the end: the message says what was.
+        If tol was not reached, at the end or in a training set: the message says what was.
 
     Notes
     -----
@@ -542,7 +553,7 @@ class RidgeCV(MultiOutputMixin, RegressorMixin, RidgeCVBase):  # type: ignore[mi
         solution, choice = self._search_and_solve(X, y, sample_weight, params)
         coef = solution.coef
         self._keep(coef.ravel() if coef.size == self.n_features_in_ else coef, solution)
-        return self._warn_at_edges(choice)
+        return self._warn_of_doubts(choice)
 
     def predict(self, X: Any) -> Array:
         """Return X w + b, (n_samples,) or (n_samples, n_targets)
@@ -641,4 +652,4 @@ class RidgeClassifierCV(ClassesCoded, RidgeCVBase):
         solution, choice = self._search_and_solve(X, y, sample_weight, params)
         coef = solution.coef
         self._keep(coef.ravel() if len(coef) == 1 else coef, solution)
-        return self._warn_at_edges(choice)
+        return self._warn_of_doubts(choice)
