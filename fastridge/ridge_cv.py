@@ -223,11 +223,11 @@ class RidgeCVBase(RidgeBase):
         return solution, choice
 
     def _warn_of_doubts(self, choice: Choice) -> Self:
-        """Say where the choice is in doubt, or at an edge of what was tried; `fit` calls this itself, last: warnings name its caller"""
+        """Say where scores are in doubt or the best is at an edge; `fit` calls this itself, last, the warning names its caller"""
         if choice.doubt:
             warnings.warn(
-                f"fits to training sets reached an H-norm error of {choice.doubt:.1e} where tol={self.tol:g} was asked: scores may be "
-                "off; loosen tol, or leave out the smallest alphas",
+                f"fits to training sets reached an H-norm error of {choice.doubt:.1e} where tol={self.tol:g} was asked: scores "
+                "may be off; loosen tol, or leave out the smallest alphas",
                 ConvergenceWarning,
                 stacklevel=3,
             )
