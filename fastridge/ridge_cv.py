@@ -12,6 +12,7 @@ from typing import Any, ClassVar, Self
 
 import numpy as np
 from sklearn.base import BaseEstimator, MultiOutputMixin, RegressorMixin, is_classifier
+from sklearn.exceptions import ConvergenceWarning
 from sklearn.metrics import check_scoring, get_scorer, get_scorer_names
 from sklearn.metrics._scorer import _BaseScorer, _PassthroughScorer
 from sklearn.model_selection import check_cv
@@ -81,12 +82,15 @@ class Choice:
         Where the fit at the best may begin.
     results : (n, a, k) or None
         Squared errors or predictions, where they were asked for.
+    doubt : float
+        Largest H-norm error of the fits to training sets, as far as it is more than was asked for; 0 where none is.
     """
 
     alphas: Vector
     scores: Vector
     start: Vector | None = None
     results: Array | None = None
+    doubt: float = 0.0
 
     @property
     def best(self) -> Any:
@@ -151,7 +155,7 @@ class RidgeCVBase(RidgeBase):
         self.n_threads = n_threads
         self.verbose = verbose
 
-    def _search_and_solve(self, X: Any, y: Any, sample_weight: Any, params: dict[str, Any]) -> Solution:
+    def _search_and_solve(self, X: Any, y: Any, sample_weight: Any, params: dict[str, Any]) -> tuple[Solution, Choice]:
         """Choose the penalty and solve there; where that raises, what was fitted before stays"""
         _raise_for_params(params, self, "fit")
         self._validate_params()
@@ -193,7 +197,10 @@ class RidgeCVBase(RidgeBase):
                 splitter = check_cv(self.cv, labels, classifier=is_classifier(self))
                 pairs = splitter.split(X, labels, **routed.splitter.split)
                 splits = [(_indices(train), _indices(test)) for train, test in pairs]
+                if any(0 in (len(train), len(test)) for train, test in splits):
+                    raise ValueError("cv leaves a fold without rows to train on or to score")
                 search = partial(self._by_folds, request, labels, splits, method, scorer, routed.scorer.score)
+            method.monitor().say(f"{len(alphas)} penalties from {alphas.min():.3g} to {alphas.max():.3g} are scored")
             choice = search(alphas)
             for _ in range(EXTENSIONS if isinstance(self.alphas, str) and any(choice.edges) else 0):
                 choice = search(_extended(choice.alphas, *choice.edges))
@@ -207,22 +214,33 @@ class RidgeCVBase(RidgeBase):
                 del self.cv_results_
             if choice.results is not None:
                 self.cv_results_ = choice.results[:, :, 0] if target.ndim == 1 else choice.results.transpose(0, 2, 1)
-        for at_edge, edge, which, beyond in zip(
-            choice.edges, (choice.alphas.min(), choice.alphas.max()), ("smallest", "largest"), ("smaller", "larger"), strict=True
-        ):
-            if at_edge:
-                warnings.warn(
-                    f"the best alpha is the {which}, {edge:g}: a {beyond} one may be better still. "
-                    'Try more of them, or alphas="auto"',
-                    stacklevel=3,  # who called fit
-                )
-        self.alphas_ = choice.alphas
+        self.alphas_, self.scores_ = choice.alphas, choice.scores
         if np.ndim(best):
             self.alpha_ = np.array(penalty) if k > 1 else float(penalty[0])  # as scikit-learn's shapes are
             self.best_score_ = choice.scores[best, np.arange(k)]
         else:
             self.alpha_, self.best_score_ = float(choice.alphas[best]), float(choice.scores[best])
-        return solution
+        return solution, choice
+
+    def _warn_of_doubts(self, choice: Choice) -> Self:
+        """Say where scores are in doubt or the best is at an edge; `fit` calls this itself, last, the warning names its caller"""
+        if choice.doubt:
+            warnings.warn(
+                f"fits to training sets reached an H-norm error of {choice.doubt:.1e} where tol={self.tol:g} was asked: scores "
+                "may be off; loosen tol, or leave out the smallest alphas",
+                ConvergenceWarning,
+                stacklevel=3,
+            )
+        low, high = choice.edges
+        for at_edge, which, beyond in ((low, "smallest", "smaller"), (high, "largest", "larger")):
+            if at_edge:
+                edge = choice.alphas.max() if which == "largest" else choice.alphas.min()
+                warnings.warn(
+                    f"the best alpha is the {which}, {edge:g}: a {beyond} one may be better still. "
+                    'Try more of them, or alphas="auto"',
+                    stacklevel=3,  # who called fit
+                )
+        return self
 
     def _method(self) -> Method:
         return Method.checked("auto", self.tol, None, self.n_threads, verbose=self.verbose)
@@ -292,7 +310,10 @@ class RidgeCVBase(RidgeBase):
         X = request.X
         by_moments = self._known_from_moments(request, score_params)
         scores = np.empty((len(splits), len(alphas)))
+        monitor, doubt = method.monitor(), 0.0
         for i, fold in enumerate(fit_folds(request, alphas, splits, method)):
+            monitor.say(f"fold {i + 1} of {len(splits)}")
+            doubt = max(doubt, fold.doubt)
             known = fold.sq_errors() if by_moments is not None and len(fold.test) > 1 else None
             if known is not None and by_moments is not None:
                 scores[i] = by_moments(*known)
@@ -306,7 +327,7 @@ class RidgeCVBase(RidgeBase):
             score = self._score_by(scorer, y, params)
             for a in range(len(alphas)):
                 scores[i, a] = score(rows @ fold.coefs[a].T + fold.intercepts[a])
-        return Choice(alphas, scores.mean(axis=0))
+        return Choice(alphas, scores.mean(axis=0), doubt=doubt)
 
     def _known_from_moments(
         self, request: Request, score_params: dict[str, Any]
@@ -400,9 +421,12 @@ def _extended(alphas: Vector, low: bool, high: bool) -> Vector:
 def _solve_from(request: Request, method: Method, start: Vector | None) -> Solution:
     """Solve, from an answer that is as good as exact where there is one: it takes as little as a proof"""
     if start is not None:
-        solution = solve(request, replace(method, solver="cg", verbose=False), start)
-        if solution.report.converged:
-            return solution
+        solution = solve(request, replace(method, solver="cg", verbose=False), start, likely=True)
+        report = solution.report
+        if report.converged:
+            proof = "" if report.n_iter.any() else "; one product proved it"
+            reason = "the decomposition that chose alpha gave the answer" + proof
+            return replace(solution, report=replace(report, reason=reason))
     return solve(request, method)
 
 
@@ -416,9 +440,9 @@ class RidgeCV(MultiOutputMixin, RegressorMixin, RidgeCVBase):  # type: ignore[mi
     Parameters
     ----------
     alphas : array-like of float, float, int or "auto", default (0.1, 1.0, 10.0)
-        Penalties to choose from, > 0 (with `cv` >= 0), on scikit-learn's scale. An int above 1 says how many: they are then
-        spaced evenly in log alpha over the range that suits the data, as those of `ridge_path`. "auto": 30 of those,
-        and up to three times ten more past an edge at which the best is.
+        Penalties to choose from, > 0 (with `cv` >= 0), on scikit-learn's scale. An int above 1 says how many (in scikit-learn it
+        is the one penalty, as 10.0 is here): they are then spaced evenly in log alpha over the range that suits the data, as
+        those of `ridge_path`. "auto": 30 of those, and up to three times ten more past an edge at which the best is.
     fit_intercept : bool, default True
         As in `Ridge`.
     scoring : str, callable or None
@@ -448,6 +472,8 @@ class RidgeCV(MultiOutputMixin, RegressorMixin, RidgeCVBase):  # type: ignore[mi
         Its score.
     alphas_ : (n_alphas,) float64
         The penalties tried.
+    scores_ : (n_alphas,) or (n_alphas, n_targets) float64
+        Their scores; those of every target where each has a penalty of its own.
     cv_results_ : (n_samples, n_alphas) or (n_samples, n_targets, n_alphas)
         Where `store_cv_results`: squared errors, or with `scoring` the predictions.
     coef_, intercept_, n_iter_, solver_, report_, n_features_in_, feature_names_in_
@@ -458,7 +484,7 @@ class RidgeCV(MultiOutputMixin, RegressorMixin, RidgeCVBase):  # type: ignore[mi
     UserWarning
         If the best alpha is the smallest or the largest one tried, by more than rounding: a better one may lie beyond.
     sklearn.exceptions.ConvergenceWarning
-        If tol was not reached at the end: the message says what was.
+        If tol was not reached, at the end or in a training set: the message says what was.
 
     Notes
     -----
@@ -524,9 +550,10 @@ class RidgeCV(MultiOutputMixin, RegressorMixin, RidgeCVBase):  # type: ignore[mi
         ValueError, TypeError
             If an argument or parameter is not what it should be; nothing fitted before is lost.
         """
-        solution = self._search_and_solve(X, y, sample_weight, params)
+        solution, choice = self._search_and_solve(X, y, sample_weight, params)
         coef = solution.coef
-        return self._keep(coef.ravel() if coef.size == self.n_features_in_ else coef, solution)
+        self._keep(coef.ravel() if coef.size == self.n_features_in_ else coef, solution)
+        return self._warn_of_doubts(choice)
 
     def predict(self, X: Any) -> Array:
         """Return X w + b, (n_samples,) or (n_samples, n_targets)
@@ -562,7 +589,7 @@ class RidgeClassifierCV(ClassesCoded, RidgeCVBase):
 
     Attributes
     ----------
-    alpha_, best_score_, alphas_, cv_results_
+    alpha_, best_score_, alphas_, scores_, cv_results_
         As in `RidgeCV`.
     coef_, intercept_, classes_, n_iter_, solver_, report_, n_features_in_, feature_names_in_
         As in `RidgeClassifier`; but coef_ is (n_features,) where there are two classes, as in scikit-learn.
@@ -622,6 +649,7 @@ class RidgeClassifierCV(ClassesCoded, RidgeCVBase):
         ValueError, TypeError
             As `RidgeCV.fit` does.
         """
-        solution = self._search_and_solve(X, y, sample_weight, params)
+        solution, choice = self._search_and_solve(X, y, sample_weight, params)
         coef = solution.coef
-        return self._keep(coef.ravel() if len(coef) == 1 else coef, solution)
+        self._keep(coef.ravel() if len(coef) == 1 else coef, solution)
+        return self._warn_of_doubts(choice)
