@@ -28,7 +28,9 @@ from fastridge.formulation import plain_form
 from fastridge.functional import solve
 from fastridge.operators.base import Array, Vector
 from fastridge.penalty_range import useful_penalties
-from fastridge.request import Method, Request
+from fastridge.request import Method, Request, RowsRequest
+from fastridge.rows import RowSource
+from fastridge.selection import streams
 from fastridge.selection.folds import fit_folds
 from fastridge.selection.loo import LeaveOneOut
 from fastridge.solution import Solution
@@ -181,15 +183,19 @@ class RidgeCVBase(RidgeBase):
             labels = y
             return self._targets(y, sample_weight, n_samples)
 
+        request: Request
         with unchanged_on_failure(self):
+            if isinstance(X, RowSource):
+                if y is not None or params:
+                    raise ValueError("y, sample_weight and groups live with the rows: name them in scan(..., target=, weight=)")
+                request, search = self._search_of_rows(X, method)
+                return self._chosen(request, search, alphas, method)
             X, target, weights = self._coded(X, y, sample_weight, targets)
             if is_classifier(self) and not self._binarizer.y_type_.startswith("multilabel"):
                 labels = column_or_1d(labels)
             asked: dict[str, Any] = {"fit_intercept": self.fit_intercept, "penalty_weights": self.penalty_weights}
             asked |= {"positive": False, "bounds": None}
             request = Request.of_data(X, target, weights, method, alpha=1.0, dtype=X.dtype, **asked)
-            if isinstance(alphas, int):
-                alphas = _grid(request, alphas, self.n_threads)
             if self.cv is None:
                 score = None if self.scoring is None else self._score_by(scorer, labels, routed.scorer.score)
                 search = partial(self._leave_one_out, request, score)
@@ -200,20 +206,71 @@ class RidgeCVBase(RidgeBase):
                 if any(0 in (len(train), len(test)) for train, test in splits):
                     raise ValueError("cv leaves a fold without rows to train on or to score")
                 search = partial(self._by_folds, request, labels, splits, method, scorer, routed.scorer.score)
-            method.monitor().say(f"{len(alphas)} penalties from {alphas.min():.3g} to {alphas.max():.3g} are scored")
-            choice = search(alphas)
-            for _ in range(EXTENSIONS if isinstance(self.alphas, str) and any(choice.edges) else 0):
-                choice = search(_extended(choice.alphas, *choice.edges))
-                if not any(choice.edges):
-                    break
-            best = choice.best
-            k = 1 if target.ndim == 1 else target.shape[1]
-            penalty = np.broadcast_to(choice.alphas[best], (k,))
-            solution = _solve_from(replace(request, penalty=np.array(penalty)), method, choice.start)
-            if hasattr(self, "cv_results_"):
-                del self.cv_results_
-            if choice.results is not None:
-                self.cv_results_ = choice.results[:, :, 0] if target.ndim == 1 else choice.results.transpose(0, 2, 1)
+            return self._chosen(request, search, alphas, method)
+
+    def _search_of_rows(self, source: RowSource, method: Method) -> tuple[RowsRequest, Callable[[Vector], Choice]]:
+        """The request of rows that a source yields, after a first pass, and what scores penalties there"""
+        if self.store_cv_results:
+            raise ValueError("store_cv_results=True keeps a number for every row, which a source of rows is too long for")
+        by_moments: Callable[[Vector, Vector, float], Vector] | None = None
+        if self.cv is None:
+            if self.scoring is not None:
+                raise ValueError("leave-one-out of a source of rows is scored by squared errors: scoring must be None")
+        elif isinstance(self.cv, Integral) and int(self.cv) > 1:
+            by_moments = None if is_classifier(self) else self._scores_of_moments()
+            if by_moments is None:
+                raise ValueError("folds of a source of rows are scored by R2 or (root) mean squared errors of regressions")
+        else:
+            raise ValueError(f"cv must be None or a number of folds for a source of rows, got {self.cv!r}")
+        self._met(source)
+        source = self._source(source)
+        asked = {"positive": False, "bounds": None, "penalty_weights": self.penalty_weights}
+        request = RowsRequest.of_source(source, method, alpha=1.0, fit_intercept=self.fit_intercept, **asked)
+        request = replace(request, with_gram=True).after_first_pass(self.n_threads)
+        problem = request.problem(self.n_threads)
+        form = plain_form(problem)
+        k = source.n_targets
+
+        def leave_one_out(alphas: Vector) -> Choice:
+            sums, answer = streams.leave_one_out(form.problem, alphas, self.fit_intercept)
+            scores = -sums / problem.design.shape[0]
+            choice = Choice(alphas, scores if self.alpha_per_target and not source.one_target else scores.mean(axis=1))
+            best = np.broadcast_to(choice.best, (k,))
+            start = np.column_stack([form.coefficients(answer(int(a)))[:, j] for j, a in enumerate(best)])
+            return replace(choice, start=np.ascontiguousarray(start))
+
+        def folds(alphas: Vector) -> Choice:
+            assert by_moments is not None
+            scores, doubt = [], 0.0
+            for fold in streams.fold_fits(source, int(self.cv), request, alphas, method):
+                known = fold.sq_errors()
+                if known is None:
+                    raise ValueError("the fits leave next to nothing of y, and sums cannot tell how little: use cv=None")
+                scores.append(by_moments(*known))
+                doubt = max(doubt, fold.doubt)
+            return Choice(alphas, np.mean(scores, axis=0), doubt=doubt)
+
+        return request, leave_one_out if self.cv is None else folds
+
+    def _chosen(
+        self, request: Request, search: Callable[[Vector], Choice], given: Vector | int, method: Method
+    ) -> tuple[Solution, Choice]:
+        """Search, go on past an edge where that is asked for, solve at the best, and keep what was found"""
+        alphas = _grid(request, given, self.n_threads) if isinstance(given, int) else given
+        method.monitor().say(f"{len(alphas)} penalties from {alphas.min():.3g} to {alphas.max():.3g} are scored")
+        choice = search(alphas)
+        for _ in range(EXTENSIONS if isinstance(self.alphas, str) and any(choice.edges) else 0):
+            choice = search(_extended(choice.alphas, *choice.edges))
+            if not any(choice.edges):
+                break
+        best = choice.best
+        one, k = request.y.ndim == 1, len(request.penalty)
+        penalty = np.broadcast_to(choice.alphas[best], (k,))
+        solution = _solve_from(replace(request, penalty=np.array(penalty)), method, choice.start)
+        if hasattr(self, "cv_results_"):
+            del self.cv_results_
+        if choice.results is not None:
+            self.cv_results_ = choice.results[:, :, 0] if one else choice.results.transpose(0, 2, 1)
         self.alphas_, self.scores_ = choice.alphas, choice.scores
         if np.ndim(best):
             self.alpha_ = np.array(penalty) if k > 1 else float(penalty[0])  # as scikit-learn's shapes are
@@ -332,10 +389,14 @@ class RidgeCVBase(RidgeBase):
     def _known_from_moments(
         self, request: Request, score_params: dict[str, Any]
     ) -> Callable[[Vector, Vector, float], Vector] | None:
-        """A function of squared errors (a, k), those of means (k,) and the weight, where that is all that scores depend on"""
+        """`_scores_of_moments`, where scores depend on nothing else"""
         weighted = request.weights is not None
         if is_classifier(self) or set(score_params) - {"sample_weight"} or (weighted and not score_params):
             return None
+        return self._scores_of_moments()
+
+    def _scores_of_moments(self) -> Callable[[Vector, Vector, float], Vector] | None:
+        """A function of squared errors (a, k), those of means (k,) and the weight, if there is one for `scoring`"""
         if self.scoring == "neg_mean_squared_error":
             return lambda sq, sq_y, weight: -(sq / weight).mean(axis=1)
         if self.scoring == "neg_root_mean_squared_error":
@@ -527,14 +588,16 @@ class RidgeCV(MultiOutputMixin, RegressorMixin, RidgeCVBase):  # type: ignore[mi
         self.gcv_mode = gcv_mode
         self.alpha_per_target = alpha_per_target
 
-    def fit(self, X: Any, y: Any, sample_weight: Any = None, **params: Any) -> Self:
+    def fit(self, X: Any, y: Any = None, sample_weight: Any = None, **params: Any) -> Self:
         """Choose the penalty and fit
 
         Parameters
         ----------
         X : (n_samples, n_features) array, data frame or sparse matrix
-            As in `Ridge.fit`.
+            As in `Ridge.fit`. A `fastridge.scan`, whose rows need not fit in memory, is scored by squared leave-one-out errors in
+            one pass after the first, or with `cv` a number, by sums over every `cv`-th row in one pass.
         y : (n_samples,) or (n_samples, n_targets)
+            None where X is a scan, which has it.
         sample_weight : float, (n_samples,) or None
             >= 0, of the fits and of leave-one-out errors; scores over folds are not weighted.
         **params
@@ -630,7 +693,7 @@ class RidgeClassifierCV(ClassesCoded, RidgeCVBase):
         super().__init__(alphas, fit_intercept, scoring, cv, store_cv_results, tol, penalty_weights, n_threads, verbose)
         self.class_weight = class_weight
 
-    def fit(self, X: Any, y: Any, sample_weight: Any = None, **params: Any) -> Self:
+    def fit(self, X: Any, y: Any = None, sample_weight: Any = None, **params: Any) -> Self:
         """Choose the penalty and fit
 
         Parameters

@@ -4,11 +4,14 @@ import numpy as np
 import pytest
 import scipy.sparse as sp
 from helpers import make_weights, make_X, make_y
+from sklearn.model_selection import GridSearchCV
 
-from fastridge import Moments, rows, scan
+from fastridge import Moments, Ridge, RidgeClassifierCV, RidgeCV, rows, scan
 from fastridge.request import Method, Request, RowsRequest
 from fastridge.selection.loo import LeaveOneOut
 from fastridge.selection.streams import fold_moments, leave_one_out
+
+pytestmark = pytest.mark.filterwarnings("ignore:the best alpha is")
 
 ALPHAS = np.array([1e-3, 1.0, 1e2])
 
@@ -62,3 +65,84 @@ def test_folds(weighted, n_targets):
 def test_more_folds_than_rows():
     with pytest.raises(ValueError, match="3 rows, fewer than the 5 folds"):
         fold_moments(scan(np.ones((3, 1)), target=np.arange(3.0)), 5, 1)
+
+
+@pytest.mark.parametrize("store", [np.asarray, sp.csr_array])
+@pytest.mark.parametrize("n_targets", [0, 2])
+@pytest.mark.parametrize("weighted", [False, True])
+@pytest.mark.parametrize(
+    "options", [{}, {"alphas": "auto"}, {"alphas": 12}, {"alphas": [0.1, 30.0], "alpha_per_target": True}], ids=str
+)
+def test_the_penalty_chosen_by_leave_one_out(options, weighted, n_targets, store):
+    X = make_X(400, 8, seed=7)
+    y = make_y(X, 8, n_targets) * 3
+    weights = make_weights(400, 9) if weighted else None
+    found = RidgeCV(tol=1e-9, **options).fit(scan(store(X), target=y, weight=weights))
+    expected = RidgeCV(tol=1e-9, **options).fit(X, y, weights)
+    np.testing.assert_allclose(found.alphas_, expected.alphas_, rtol=1e-6)
+    np.testing.assert_allclose(found.alpha_, expected.alpha_, rtol=1e-6)
+    np.testing.assert_allclose(found.best_score_, expected.best_score_, rtol=1e-7)
+    np.testing.assert_allclose(found.coef_, expected.coef_, rtol=1e-5, atol=1e-9)
+    assert found.coef_.shape == expected.coef_.shape
+    assert found.report_.converged
+    assert found.report_.error_bound <= 1e-9
+
+
+@pytest.mark.parametrize("scoring", [None, "r2", "neg_mean_squared_error", "neg_root_mean_squared_error"])
+@pytest.mark.parametrize("n_targets", [0, 2])
+def test_the_penalty_chosen_by_folds(n_targets, scoring):
+    X = make_X(400, 8, seed=10)
+    y = make_y(X, 11, n_targets)
+    alphas = [1e-3, 1.0, 30.0, 1e4]
+    found = RidgeCV(alphas, cv=4, scoring=scoring).fit(scan(X, target=y))
+    splits = [(np.flatnonzero(np.arange(400) % 4 != i), np.arange(i, 400, 4)) for i in range(4)]
+    search = GridSearchCV(Ridge(tol=1e-9), {"alpha": alphas}, cv=splits, scoring=scoring or "r2").fit(X, y)
+    assert found.alpha_ == search.best_params_["alpha"]
+    np.testing.assert_allclose(found.scores_, search.cv_results_["mean_test_score"], rtol=1e-8)
+
+
+@pytest.mark.parametrize("n_classes", [2, 3])
+@pytest.mark.parametrize("class_weight", [None, "balanced"])
+def test_classes(class_weight, n_classes):
+    X = make_X(300, 6, seed=12)
+    y = make_y(X, 13)
+    labels = np.digitize(y, np.quantile(y, np.linspace(0, 1, n_classes + 1)[1:-1]))
+    alphas = [1e-2, 1.0, 100.0]
+    found = RidgeClassifierCV(alphas, class_weight=class_weight, tol=1e-9).fit(scan(X, target=labels))
+    expected = RidgeClassifierCV(alphas, class_weight=class_weight, tol=1e-9).fit(X, labels)
+    assert found.alpha_ == expected.alpha_
+    np.testing.assert_allclose(found.best_score_, expected.best_score_, rtol=1e-8)
+    np.testing.assert_allclose(found.coef_, expected.coef_, rtol=1e-5, atol=1e-9)
+    np.testing.assert_array_equal(found.predict(X), expected.predict(X))
+
+
+def test_rows_are_read_three_times():
+    X = make_X(400, 8, seed=14)
+    y, passes = make_y(X, 15), []
+
+    def blocks():
+        passes.append(0)
+        for lo in range(0, 400, 100):
+            yield X[lo : lo + 100], y[lo : lo + 100]
+
+    RidgeCV([0.1, 1.0, 10.0]).fit(scan(blocks))
+    assert len(passes) - 1 <= 3  # sums, leave-one-out, and the proof; one more sees the first block
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"store_cv_results": True}, "keeps a number for every row"),
+        ({"scoring": "neg_mean_absolute_error"}, "scoring must be None"),
+        ({"cv": 3, "scoring": "neg_mean_absolute_error"}, "R2 or"),
+        ({"cv": [([0], [1])]}, "a number of folds for a source of rows"),
+    ],
+)
+def test_what_is_not_chosen_by(options, message):
+    source = scan(make_X(50, 3, seed=16), target=np.arange(50.0))
+    with pytest.raises(ValueError, match=message):
+        RidgeCV([1.0], **options).fit(source)
+    with pytest.raises(ValueError, match="live with the rows"):
+        RidgeCV([1.0]).fit(source, np.arange(50.0))
+    with pytest.raises(ValueError, match="R2 or"):
+        RidgeClassifierCV([1.0], cv=3).fit(source)

@@ -77,9 +77,9 @@ def fit_folds(request: Request, alphas: Vector, splits: list[tuple[Array, Array]
     sums = _FoldSums(request, splits, method.n_threads)
     for i, (train, test) in enumerate(splits):
         training, held_out = sums.of(i)
-        if held_out is not None and not _known_well(training, request, float(alphas.min())):
+        if held_out is not None and not known_well(training, request, float(alphas.min())):
             training = _moments(request, _run(train), method.n_threads)
-        coefs, intercepts, doubt = _solve(training, request, alphas, method.tol)
+        coefs, intercepts, doubt = fit_moments(training, request, alphas, method.tol)
         yield Fold(test, coefs, intercepts, held_out, doubt)
 
 
@@ -145,7 +145,7 @@ def _run(rows: Array) -> Array | slice:
     return slice(first, last + 1) if together else rows
 
 
-def _known_well(training: Moments, request: Request, penalty: float) -> bool:
+def known_well(training: Moments, request: Request, penalty: float) -> bool:
     """Whether taking rows away has left every column its digits: beside its sum of squares, or beside its penalty"""
     if not training.sum_weights:
         return False
@@ -156,7 +156,7 @@ def _known_well(training: Moments, request: Request, penalty: float) -> bool:
     return bool((sums.doubt()[:p] <= KNOWN * size).all())
 
 
-def _solve(training: Moments, request: Request, alphas: Vector, tol: float) -> tuple[Vector, Vector, float]:
+def fit_moments(training: Moments, request: Request, alphas: Vector, tol: float) -> tuple[Vector, Vector, float]:
     """Coefficients (a, k, p), intercepts (a, k) and doubt: from eigenvalues where they have the digits, else from `Moments.solve`
 
     Raises

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from typing import Any
 
 import numpy as np
 
@@ -10,8 +11,10 @@ from fastridge.moments import Moments
 from fastridge.operators.base import Vector
 from fastridge.operators.row_blocks import RowBlocks
 from fastridge.problem import Problem
+from fastridge.request import Method, Request
 from fastridge.rows import RowSource
 from fastridge.selection.decomposition import Pencil, decompose
+from fastridge.selection.folds import Fold, fit_moments, known_well
 
 LEFT = 1e-8
 """Of 1 - h: a row with less has no error that float64 could tell."""
@@ -33,8 +36,8 @@ def leave_one_out(problem: Problem, penalties: Vector, fit_intercept: bool) -> t
     ValueError
         If a row is predicted by itself alone, at one of the penalties.
     """
-    rows, k = problem.design, len(problem.penalty)
-    assert isinstance(rows, RowBlocks)
+    rows: Any = problem.design
+    k = len(problem.penalty)
     pencils = list(decompose(problem, penalties))
     sums = rows.over_rows(_left_out, pencils, len(penalties), k, rows.weight if fit_intercept else np.inf)
 
@@ -63,6 +66,26 @@ def _left_out(rows: RowBlocks, pencils: list[Pencil], n_penalties: int, k: int, 
                 errors = (target[:, [j]] - image @ (pencil.weights * pencil.image[:, [j]])) / left
                 sums[pencil.chosen, j] += (errors**2).sum(axis=0)
     return sums
+
+
+def fold_fits(source: RowSource, n_folds: int, request: Request, alphas: Vector, method: Method) -> Iterator[Fold]:
+    """Yield the fits of the training sets that leave out every `n_folds`-th row, from one pass over the rows
+
+    Raises
+    ------
+    ValueError
+        If there are fewer rows than folds, or taking a fold away costs digits that the fits need.
+    """
+    folds = fold_moments(source, n_folds, method.n_threads)
+    total = folds[0]
+    for moments in folds[1:]:
+        total = total + moments
+    for held_out in folds:
+        training = total - held_out
+        if not known_well(training, request, float(alphas.min())):
+            raise ValueError("a fold holds nearly all of a column, which has too few digits left without it: use cv=None")
+        coefs, intercepts, doubt = fit_moments(training, request, alphas, method.tol)
+        yield Fold(np.empty(0, dtype=np.intp), coefs, intercepts, held_out, doubt)
 
 
 def fold_moments(source: RowSource, n_folds: int, n_threads: int | None) -> list[Moments]:
