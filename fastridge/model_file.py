@@ -101,7 +101,8 @@ def load(path: str | os.PathLike[str]) -> Any:
 def write(model: Any, path: str | os.PathLike[str], notes: dict[str, Any]) -> None:
     """As `save`, with `notes`, which are JSON, beside the model"""
     if CLASSES.get(type(model).__name__) is not type(model):
-        raise TypeError(f"models that can be saved are {', '.join(CLASSES)}, got {type(model).__name__}")
+        given = f"{type(model).__module__}.{type(model).__qualname__}"
+        raise TypeError(f"models that can be saved are {', '.join(CLASSES)} of fastridge, got {given}")
     check_is_fitted(model)
     parameters = model.get_params(deep=False)
     fitted = {name: value for name, value in vars(model).items() if name not in parameters and name not in LEFT_OUT}
