@@ -6,6 +6,8 @@ import json
 import os
 import subprocess
 import sys
+import tomllib
+from importlib import import_module
 from pathlib import Path
 
 import numpy as np
@@ -23,7 +25,7 @@ pytest.importorskip("rich")
 from pyarrow import feather, parquet  # noqa: E402
 from typer.testing import CliRunner  # noqa: E402
 
-from fastridge.cli import app  # noqa: E402
+from fastridge.cli import app, main  # noqa: E402
 from fastridge.io import one_hot  # noqa: E402
 
 N = 300
@@ -529,6 +531,12 @@ def test_as_a_process():
     assert process("fit", path).returncode == 2
     done = process("fit", "none.csv", *asked)
     assert (done.returncode, done.stdout, done.stderr) == (1, "", "error: there is no file none.csv\n")
+
+
+def test_the_entry_point_is_the_same_program():
+    project = tomllib.loads((Path(__file__).parents[1] / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    module, _, name = project["scripts"]["fastridge"].partition(":")
+    assert getattr(import_module(module), name) is main
 
 
 WITHOUT = "import sys; sys.modules['{}'] = None; from fastridge.__main__ import main; sys.exit(main())"
