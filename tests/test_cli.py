@@ -25,6 +25,7 @@ pytest.importorskip("rich")
 from pyarrow import feather, parquet  # noqa: E402
 from typer.testing import CliRunner  # noqa: E402
 
+from fastridge import cli  # noqa: E402
 from fastridge.cli import app, main  # noqa: E402
 from fastridge.io import one_hot  # noqa: E402
 
@@ -199,6 +200,20 @@ def test_the_penalty_is_chosen_as_in_python(cv):
     assert again.best_score_ == pytest.approx(model.best_score_, rel=1e-12)
     assert again.feature_names_in_.tolist() == NAMES
     np.testing.assert_allclose(ran("predict", "model", "data.parquet")["predictions"], model.predict(X), rtol=1e-9, atol=1e-9)
+
+
+@pytest.mark.parametrize("target", ["y", "kind"])
+def test_leave_one_out_of_large_data_holds_no_rows(target, monkeypatch):
+    parquet.write_table(pa.table(columns(kind=KINDS)), "data.parquet")
+    asked = ["--features", "a,b", "--target", target, *(["--classify"] if target == "kind" else []), "--cv", "loo"]
+    expected = ran("fit", "data.parquet", *asked)
+    monkeypatch.setattr(cli, "LARGE", 0.0)
+    monkeypatch.setattr(cli, "_in_memory", pytest.fail)
+    said = ran("fit", "data.parquet", *asked, "--output", "model")
+    assert said.get("classes") == expected.get("classes")
+    for name in ("alpha", "r2" if target == "y" else "accuracy"):
+        assert said[name] == pytest.approx(expected[name], rel=1e-6)
+    assert len(ran("predict", "model", "data.parquet")["predictions"]) == N
 
 
 @pytest.mark.parametrize("cv", [None, "loo", 3])
