@@ -33,8 +33,7 @@ from fastridge.estimators import ADVICE, Ridge
 from fastridge.functional import explain as explain_rows
 from fastridge.io import one_hot as encoding
 from fastridge.io import tables
-from fastridge.io.scan import files_of, is_table, rows_to_predict, scan
-from fastridge.io.text import Spilled
+from fastridge.io.scan import files_of, is_table, kept, rows_to_predict, scan
 from fastridge.operators.base import Array, Matrix, Vector
 from fastridge.path import RidgePath, ridge_path
 from fastridge.planning.costs import physical_memory
@@ -47,6 +46,8 @@ WIDTH = 120
 """Of what is printed where there is no terminal."""
 LARGE = 0.05
 """Share of the memory of this machine; files may be packed to a fifth."""
+LINES = 10_000
+"""That are made at once of predictions."""
 LABELLED = 10
 """Features that the picture of a path names."""
 
@@ -349,7 +350,7 @@ def _open(data: str, target: str | None, features: str | None, weight: str | Non
     if classify and target in categories and len(categories[target]) < 2:
         raise ValueError(f"column {target!r} of {paths[0]} must hold at least two classes, got {categories[target]!r}")
     table = encoding.of_files(paths, target, columns, weight, categories)
-    return _Rows(Spilled(table), target, columns, categories)
+    return _Rows(kept(table, paths), target, columns, categories)
 
 
 def _no_number(path: Path, name: str, kind: Any, role: str) -> str:
@@ -538,7 +539,8 @@ def _write(file: Any, predictions: Array) -> None:
     columns = predictions.reshape(len(predictions), -1)
     writer = csv.writer(file, lineterminator="\n")
     writer.writerow(["prediction"] if columns.shape[1] == 1 else [f"prediction_{j}" for j in range(columns.shape[1])])
-    writer.writerows(columns.tolist())
+    for lo in range(0, len(columns), LINES):
+        writer.writerows(columns[lo : lo + LINES].tolist())
 
 
 def _print(facts: dict[str, Any], as_json: bool, said: list[str]) -> None:

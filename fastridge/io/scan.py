@@ -108,8 +108,7 @@ def _of_paths(source: Any, target: Any, features: Any, weight: Any, n_features: 
     first = paths[0]
     plain = _plain_name(first)
     if is_table(paths):
-        table = tables.of_files(paths, _needed(target), features, weight)
-        return Spilled(table) if plain.endswith((".csv", ".tsv")) else table
+        return kept(tables.of_files(paths, _needed(target), features, weight), paths)
     if len(paths) > 1:
         raise ValueError("lists of files are taken of tables (Parquet, Feather, CSV)")
     if plain.endswith(".npy"):
@@ -144,6 +143,11 @@ def files_of(source: Any) -> list[Path]:
 def is_table(paths: list[Path]) -> bool:
     """Whether files have columns with names"""
     return _plain_name(paths[0]).endswith(tables.SUFFIXES)
+
+
+def kept(table: tables.Table, paths: list[Path]) -> RowSource:
+    """A table as it is read again and again: rows of text from a temporary file"""
+    return Spilled(table) if _plain_name(paths[0]).endswith((".csv", ".tsv")) else table
 
 
 def rows_to_predict(path: Path, n_features: int) -> RowSource:
