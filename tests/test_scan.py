@@ -606,3 +606,15 @@ def test_the_file_of_text_is_closed_where_reading_ends_early(tmp_path):
     reading = source.read()
     next(reading)
     reading.close()  # an open file would be warned of, and fail the test
+
+
+@pytest.mark.parametrize("n_groups", [1, 20])
+def test_a_parquet_file_is_read_in_pieces(n_groups, tmp_path, monkeypatch):
+    monkeypatch.setattr(rows, "BLOCK_BYTES", 1 << 19)
+    X, y, _ = make(n=2_000_000, p=4)
+    parquet.write_table(frame(X, y), tmp_path / "t.parquet", row_group_size=len(X) // n_groups, compression="none")
+    source, before, most = scan(tmp_path / "t.parquet", target="y"), pa.total_allocated_bytes(), 0
+    for _ in source.blocks():
+        most = max(most, pa.total_allocated_bytes() - before)
+    # A buffer and a decoded page of each column, and the batches that are ahead.
+    assert most < X.nbytes / 2

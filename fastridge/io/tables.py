@@ -12,6 +12,8 @@ import numpy as np
 from fastridge.operators.base import Array
 from fastridge.rows import RowSource, rows_per_block
 
+READ_BYTES = 1 << 20
+"""Of each column of a Parquet file at a time."""
 SUFFIXES = (".parquet", ".pq", ".arrow", ".feather", ".csv", ".csv.gz", ".tsv", ".tsv.gz")
 
 
@@ -181,7 +183,9 @@ def _batches(path: Path, names: list[str], n_rows: int, schema: Any) -> Iterator
     types = {name: schema.field(name).type for name in names}
     try:
         if _kind(path) == "parquet":
-            with parquet.ParquetFile(path, page_checksum_verification=True) as file:
+            # The defaults hold the whole file: all row groups are asked for at once, and each of their columns in one piece.
+            sparing = {"pre_buffer": False, "buffer_size": READ_BYTES}
+            with parquet.ParquetFile(path, page_checksum_verification=True, **sparing) as file:
                 yield from file.iter_batches(n_rows, columns=names)
         elif _kind(path) == "arrow":
             with pa.memory_map(str(path)) as file:
