@@ -40,6 +40,7 @@ def test_the_public_functions_have_examples():
         "fastridge.classifier.RidgeClassifier",
         "fastridge.ridge_cv.RidgeCV",
         "fastridge.ridge_cv.RidgeClassifierCV",
+        *(f"fastridge.plots.{name}Display" for name in ("Path", "Score", "Convergence", "Coefficient")),
         *(f"fastridge.scales.{name}" for name in fastridge.__all__ if name.startswith("alpha_")),
     }
 
