@@ -1,6 +1,7 @@
 """How Sphinx builds the site: `sphinx-build -W --keep-going docs build/docs`, where the package is installed"""
 
 import contextlib
+import inspect
 import io
 import os
 import re
@@ -34,7 +35,9 @@ html_theme = "pydata_sphinx_theme"
 html_title = "fastridge"
 html_theme_options = {"logo": {"text": "fastridge"}, "show_prev_next": False, "navigation_with_keys": False}
 html_show_copyright = False
-html_sourcelink_suffix = ""
+html_show_sourcelink = False
+html_static_path = ["_static"]
+html_css_files = ["fastridge.css"]
 
 
 def draw(app):
@@ -71,14 +74,25 @@ def include(app, docname, source):
 
 
 def escape(app, what, name, thing, options, lines):
-    """Attributes of fitted estimators, such as coef_, are no links"""
+    """Attributes of fitted estimators, such as coef_, are no links; objectives are formulas"""
     for i, line in enumerate(lines):
         if not line.lstrip().startswith((">>>", "...")):
+            line = f"``{line.strip()}``" if line.startswith("minimise over ") else line
             lines[i] = re.sub(r"(?<![\\`\w.])([A-Za-z]\w*)_(?![\w`])", r"\1\\_", line)
+
+
+def sign(app, what, name, thing, options, signature, annotation):
+    """Classes are called with the parameters of their __init__"""
+    if what == "class" and "__init__" in vars(thing) and "Enum" not in str(type(thing)):
+        parameters = list(inspect.signature(thing.__init__).parameters.values())[1:]
+        plain = [parameter.replace(annotation=inspect.Parameter.empty) for parameter in parameters]
+        return str(inspect.Signature(plain)), None
+    return None
 
 
 def setup(app):
     """Called by Sphinx"""
     app.connect("builder-inited", draw)
     app.connect("source-read", include)
+    app.connect("autodoc-process-signature", sign)
     app.connect("autodoc-process-docstring", escape, priority=600)  # after numpydoc
