@@ -6,6 +6,7 @@ import io
 import os
 import re
 import tempfile
+from enum import Enum
 from pathlib import Path
 
 os.environ.setdefault("MPLBACKEND", "agg")
@@ -35,6 +36,7 @@ html_theme = "pydata_sphinx_theme"
 html_title = "fastridge"
 html_theme_options = {"logo": {"text": "fastridge"}, "show_prev_next": False, "navigation_with_keys": False}
 html_show_copyright = False
+html_sidebars = {"results": []}  # wide tables
 html_show_sourcelink = False
 html_static_path = ["_static"]
 html_css_files = ["fastridge.css"]
@@ -83,9 +85,10 @@ def escape(app, what, name, thing, options, lines):
 
 def sign(app, what, name, thing, options, signature, annotation):
     """Classes are called with the parameters of their __init__"""
-    if what == "class" and "__init__" in vars(thing) and "Enum" not in str(type(thing)):
+    if what == "class" and not issubclass(thing, Enum) and inspect.isfunction(thing.__init__):
         parameters = list(inspect.signature(thing.__init__).parameters.values())[1:]
-        plain = [parameter.replace(annotation=inspect.Parameter.empty) for parameter in parameters]
+        public = [parameter for parameter in parameters if not parameter.name.startswith("_")]
+        plain = [parameter.replace(annotation=inspect.Parameter.empty) for parameter in public]
         return str(inspect.Signature(plain)), None
     return None
 
