@@ -1,4 +1,4 @@
-"""Run the benchmarks, print their table, or measure the machine: `python -m bench run | report | machine`."""
+"""Run the benchmarks, print their table, or measure the machine: `python -m bench run | report | machine | streams`."""
 
 import argparse
 import json
@@ -26,6 +26,8 @@ def main() -> int:
     show.add_argument("--output", type=Path, metavar="MD", help="write there instead of to standard output")
     show.add_argument("--plot", type=Path, metavar="PNG", help="save a picture as well; of cases scale_* alone, how times grow")
     commands.add_parser("machine", help="measure memory bandwidth and matrix products")
+    files = commands.add_parser("streams", help="fit files that are larger than the memory allowed, beside bare reading")
+    files.add_argument("--gigabytes", type=float, default=4.3, help="of the array on disk; three files are written")
     arguments = parser.parse_args()
 
     try:
@@ -33,6 +35,10 @@ def main() -> int:
             return _run(arguments)
         if arguments.command == "report":
             _report(arguments)
+        elif arguments.command == "streams":
+            from bench import streams
+
+            print(streams.measure(arguments.gigabytes))
         else:
             print(json.dumps(machine.describe(), indent=2))
         return 0

@@ -15,9 +15,7 @@ from sklearn.utils.validation import check_is_fitted, column_or_1d
 from fastridge import validation
 from fastridge.estimators import RidgeBase, sums_suffice, unchanged_on_failure
 from fastridge.operators.base import Array, Vector
-from fastridge.request import Method
 from fastridge.rows import RowSource
-from fastridge.solution import Solution
 
 
 class ClassesCoded(ClassifierMixin, RidgeBase):  # type: ignore[misc]
@@ -82,6 +80,36 @@ class ClassesCoded(ClassifierMixin, RidgeBase):  # type: ignore[misc]
             weights = validation.check_sample_weight(by_class if weights is None else by_class * weights, n_samples)
         self._binarizer, self.classes_ = binarizer, binarizer.classes_
         return validation.check_y(binarizer.transform(y), n_samples), weights
+
+    def _source(self, source: RowSource) -> RowSource:
+        validation.check_class_weight(self.class_weight)
+        if not (source.repeatable and source.one_target):
+            raise ValueError(
+                f"the classes must be known before {source!r} is read, and be one column: "
+                "use partial_fit(..., classes=) where it can be read once"
+            )
+        counts = source.labels()
+        classes = np.array(sorted(counts))
+        if len(classes) < 2:
+            raise ValueError(f"the targets must hold at least two classes, got one class: {classes[0].item()!r}")
+        if (classes == np.rint(classes)).all():
+            classes = classes.astype(np.int64)
+        share = sum(counts.values()) / len(classes)
+        by_class: dict[Any, float] = self.class_weight or {}
+        if isinstance(self.class_weight, str):  # "balanced"
+            by_class = {label: share / count for label, count in counts.items()}
+        factors = np.array([by_class.get(label, 1.0) for label in classes.tolist()])
+        binarizer = LabelBinarizer(neg_label=-1, pos_label=1).fit(classes)
+
+        def code(labels: Vector, weights: Vector | None) -> tuple[Vector, Vector | None]:
+            y = labels[:, 0].astype(classes.dtype)
+            if by_class:
+                own = factors[np.searchsorted(classes, y)]
+                weights = own if weights is None else own * weights
+            return binarizer.transform(y), weights
+
+        self._binarizer, self.classes_ = binarizer, binarizer.classes_
+        return source.recoded(1 if len(classes) == 2 else len(classes), code)
 
     def __sklearn_tags__(self) -> Any:
         tags = super().__sklearn_tags__()
@@ -268,35 +296,3 @@ class RidgeClassifier(ClassesCoded):
             by_class = np.array([self.class_weight.get(label, 1.0) for label in y.tolist()])
             weights = validation.check_sample_weight(by_class if weights is None else by_class * weights, n_samples)
         return validation.check_y(self._binarizer.transform(y), n_samples), weights
-
-    def _solve_rows(self, source: RowSource, y: Any, sample_weight: Any, method: Method, asked: dict[str, Any]) -> Solution:
-        validation.check_class_weight(self.class_weight)
-        if not (source.repeatable and source.one_target):
-            raise ValueError(
-                f"the classes must be known before {source!r} is read, and be one column: "
-                "use partial_fit(..., classes=) where it can be read once"
-            )
-        counts = source.labels()
-        classes = np.array(sorted(counts))
-        if len(classes) < 2:
-            raise ValueError(f"the targets must hold at least two classes, got one class: {classes[0].item()!r}")
-        if (classes == np.rint(classes)).all():
-            classes = classes.astype(np.int64)
-        share = sum(counts.values()) / len(classes)
-        by_class: dict[Any, float] = self.class_weight or {}
-        if isinstance(self.class_weight, str):  # "balanced"
-            by_class = {label: share / count for label, count in counts.items()}
-        factors = np.array([by_class.get(label, 1.0) for label in classes.tolist()])
-        binarizer = LabelBinarizer(neg_label=-1, pos_label=1).fit(classes)
-
-        def code(labels: Vector, weights: Vector | None) -> tuple[Vector, Vector | None]:
-            y = labels[:, 0].astype(classes.dtype)
-            if by_class:
-                own = factors[np.searchsorted(classes, y)]
-                weights = own if weights is None else own * weights
-            return binarizer.transform(y), weights
-
-        coded = source.recoded(1 if len(classes) == 2 else len(classes), code)
-        solution = super()._solve_rows(coded, y, sample_weight, method, asked)
-        self._binarizer, self.classes_ = binarizer, binarizer.classes_
-        return solution

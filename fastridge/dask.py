@@ -22,7 +22,7 @@ import dask
 import numpy as np
 from sklearn.utils.validation import check_is_fitted
 
-from fastridge import classifier, estimators
+from fastridge import classifier, estimators, ridge_cv
 from fastridge.operators.base import Array, GoOn, Target, Vector
 from fastridge.operators.row_blocks import Block, Facts, OwnTarget, RowBlocks, Totals, add_to_pair
 from fastridge.rows import Code, RowSource, checked_block, count_labels
@@ -99,6 +99,33 @@ class RidgeClassifier(classifier.RidgeClassifier):
 
     def predict(self, X: Any) -> Any:
         """Return labels as a dask array, lazily; of what is no dask collection as `fastridge.RidgeClassifier` does"""
+        return _lazily(self, X, super().predict)
+
+
+class RidgeCV(ridge_cv.RidgeCV):
+    """`fastridge.RidgeCV` by exact leave-one-out (``cv=None``) for dask arrays and data frames; see `Ridge` here
+
+    Sums, leave-one-out errors and the proof take a pass each, by tasks where the rows are.
+
+    Examples
+    --------
+    >>> import dask.array as da
+    >>> from fastridge.dask import RidgeCV
+    >>> X = da.random.default_rng(0).standard_normal((2000, 5), chunks=(500, 5))
+    >>> noise = da.random.default_rng(1).standard_normal(2000, chunks=500)
+    >>> RidgeCV(alphas=[0.1, 10.0, 1000.0]).fit(X, 0.3 * X[:, 0] + noise).alpha_
+    10.0
+    """
+
+    def fit(self, X: Any, y: Any = None, sample_weight: Any = None, **params: Any) -> RidgeCV:
+        """Choose the penalty and fit; see `Ridge.fit`"""
+        if self.cv is not None:
+            raise ValueError(f"cv must be None, leave-one-out, on dask collections, got {self.cv!r}")
+        super().fit(_rows_of(X, y, sample_weight), **params)
+        return self
+
+    def predict(self, X: Any) -> Any:
+        """Return X w + b as a dask array, lazily; of what is no dask collection as `fastridge.RidgeCV` does"""
         return _lazily(self, X, super().predict)
 
 
@@ -200,6 +227,9 @@ class RemoteRows(RowBlocks):
         submit = self._client.submit
         new._parts = [submit(_scaled, part, sq_scale, pure=False, retries=RETRIES) for part in self._parts]
         return new
+
+    def over_rows(self, function: Any, *arguments: Any) -> Vector:
+        return self._summed(function, *arguments)
 
     def normal(self, v: Vector, target: Target = None) -> Vector:
         return self._summed(_normal, v, None if target is None else target.columns)
@@ -358,7 +388,7 @@ def _lazily(model: Any, X: Any, predict: Any) -> Any:
     local = copy(model)
     if names is not None:
         del local.feature_names_in_  # chunks are passed as arrays
-    kind = classifier.RidgeClassifier if isinstance(model, classifier.RidgeClassifier) else estimators.Ridge
+    kind = next(base for base in type(model).__mro__ if base.__module__ != __name__)
     if hasattr(X, "columns"):
         X = X.to_dask_array()
     elif X.numblocks[1] > 1:

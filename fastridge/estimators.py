@@ -176,12 +176,20 @@ class RidgeBase(_Called, BaseEstimator):  # type: ignore[misc]
 
     def _solve_rows(self, source: RowSource, y: Any, sample_weight: Any, method: Method, asked: dict[str, Any]) -> Solution:
         """As `_solve`, of rows that a source yields"""
+        self._met(source)
+        return solve_rows(self._source(source), y, sample_weight, method, **asked)
+
+    def _met(self, source: RowSource) -> None:
+        """Keep what scikit-learn keeps of the features"""
         self.n_features_in_ = source.n_features
         if source.feature_names is not None:
             self.feature_names_in_ = np.array(source.feature_names, dtype=object)
         elif hasattr(self, "feature_names_in_"):
             del self.feature_names_in_
-        return solve_rows(source, y, sample_weight, method, **asked)
+
+    def _source(self, source: RowSource) -> RowSource:
+        """The source with the targets of the regression that is solved"""
+        return source
 
     def _add(self, X: Any, y: Any, sample_weight: Any, targets: Callable[..., tuple[Vector, Vector | None]]) -> Solution:
         """Check everything, add the rows to those before and solve; where that raises, everything is as it was"""

@@ -126,11 +126,11 @@ def ridge(
 
 
 @np.errstate(all="ignore")
-def solve(request: Request, method: Method, start: Vector | None = None) -> Solution:
+def solve(request: Request, method: Method, start: Vector | None = None, likely: bool = False) -> Solution:
     """Solve what is asked for
 
     `start`, (min(n, p), k), is where iterative solvers begin on the small side; with bounds (p, k), coefficients, which are moved
-    into them. Another shape is ignored.
+    into them. Another shape is ignored. `likely`: it may well be the answer, to be proven and no more.
 
     Numbers that leave float64 on the way end in a bound that is not finite, which says so; numpy need not warn of them.
     """
@@ -143,7 +143,7 @@ def solve(request: Request, method: Method, start: Vector | None = None) -> Solu
     if start is not None and not problem.wide:
         start = form.scaled(problem.own_coefficients(start, penalty))
     room = 1.0 if request.dtype == np.float64 else ROOM_TO_ROUND
-    settings = Settings(room * tol, method.max_iter, monitor=monitor, start=start)
+    settings = Settings(room * tol, method.max_iter, monitor=monitor, start=start, likely=likely)
     answer, ran, reason = planner.run(form.problem, chosen, settings)
     w, lost = _rounded(request, problem, form, answer)
     # Rounding took more than was left for it: go on from there to what is still within reach.
@@ -151,7 +151,7 @@ def solve(request: Request, method: Method, start: Vector | None = None) -> Solu
     again = ran in ("cg", "cd") and float((answer.error_bound + lost).max()) > tol >= float(answer.error_bound.max())
     if again and left > (1 - room) * tol and method.max_iter is None and monitor.go_on():
         start = answer.x if request.bounds is None else answer.w
-        more = planner.run(form.problem, chosen, replace(settings, tol=room * left, start=start))[0]
+        more = planner.run(form.problem, chosen, replace(settings, tol=room * left, start=start, likely=False))[0]
         answer = replace(more, n_iter=answer.n_iter + more.n_iter, history=answer.history + more.history)
         w, lost = _rounded(request, problem, form, answer)
     report = report_of(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -12,6 +12,7 @@ from fastridge import validation
 from fastridge.formulation import make_problem, problem_of_rows
 from fastridge.monitor import Monitor, Progress
 from fastridge.operators.base import Matrix, Vector
+from fastridge.operators.row_blocks import Facts, RowBlocks
 from fastridge.parallel import resolve_threads
 from fastridge.problem import Bounds, Problem
 from fastridge.rows import RowSource
@@ -134,6 +135,7 @@ class RowsRequest(Request):
     """What is asked of rows that a source yields: `X` is the source, and `y` an empty array that says how targets are given"""
 
     with_gram: bool = False
+    known: tuple[RowBlocks, Facts] | None = None
 
     @classmethod
     def of_source(cls, source: RowSource, method: Method, **asked: Any) -> RowsRequest:
@@ -151,6 +153,13 @@ class RowsRequest(Request):
         return cls(source, y, None, penalty, asked["fit_intercept"], None, d, source.dtype, suits)
 
     def problem(self, n_threads: int | None) -> Problem:
-        """After a first pass over the rows; see `formulation.problem_of_rows`"""
-        operator, facts = self.X.operator(self.fit_intercept, resolve_threads(n_threads), self.with_gram)
-        return problem_of_rows(operator, facts, self.penalty, self.penalty_weights)
+        """After a first pass over the rows, unless its outcome is known; see `formulation.problem_of_rows`"""
+        return problem_of_rows(*(self.known or self._read(n_threads)), self.penalty, self.penalty_weights)
+
+    def after_first_pass(self, n_threads: int | None) -> RowsRequest:
+        """The same request, which has read all rows once"""
+        return replace(self, known=self._read(n_threads))
+
+    def _read(self, n_threads: int | None) -> tuple[RowBlocks, Facts]:
+        found: tuple[RowBlocks, Facts] = self.X.operator(self.fit_intercept, resolve_threads(n_threads), self.with_gram)
+        return found

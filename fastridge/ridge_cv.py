@@ -12,6 +12,7 @@ from typing import Any, ClassVar, Self
 
 import numpy as np
 from sklearn.base import BaseEstimator, MultiOutputMixin, RegressorMixin, is_classifier
+from sklearn.exceptions import ConvergenceWarning
 from sklearn.metrics import check_scoring, get_scorer, get_scorer_names
 from sklearn.metrics._scorer import _BaseScorer, _PassthroughScorer
 from sklearn.model_selection import check_cv
@@ -27,7 +28,9 @@ from fastridge.formulation import plain_form
 from fastridge.functional import solve
 from fastridge.operators.base import Array, Vector
 from fastridge.penalty_range import useful_penalties
-from fastridge.request import Method, Request
+from fastridge.request import Method, Request, RowsRequest
+from fastridge.rows import RowSource
+from fastridge.selection import streams
 from fastridge.selection.folds import fit_folds
 from fastridge.selection.loo import LeaveOneOut
 from fastridge.solution import Solution
@@ -81,12 +84,15 @@ class Choice:
         Where the fit at the best may begin.
     results : (n, a, k) or None
         Squared errors or predictions, where they were asked for.
+    doubt : float
+        Largest H-norm error of the fits to training sets, as far as it is more than was asked for; 0 where none is.
     """
 
     alphas: Vector
     scores: Vector
     start: Vector | None = None
     results: Array | None = None
+    doubt: float = 0.0
 
     @property
     def best(self) -> Any:
@@ -151,7 +157,7 @@ class RidgeCVBase(RidgeBase):
         self.n_threads = n_threads
         self.verbose = verbose
 
-    def _search_and_solve(self, X: Any, y: Any, sample_weight: Any, params: dict[str, Any]) -> Solution:
+    def _search_and_solve(self, X: Any, y: Any, sample_weight: Any, params: dict[str, Any]) -> tuple[Solution, Choice]:
         """Choose the penalty and solve there; where that raises, what was fitted before stays"""
         _raise_for_params(params, self, "fit")
         self._validate_params()
@@ -177,15 +183,19 @@ class RidgeCVBase(RidgeBase):
             labels = y
             return self._targets(y, sample_weight, n_samples)
 
+        request: Request
         with unchanged_on_failure(self):
+            if isinstance(X, RowSource):
+                if y is not None or params:
+                    raise ValueError("y, sample_weight and groups live with the rows: name them in scan(..., target=, weight=)")
+                request, search = self._search_of_rows(X, method)
+                return self._chosen(request, search, alphas, method)
             X, target, weights = self._coded(X, y, sample_weight, targets)
             if is_classifier(self) and not self._binarizer.y_type_.startswith("multilabel"):
                 labels = column_or_1d(labels)
             asked: dict[str, Any] = {"fit_intercept": self.fit_intercept, "penalty_weights": self.penalty_weights}
             asked |= {"positive": False, "bounds": None}
             request = Request.of_data(X, target, weights, method, alpha=1.0, dtype=X.dtype, **asked)
-            if isinstance(alphas, int):
-                alphas = _grid(request, alphas, self.n_threads)
             if self.cv is None:
                 score = None if self.scoring is None else self._score_by(scorer, labels, routed.scorer.score)
                 search = partial(self._leave_one_out, request, score)
@@ -193,36 +203,101 @@ class RidgeCVBase(RidgeBase):
                 splitter = check_cv(self.cv, labels, classifier=is_classifier(self))
                 pairs = splitter.split(X, labels, **routed.splitter.split)
                 splits = [(_indices(train), _indices(test)) for train, test in pairs]
+                if any(0 in (len(train), len(test)) for train, test in splits):
+                    raise ValueError("cv leaves a fold without rows to train on or to score")
                 search = partial(self._by_folds, request, labels, splits, method, scorer, routed.scorer.score)
-            choice = search(alphas)
-            for _ in range(EXTENSIONS if isinstance(self.alphas, str) and any(choice.edges) else 0):
-                choice = search(_extended(choice.alphas, *choice.edges))
-                if not any(choice.edges):
-                    break
-            best = choice.best
-            k = 1 if target.ndim == 1 else target.shape[1]
-            penalty = np.broadcast_to(choice.alphas[best], (k,))
-            solution = _solve_from(replace(request, penalty=np.array(penalty)), method, choice.start)
-            if hasattr(self, "cv_results_"):
-                del self.cv_results_
-            if choice.results is not None:
-                self.cv_results_ = choice.results[:, :, 0] if target.ndim == 1 else choice.results.transpose(0, 2, 1)
-        for at_edge, edge, which, beyond in zip(
-            choice.edges, (choice.alphas.min(), choice.alphas.max()), ("smallest", "largest"), ("smaller", "larger"), strict=True
-        ):
-            if at_edge:
-                warnings.warn(
-                    f"the best alpha is the {which}, {edge:g}: a {beyond} one may be better still. "
-                    'Try more of them, or alphas="auto"',
-                    stacklevel=3,  # who called fit
-                )
-        self.alphas_ = choice.alphas
+            return self._chosen(request, search, alphas, method)
+
+    def _search_of_rows(self, source: RowSource, method: Method) -> tuple[RowsRequest, Callable[[Vector], Choice]]:
+        """The request of rows that a source yields, after a first pass, and what scores penalties there"""
+        if self.store_cv_results:
+            raise ValueError("store_cv_results=True keeps a number for every row, which a source of rows is too long for")
+        by_moments: Callable[[Vector, Vector, float], Vector] | None = None
+        if self.cv is None:
+            if self.scoring is not None:
+                raise ValueError("leave-one-out of a source of rows is scored by squared errors: scoring must be None")
+        elif isinstance(self.cv, Integral) and int(self.cv) > 1:
+            by_moments = None if is_classifier(self) else self._scores_of_moments()
+            if by_moments is None:
+                raise ValueError("folds of a source of rows are scored by R2 or (root) mean squared errors of regressions")
+        else:
+            raise ValueError(f"cv must be None or a number of folds for a source of rows, got {self.cv!r}")
+        self._met(source)
+        source = self._source(source)
+        asked = {"positive": False, "bounds": None, "penalty_weights": self.penalty_weights}
+        request = RowsRequest.of_source(source, method, alpha=1.0, fit_intercept=self.fit_intercept, **asked)
+        request = replace(request, with_gram=True).after_first_pass(self.n_threads)
+        problem = request.problem(self.n_threads)
+        form = plain_form(problem)
+        k = source.n_targets
+
+        def leave_one_out(alphas: Vector) -> Choice:
+            sums, answer = streams.leave_one_out(form.problem, alphas, self.fit_intercept)
+            scores = -sums / problem.design.shape[0]
+            choice = Choice(alphas, scores if self.alpha_per_target and not source.one_target else scores.mean(axis=1))
+            best = np.broadcast_to(choice.best, (k,))
+            start = np.column_stack([form.coefficients(answer(int(a)))[:, j] for j, a in enumerate(best)])
+            return replace(choice, start=np.ascontiguousarray(start))
+
+        def folds(alphas: Vector) -> Choice:
+            assert by_moments is not None
+            scores, doubt = [], 0.0
+            for fold in streams.fold_fits(source, int(self.cv), request, alphas, method):
+                known = fold.sq_errors()
+                if known is None:
+                    raise ValueError("the fits leave next to nothing of y, and sums cannot tell how little: use cv=None")
+                scores.append(by_moments(*known))
+                doubt = max(doubt, fold.doubt)
+            return Choice(alphas, np.mean(scores, axis=0), doubt=doubt)
+
+        return request, leave_one_out if self.cv is None else folds
+
+    def _chosen(
+        self, request: Request, search: Callable[[Vector], Choice], given: Vector | int, method: Method
+    ) -> tuple[Solution, Choice]:
+        """Search, go on past an edge where that is asked for, solve at the best, and keep what was found"""
+        alphas = _grid(request, given, self.n_threads) if isinstance(given, int) else given
+        method.monitor().say(f"{len(alphas)} penalties from {alphas.min():.3g} to {alphas.max():.3g} are scored")
+        choice = search(alphas)
+        for _ in range(EXTENSIONS if isinstance(self.alphas, str) and any(choice.edges) else 0):
+            choice = search(_extended(choice.alphas, *choice.edges))
+            if not any(choice.edges):
+                break
+        best = choice.best
+        one, k = request.y.ndim == 1, len(request.penalty)
+        penalty = np.broadcast_to(choice.alphas[best], (k,))
+        solution = _solve_from(replace(request, penalty=np.array(penalty)), method, choice.start)
+        if hasattr(self, "cv_results_"):
+            del self.cv_results_
+        if choice.results is not None:
+            self.cv_results_ = choice.results[:, :, 0] if one else choice.results.transpose(0, 2, 1)
+        self.alphas_, self.scores_ = choice.alphas, choice.scores
         if np.ndim(best):
             self.alpha_ = np.array(penalty) if k > 1 else float(penalty[0])  # as scikit-learn's shapes are
             self.best_score_ = choice.scores[best, np.arange(k)]
         else:
             self.alpha_, self.best_score_ = float(choice.alphas[best]), float(choice.scores[best])
-        return solution
+        return solution, choice
+
+    def _warn_of_doubts(self, choice: Choice) -> Self:
+        """Say where scores are in doubt or the best is at an edge; `fit` calls this itself, last, the warning names its caller"""
+        if choice.doubt:
+            warnings.warn(
+                f"fits to training sets reached an H-norm error of {choice.doubt:.1e} where tol={self.tol:g} was asked: scores "
+                "may be off; loosen tol, or leave out the smallest alphas",
+                ConvergenceWarning,
+                stacklevel=3,
+            )
+        low, high = choice.edges
+        for at_edge, which, beyond in ((low, "smallest", "smaller"), (high, "largest", "larger")):
+            if at_edge:
+                edge = choice.alphas.max() if which == "largest" else choice.alphas.min()
+                warnings.warn(
+                    f"the best alpha is the {which}, {edge:g}: a {beyond} one may be better still. "
+                    'Try more of them, or alphas="auto"',
+                    stacklevel=3,  # who called fit
+                )
+        return self
 
     def _method(self) -> Method:
         return Method.checked("auto", self.tol, None, self.n_threads, verbose=self.verbose)
@@ -292,7 +367,10 @@ class RidgeCVBase(RidgeBase):
         X = request.X
         by_moments = self._known_from_moments(request, score_params)
         scores = np.empty((len(splits), len(alphas)))
+        monitor, doubt = method.monitor(), 0.0
         for i, fold in enumerate(fit_folds(request, alphas, splits, method)):
+            monitor.say(f"fold {i + 1} of {len(splits)}")
+            doubt = max(doubt, fold.doubt)
             known = fold.sq_errors() if by_moments is not None and len(fold.test) > 1 else None
             if known is not None and by_moments is not None:
                 scores[i] = by_moments(*known)
@@ -306,15 +384,19 @@ class RidgeCVBase(RidgeBase):
             score = self._score_by(scorer, y, params)
             for a in range(len(alphas)):
                 scores[i, a] = score(rows @ fold.coefs[a].T + fold.intercepts[a])
-        return Choice(alphas, scores.mean(axis=0))
+        return Choice(alphas, scores.mean(axis=0), doubt=doubt)
 
     def _known_from_moments(
         self, request: Request, score_params: dict[str, Any]
     ) -> Callable[[Vector, Vector, float], Vector] | None:
-        """A function of squared errors (a, k), those of means (k,) and the weight, where that is all that scores depend on"""
+        """`_scores_of_moments`, where scores depend on nothing else"""
         weighted = request.weights is not None
         if is_classifier(self) or set(score_params) - {"sample_weight"} or (weighted and not score_params):
             return None
+        return self._scores_of_moments()
+
+    def _scores_of_moments(self) -> Callable[[Vector, Vector, float], Vector] | None:
+        """A function of squared errors (a, k), those of means (k,) and the weight, if there is one for `scoring`"""
         if self.scoring == "neg_mean_squared_error":
             return lambda sq, sq_y, weight: -(sq / weight).mean(axis=1)
         if self.scoring == "neg_root_mean_squared_error":
@@ -400,9 +482,12 @@ def _extended(alphas: Vector, low: bool, high: bool) -> Vector:
 def _solve_from(request: Request, method: Method, start: Vector | None) -> Solution:
     """Solve, from an answer that is as good as exact where there is one: it takes as little as a proof"""
     if start is not None:
-        solution = solve(request, replace(method, solver="cg", verbose=False), start)
-        if solution.report.converged:
-            return solution
+        solution = solve(request, replace(method, solver="cg", verbose=False), start, likely=True)
+        report = solution.report
+        if report.converged:
+            proof = "" if report.n_iter.any() else "; one product proved it"
+            reason = "the decomposition that chose alpha gave the answer" + proof
+            return replace(solution, report=replace(report, reason=reason))
     return solve(request, method)
 
 
@@ -416,9 +501,9 @@ class RidgeCV(MultiOutputMixin, RegressorMixin, RidgeCVBase):  # type: ignore[mi
     Parameters
     ----------
     alphas : array-like of float, float, int or "auto", default (0.1, 1.0, 10.0)
-        Penalties to choose from, > 0 (with `cv` >= 0), on scikit-learn's scale. An int above 1 says how many: they are then
-        spaced evenly in log alpha over the range that suits the data, as those of `ridge_path`. "auto": 30 of those,
-        and up to three times ten more past an edge at which the best is.
+        Penalties to choose from, > 0 (with `cv` >= 0), on scikit-learn's scale. An int above 1 says how many (in scikit-learn it
+        is the one penalty, as 10.0 is here): they are then spaced evenly in log alpha over the range that suits the data, as
+        those of `ridge_path`. "auto": 30 of those, and up to three times ten more past an edge at which the best is.
     fit_intercept : bool, default True
         As in `Ridge`.
     scoring : str, callable or None
@@ -448,6 +533,8 @@ class RidgeCV(MultiOutputMixin, RegressorMixin, RidgeCVBase):  # type: ignore[mi
         Its score.
     alphas_ : (n_alphas,) float64
         The penalties tried.
+    scores_ : (n_alphas,) or (n_alphas, n_targets) float64
+        Their scores; those of every target where each has a penalty of its own.
     cv_results_ : (n_samples, n_alphas) or (n_samples, n_targets, n_alphas)
         Where `store_cv_results`: squared errors, or with `scoring` the predictions.
     coef_, intercept_, n_iter_, solver_, report_, n_features_in_, feature_names_in_
@@ -458,7 +545,7 @@ class RidgeCV(MultiOutputMixin, RegressorMixin, RidgeCVBase):  # type: ignore[mi
     UserWarning
         If the best alpha is the smallest or the largest one tried, by more than rounding: a better one may lie beyond.
     sklearn.exceptions.ConvergenceWarning
-        If tol was not reached at the end: the message says what was.
+        If tol was not reached, at the end or in a training set: the message says what was.
 
     Notes
     -----
@@ -501,14 +588,16 @@ class RidgeCV(MultiOutputMixin, RegressorMixin, RidgeCVBase):  # type: ignore[mi
         self.gcv_mode = gcv_mode
         self.alpha_per_target = alpha_per_target
 
-    def fit(self, X: Any, y: Any, sample_weight: Any = None, **params: Any) -> Self:
+    def fit(self, X: Any, y: Any = None, sample_weight: Any = None, **params: Any) -> Self:
         """Choose the penalty and fit
 
         Parameters
         ----------
         X : (n_samples, n_features) array, data frame or sparse matrix
-            As in `Ridge.fit`.
+            As in `Ridge.fit`. A `fastridge.scan`, whose rows need not fit in memory, is scored by squared leave-one-out errors in
+            one pass after the first, or with `cv` a number, by sums over every `cv`-th row in one pass.
         y : (n_samples,) or (n_samples, n_targets)
+            None where X is a scan, which has it.
         sample_weight : float, (n_samples,) or None
             >= 0, of the fits and of leave-one-out errors; scores over folds are not weighted.
         **params
@@ -524,9 +613,10 @@ class RidgeCV(MultiOutputMixin, RegressorMixin, RidgeCVBase):  # type: ignore[mi
         ValueError, TypeError
             If an argument or parameter is not what it should be; nothing fitted before is lost.
         """
-        solution = self._search_and_solve(X, y, sample_weight, params)
+        solution, choice = self._search_and_solve(X, y, sample_weight, params)
         coef = solution.coef
-        return self._keep(coef.ravel() if coef.size == self.n_features_in_ else coef, solution)
+        self._keep(coef.ravel() if coef.size == self.n_features_in_ else coef, solution)
+        return self._warn_of_doubts(choice)
 
     def predict(self, X: Any) -> Array:
         """Return X w + b, (n_samples,) or (n_samples, n_targets)
@@ -562,7 +652,7 @@ class RidgeClassifierCV(ClassesCoded, RidgeCVBase):
 
     Attributes
     ----------
-    alpha_, best_score_, alphas_, cv_results_
+    alpha_, best_score_, alphas_, scores_, cv_results_
         As in `RidgeCV`.
     coef_, intercept_, classes_, n_iter_, solver_, report_, n_features_in_, feature_names_in_
         As in `RidgeClassifier`; but coef_ is (n_features,) where there are two classes, as in scikit-learn.
@@ -603,7 +693,7 @@ class RidgeClassifierCV(ClassesCoded, RidgeCVBase):
         super().__init__(alphas, fit_intercept, scoring, cv, store_cv_results, tol, penalty_weights, n_threads, verbose)
         self.class_weight = class_weight
 
-    def fit(self, X: Any, y: Any, sample_weight: Any = None, **params: Any) -> Self:
+    def fit(self, X: Any, y: Any = None, sample_weight: Any = None, **params: Any) -> Self:
         """Choose the penalty and fit
 
         Parameters
@@ -622,6 +712,7 @@ class RidgeClassifierCV(ClassesCoded, RidgeCVBase):
         ValueError, TypeError
             As `RidgeCV.fit` does.
         """
-        solution = self._search_and_solve(X, y, sample_weight, params)
+        solution, choice = self._search_and_solve(X, y, sample_weight, params)
         coef = solution.coef
-        return self._keep(coef.ravel() if len(coef) == 1 else coef, solution)
+        self._keep(coef.ravel() if len(coef) == 1 else coef, solution)
+        return self._warn_of_doubts(choice)

@@ -176,7 +176,7 @@ def _fingerprint(block: Block) -> tuple[float, ...]:
 
 
 def rows_per_block(row_bytes: float) -> int:
-    """How many rows of so many bytes make a block"""
+    """How many rows of `row_bytes` make a block"""
     return max(1, int(BLOCK_BYTES // max(1.0, row_bytes)))
 
 

@@ -221,3 +221,5 @@ class Settings:
     """Told after every step; says whether to go on."""
     start: Vector | None = None
     """Where iterative solvers begin on the small side, (c, k), or with bounds coefficients, (p, k); direct ones ignore it."""
+    likely: bool = False
+    """Whether the start may well be the answer: CG looks whether it is before it prepares anything."""

@@ -26,7 +26,7 @@ from scipy.linalg.blas import dsymm, dsyr
 from fastridge._kernels import moments, vectors
 from fastridge.operators.base import Array, Matrix, Vector
 from fastridge.operators.design import centred_design
-from fastridge.parallel import blas_for
+from fastridge.parallel import blas_for, single_threaded_blas
 
 DOUBT = 10 * np.finfo(np.float64).eps
 """Relative error of a sum over one block of m rows is at most this times sqrt(m), relative to the sum of sizes."""
@@ -266,8 +266,9 @@ def sum_block(X: Matrix, y: Vector, weights: Vector | None, n_threads: int) -> S
     target = (y - y_centre) * root
     gram = design.gram()
     # Centres are rounded means. What the rounding has left comes off the products, and is part of the mean.
-    x_left, y_left = design.rmatvec(root)[:, 0], root[:, 0] @ target
-    dsyr(-1.0 / total, x_left, lower=1, a=gram, overwrite_a=1)
+    x_left, y_left = design.rmatvec(root)[:, 0], np.einsum("i,il->l", root[:, 0], target)
+    with single_threaded_blas():  # threads would only wait for one another
+        dsyr(-1.0 / total, x_left, lower=1, a=gram, overwrite_a=1)
     x_mean = centred.mean if design.traits.sparse else np.stack([centred.mean[0], x_left / total])
     with np.errstate(over="ignore", invalid="ignore", under="ignore"):
         cross = design.rmatvec(target) - np.multiply.outer(x_left, y_left / total)

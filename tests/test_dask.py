@@ -122,6 +122,21 @@ def test_classes(anywhere, class_weight, n_classes):
     np.testing.assert_array_equal(model.predict(chunked(X)).compute(), expected.predict(X))
 
 
+@pytest.mark.parametrize("n_targets", [0, 2])
+def test_a_penalty_is_chosen(anywhere, n_targets):
+    X, y, weights = make(n_targets=n_targets)
+    y = y + 30 * np.random.default_rng(5).standard_normal(y.shape)
+    alphas = [0.1, 10.0, 1000.0]
+    model = fd.RidgeCV(alphas, tol=1e-9).fit(chunked(X), chunked(y), chunked(weights))
+    expected = fastridge.RidgeCV(alphas, tol=1e-9).fit(X, y, weights)
+    assert model.alpha_ == expected.alpha_
+    np.testing.assert_allclose(model.best_score_, expected.best_score_, rtol=1e-8)
+    np.testing.assert_allclose(model.coef_, expected.coef_, rtol=1e-6)
+    np.testing.assert_allclose(model.predict(chunked(X)).compute(), expected.predict(X), rtol=1e-6)
+    with pytest.raises(ValueError, match="cv must be None"):
+        fd.RidgeCV(alphas, cv=3).fit(chunked(X), chunked(y))
+
+
 def test_penalty_weights_and_several_chunks_of_columns(anywhere):
     X, y, _ = make()
     d = np.linspace(0.5, 2, P)

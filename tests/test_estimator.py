@@ -114,7 +114,7 @@ def test_parameters_are_those_of_scikit_learn_and_n_threads():
     ("unknown", "said"),
     [
         ("alphas", r"ridge_path\(X, y, alphas\)"),
-        ("cv", "GridSearchCV"),
+        ("cv", "RidgeCV and RidgeClassifierCV choose alpha"),
         ("normalize", "StandardScaler"),
         ("lambda_", "called alpha here"),
         ("l1_ratio", "no L1 penalty here; scikit-learn's ElasticNet"),

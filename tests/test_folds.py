@@ -1,8 +1,11 @@
 """Scores over folds against scikit-learn's GridSearchCV over our Ridge, fold by fold and penalty by penalty."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from helpers import STORAGES, make_weights, make_X, make_y
+from sklearn.exceptions import ConvergenceWarning
 from sklearn.metrics import make_scorer, mean_absolute_error
 from sklearn.model_selection import (
     GridSearchCV,
@@ -185,6 +188,22 @@ def test_no_penalty(alphas):
     for fold in fits(X, y, [(np.arange(40), np.arange(40, 60))], alphas):
         w = np.linalg.lstsq(np.column_stack([X[:40], np.ones(40)]), y[:40])[0]
         np.testing.assert_allclose(fold.coefs[0, 0], w[:2], rtol=1e-9)
+
+
+def test_training_sets_that_miss_the_tolerance_are_said(monkeypatch):
+    X = make_X(60, 8, seed=24)
+    y = make_y(X, 25)
+    monkeypatch.setattr(folds, "MAX_FEATURES", 1)
+    solve_path = folds.solve_path
+
+    def cut_short(request, method, alphas):
+        return solve_path(request, replace(method, solver="cg", max_iter=2), alphas)
+
+    RidgeCV(ALPHAS, cv=3).fit(X, y)
+    monkeypatch.setattr(folds, "solve_path", cut_short)
+    with pytest.warns(ConvergenceWarning, match="fits to training sets reached an H-norm error of .* where tol=1e-06") as said:
+        RidgeCV(ALPHAS, cv=3).fit(X, y)
+    assert said[0].filename == __file__
 
 
 def test_penalty_weights():

@@ -1,5 +1,6 @@
 """Leave-one-out errors against n refits, each without its row, in long double."""
 
+import tracemalloc
 from fractions import Fraction
 
 import numpy as np
@@ -155,6 +156,33 @@ def test_all_ways_to_decompose_agree(shape, intercept, monkeypatch):
     close(plain.errors(slice(2, 5), keep=True).errors, wanted.errors[:, 2:5], 1e-15)
     exact = Exact(X, y, [alphas[3], alphas[8]], None, intercept)
     np.testing.assert_allclose(plain.coefficients(chosen)[0].T, exact.coef, rtol=1e-9, atol=1e-11)
+
+
+@pytest.mark.parametrize("telling", [1e-2, 0.0])
+@pytest.mark.parametrize("shape", [(40, 6), (6, 40), (12, 11)])
+def test_large_problems_keep_no_gram_matrix(shape, telling, monkeypatch):
+    X = make_X(*shape, seed=17)
+    y = make_y(X, 18, 2)
+    alphas = np.geomspace(1e-2, 1e6, 9)
+    wanted = search(X, y, alphas).errors(keep=True)
+    monkeypatch.setattr(decomposition, "LARGE", 0)
+    monkeypatch.setattr(decomposition, "TELLING", telling)  # 0: the Gram matrix is formed once more for its Cholesky factor
+    close(search(X, y, alphas).errors(keep=True).errors, wanted.errors, 1e-9)
+
+
+@pytest.mark.parametrize("shape", [(900, 600), (610, 600), (600, 900)])
+def test_large_problems_take_two_matrices(shape, monkeypatch):
+    monkeypatch.setattr(decomposition, "LARGE", 100)
+    rng = np.random.default_rng(19)
+    X, y = rng.standard_normal(shape), rng.standard_normal(shape[0])
+    search(X, y, [1.0, 1e3]).errors()
+    tracemalloc.start()
+    try:
+        search(X, y, [1.0, 1e3]).errors()
+        peak = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    assert peak < 2.3 * 8 * (min(shape) + 10) ** 2 + 3 * 2**20
 
 
 @pytest.mark.parametrize("n", [30, 4])

@@ -185,6 +185,7 @@ def test_the_final_fit_is_certified(shape, cv):
         warnings.simplefilter("ignore")
         model = RidgeCV(ALPHAS, cv=cv, tol=1e-9).fit(X, y)
     assert model.report_.status is Status.CONVERGED
+    assert cv is not None or (model.report_.solver == "cg" and (model.report_.n_iter == 0).all())  # nothing but a proof
     assert Exact(X, y, model.alpha_).error(model.coef_).max() <= model.report_.error_bound + 1e-13 <= 1e-9 + 1e-13
     np.testing.assert_allclose(model.coef_, Ridge(model.alpha_, tol=1e-12).fit(X, y).coef_, rtol=1e-6, atol=1e-8)
 
@@ -209,6 +210,23 @@ def test_an_edge_is_said(cv):
     RidgeCV([1.0, 1.0], cv=cv).fit(X, y)
 
 
+def test_a_warning_that_is_an_error_leaves_a_fitted_model():
+    X, y = noisy()
+    model = RidgeCV([1e-3, 1e-2])
+    with pytest.raises(UserWarning, match="the best alpha is the largest"):
+        model.fit(X, y)
+    assert model.alpha_ == 1e-2
+    assert model.predict(X).shape == y.shape
+
+
+def test_progress(capsys):
+    X, y = noisy()
+    RidgeCV("auto", cv=3, verbose=True).fit(X, y)
+    said = capsys.readouterr().err
+    assert "30 penalties from" in said
+    assert "fold 3 of 3" in said
+
+
 def test_scores_that_no_longer_change_are_no_edge():
     X, y = noisy(noise=1e-3)
     RidgeCV([1e-12, 1e-9, 1.0]).fit(X, y)
@@ -225,6 +243,7 @@ def test_a_grid_that_suits_the_data(cv):
         assert abs(np.log10(model.alpha_ / fine.alpha_)) < 0.3
         assert model.best_score_ >= fine.best_score_ - 1e-3 * abs(fine.best_score_)
     assert len(RidgeCV(12, cv=cv).fit(X, y).alphas_) == 12
+    assert model.scores_[list(model.alphas_).index(model.alpha_)] == model.best_score_ == model.scores_.max()
 
 
 @pytest.mark.parametrize("edge", [0, -1])
@@ -248,6 +267,7 @@ def test_an_extended_grid_stores_all():
     assert model.cv_results_.shape == (60, 3, len(model.alphas_))
     assert len(model.alphas_) > 30
     assert model.alpha_.shape == (3,)
+    assert (model.scores_.max(axis=0) == model.best_score_).all()
 
 
 WRONG = [
@@ -267,6 +287,7 @@ WRONG = [
     ({"tol": 2.0}, ValueError, "tol"),
     ({"penalty_weights": [1.0]}, ValueError, "penalty_weights"),
     ({"cv": 1000}, ValueError, "1000"),
+    ({"cv": [(np.arange(50), np.arange(0))]}, ValueError, "without rows to train on or to score"),
 ]
 
 

@@ -164,17 +164,20 @@ class Operator(ABC):
         return gram
 
     def triangle(self, target: Target = None, go_on: GoOn | None = None) -> Vector:
-        """R of the QR factorisation of [A target], (rows, c + k), from block after block of rows"""
+        """R of the QR factorisation of [A target], (rows, c + k), from block after block of rows, as many as R has or more"""
+        m = self.shape[0]
         size = self.shape[1] + (0 if target is None else target.shape[1])
-        triangle = np.empty((0, size))
+        parts: list[Vector] = [np.empty((0, size))]
         for lo, hi, block in self.blocks():
             if go_on is not None and not go_on():
                 break
-            rows = block if target is None else np.concatenate([block, target[lo:hi]], axis=1)
-            stacked = np.concatenate([triangle, rows])
-            with threaded_blas():
-                triangle = qr(stacked, mode="r", overwrite_a=True, check_finite=False)[0][:size]
-        return triangle
+            parts.append(block.copy() if target is None else np.concatenate([block, target[lo:hi]], axis=1))
+            if hi == m or sum(map(len, parts[1:])) >= size:
+                stacked = np.concatenate(parts)
+                parts.clear()
+                with threaded_blas():
+                    parts.append(qr(stacked, mode="r", overwrite_a=True, check_finite=False)[0][:size])
+        return parts[0]
 
     @property
     def mean_error(self) -> Vector | None:

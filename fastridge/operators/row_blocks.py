@@ -12,6 +12,7 @@ from __future__ import annotations
 import copy
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field, replace
+from typing import Any
 
 import numpy as np
 from scipy.linalg import qr
@@ -111,6 +112,11 @@ class RowBlocks(Operator):
         return self._traits
 
     @property
+    def weight(self) -> float:
+        """Sum of the weights"""
+        return self._facts.weight
+
+    @property
     def target(self) -> OwnTarget:
         """What stands for the targets"""
         return OwnTarget((self.shape[0], len(self._facts.sq_target)))
@@ -173,13 +179,13 @@ class RowBlocks(Operator):
         return out
 
     def blocks(self) -> Iterator[tuple[int, int, Vector]]:
-        for lo, hi, rows, _ in self._rows():
-            yield lo, hi, rows
+        for lo, rows, _, _ in self.rows():
+            yield lo, lo + len(rows), rows
 
     def triangle(self, target: Target = None, go_on: GoOn | None = None) -> Vector:
         size = self.shape[1] + (0 if target is None else target.shape[1])
         triangle = np.empty((0, size))
-        for _, _, rows, goal in self._rows():
+        for _, rows, goal, _ in self.rows():
             if go_on is not None and not go_on():
                 break
             own = rows if target is None else np.concatenate([rows, goal[:, target.columns]], axis=1)
@@ -234,14 +240,18 @@ class RowBlocks(Operator):
                 design = design.with_columns_scaled(self._sq_scale)
             yield block, design, _roots(block)
 
-    def _rows(self) -> Iterator[tuple[int, int, Vector, Vector]]:
-        """Dense rows of A, and the targets of these"""
+    def rows(self) -> Iterator[tuple[int, Vector, Vector, Vector]]:
+        """Yield (lo, dense rows of A from lo on, their targets, the roots of their weights (m, 1))"""
         at = 0
         for block, design, root in self._designs():
             goal = self._target_of(block, root)
             for lo, hi, rows in design.blocks():
-                yield at + lo, at + hi, rows - np.multiply.outer(root[lo:hi, 0], self._low), goal[lo:hi]
+                yield at + lo, rows - np.multiply.outer(root[lo:hi, 0], self._low), goal[lo:hi], root[lo:hi]
             at += len(block.y)
+
+    def over_rows(self, function: Callable[..., Vector], *arguments: Any) -> Vector:
+        """The sum over parts of the rows, which may lie on several machines, of function(part, *arguments)"""
+        return function(self, *arguments)
 
     def _target_of(self, block: Block, root: Vector) -> Vector:
         high, low = self._facts.y_mean
@@ -343,7 +353,7 @@ class Totals:
         root = _roots(block)
         y_centre = np.average(block.y, axis=0, weights=block.weights) * self.fit_intercept
         target = root * (block.y - y_centre)
-        y_left = (root[:, 0] @ target) / weight * self.fit_intercept  # what rounding has left of the mean
+        y_left = np.einsum("i,il->l", root[:, 0], target) / weight * self.fit_intercept  # what rounding has left of the mean
         target -= root * y_left
         x_mean = centred.mean
         if self.fit_intercept and not centred.design.traits.sparse:  # a centre is a rounded mean: what rounding has left of it

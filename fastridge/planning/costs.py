@@ -42,9 +42,9 @@ WORTH_ROUNDING = 0.03
 GRAM_STEPS = 1
 """Refinements to 1e-6 with a float32 factor of the whole Gram matrix."""
 FOLDS, MIN_FOLDED = (2, 4, 8, 16, 32, 64), 5
-"""Rows that may be added to one before such a Gram matrix is formed, as long as so many sums are left for every column."""
+"""How many rows may be added to one before such a Gram matrix is formed, and how many sums must be left for every column."""
 FOLDED_ERROR = 1e-6
-"""With m sums of c columns a step of CG gains a factor sqrt(m / c): so many do for this error."""
+"""The error that CG is to reach with it, where with m sums of c columns a step gains a factor sqrt(m / c)."""
 FOLD_PASSES, CHECKS = 1.5, 1
 """What adding rows costs, and the products with which every solve ends."""
 CALL_SECONDS = 4e-5

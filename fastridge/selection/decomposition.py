@@ -25,14 +25,18 @@ from fastridge.parallel import blas_for
 from fastridge.problem import Problem
 
 EPS = float(np.finfo(np.float64).eps)
-ACCURATE = 1e-10
-"""Relative error of a decomposition at a penalty from which on a better one is taken."""
+ACCURATE, TELLING = 1e-9, 1e-2
+"""Relative error of a decomposition, at worst, from which on a better one is taken; and of a large one, where a better one costs
+minutes, while errors as they are, far below the worst, tell one penalty from another."""
 DECADES = 1e6
 """Ratio of the penalties that one Cholesky factor serves: eigenvalues are accurate relative to the largest."""
 LEAST = 1e-20
 """Of the largest eigenvalue: what smaller penalties count as. They leave no other answer than this one in float64."""
 NOTHING = 1e-26
 """Squared share of a row in directions without data that is rounding; where the penalty is so small that it shows."""
+
+LARGE = 2048
+"""Unknowns from which on the Gram matrix is not kept, and the decomposition is one that needs two matrices in place of four."""
 
 
 @dataclass(frozen=True)
@@ -70,15 +74,23 @@ def decompose(
     left = np.argsort(penalties, kind="stable")
     rhs = problem.rhs if reflect is None else reflect.rows(problem.rhs)
     if not precise:
-        gram = problem.side.gram(go_on) if reflect is None else reflect.restrict(problem.side.full_gram(go_on))
+        gram = _gram(problem, reflect, go_on)
+        large = len(gram) > LARGE
         with blas_for(len(gram)):
-            s, v = eigh(gram, lower=True, check_finite=False, driver="evd")
+            s, v = eigh(gram, lower=True, overwrite_a=large, check_finite=False, driver="evr" if large else "evd")
         s = np.maximum(s, 0.0)
-        fine = rounding_error(s, penalties[left], strict or problem.wide) <= ACCURATE
+        fine = rounding_error(s, penalties[left], strict or problem.wide) <= (TELLING if large else ACCURATE)
         chosen, left = left[fine], left[~fine]
+        if large:
+            del gram
         if len(chosen):
-            yield Pencil(chosen, 1.0 / (s[:, None] + penalties[chosen]), _lifted(v, reflect), v.T @ rhs)
+            image, v = v.T @ rhs, _lifted(v, reflect)
+            yield Pencil(chosen, 1.0 / (s[:, None] + penalties[chosen]), v, image)
         del v
+        if not len(left):
+            return
+        if large:
+            gram = _gram(problem, reflect, go_on)
         least = LEAST * float(s.max(initial=0.0))
         while len(left):
             first = max(float(penalties[left[0]]), least)
@@ -95,6 +107,11 @@ def decompose(
         del gram
     if len(left):
         yield _by_triangle(problem, penalties, left, reflect, rhs, go_on)
+
+
+def _gram(problem: Problem, reflect: _Reflections | None, go_on: GoOn | None) -> Vector:
+    """B'B, or Q'B'B Q without what is empty: lower triangle, F order"""
+    return problem.side.gram(go_on) if reflect is None else reflect.restrict(problem.side.full_gram(go_on))
 
 
 def rounding_error(s: Vector, penalties: Vector, strict: bool = False) -> Vector:
@@ -160,22 +177,26 @@ class _Reflections:
         self._factor, self._tau, _, _ = dgeqrf(np.asfortranarray(null))
 
     def _apply(self, side: str, trans: str, matrix: Vector) -> Vector:
+        """Q or Q' from the left or the right, in the place of `matrix`, F order"""
         size = matrix.shape[1] if side == "L" else matrix.shape[0]
-        out, _, _ = dormqr(side, trans, self._factor, self._tau, np.asfortranarray(matrix), max(1, 64 * size))
+        out, _, _ = dormqr(side, trans, self._factor, self._tau, matrix, max(1, 64 * size), overwrite_c=1)
         return np.asarray(out)
 
     def rows(self, matrix: Vector) -> Vector:
         """Q'M without the first rows"""
-        return self._apply("L", "T", matrix)[self.n_null :]
+        return self._apply("L", "T", np.array(matrix, order="F"))[self.n_null :]
 
     def columns(self, matrix: Vector) -> Vector:
         """M Q without the first columns"""
-        return self._apply("R", "N", matrix)[:, self.n_null :]
+        return self._apply("R", "N", np.array(matrix, order="F"))[:, self.n_null :]
 
     def restrict(self, gram: Vector) -> Vector:
-        """Q'M Q of the complement alone, F order"""
-        return np.asfortranarray(self.columns(self._apply("L", "T", gram))[self.n_null :])
+        """Q'M Q of the complement alone, F order; `gram`, M in F order, is overwritten"""
+        both = self._apply("R", "N", self._apply("L", "T", gram))
+        return np.array(both[self.n_null :, self.n_null :], order="F")
 
     def lift(self, basis: Vector) -> Vector:
         """Q [0; Z]"""
-        return self._apply("L", "N", np.concatenate([np.zeros((self.n_null, basis.shape[1])), basis]))
+        lifted = np.zeros((self.n_null + len(basis), basis.shape[1]), order="F")
+        lifted[self.n_null :] = basis
+        return self._apply("L", "N", lifted)

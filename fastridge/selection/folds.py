@@ -18,9 +18,10 @@ from fastridge.moments import Moments
 from fastridge.normal_equations import NormalEquations
 from fastridge.operators.base import Array, Vector
 from fastridge.parallel import blas_for
-from fastridge.path import solve_path
+from fastridge.path import RidgePath, solve_path
 from fastridge.request import Method, Request
 from fastridge.selection.decomposition import ACCURATE, rounding_error
+from fastridge.solution import Status
 
 MAX_FEATURES = 4096
 """Up to which Gram matrices are decomposed. For more, and where rows are fewer, every training set is a path of its own."""
@@ -42,12 +43,15 @@ class Fold:
         In the user's units.
     held_out : Moments or None
         Of the rows held out, with the weights of the request.
+    doubt : float
+        Largest error of a fit that did not reach the tolerance; 0 where all did.
     """
 
     test: Array
     coefs: Vector
     intercepts: Vector
     held_out: Moments | None
+    doubt: float = 0.0
 
     def sq_errors(self) -> tuple[Vector, Vector, float] | None:
         """Sums of s (y - prediction)^2 over the rows held out, (a, k), of s (y - mean)^2, (k,), and of s; None where not known"""
@@ -67,14 +71,22 @@ def fit_folds(request: Request, alphas: Vector, splits: list[tuple[Array, Array]
         k = 1 if request.y.ndim == 1 else request.y.shape[1]
         for train, test in splits:
             path = solve_path(_rows_of(request, train), method, alphas)
-            yield Fold(test, path.coefs.reshape(len(alphas), k, p), path.intercepts.reshape(len(alphas), k), None)
+            coefs, intercepts = path.coefs.reshape(len(alphas), k, p), path.intercepts.reshape(len(alphas), k)
+            yield Fold(test, coefs, intercepts, None, _doubt(path))
         return
     sums = _FoldSums(request, splits, method.n_threads)
     for i, (train, test) in enumerate(splits):
         training, held_out = sums.of(i)
-        if held_out is not None and not _known_well(training, request, float(alphas.min())):
+        if held_out is not None and not known_well(training, request, float(alphas.min())):
             training = _moments(request, _run(train), method.n_threads)
-        yield Fold(test, *_solve(training, request, alphas, method.tol), held_out)
+        coefs, intercepts, doubt = fit_moments(training, request, alphas, method.tol)
+        yield Fold(test, coefs, intercepts, held_out, doubt)
+
+
+def _doubt(path: RidgePath) -> float:
+    """Largest error of its answers that did not reach the tolerance; without a penalty no error is known"""
+    short = [report.error for report in path.reports if report.status not in (Status.CONVERGED, Status.UNCERTIFIED)]
+    return max(short, default=0.0)
 
 
 def _rows_of(request: Request, rows: Array) -> Request:
@@ -133,7 +145,7 @@ def _run(rows: Array) -> Array | slice:
     return slice(first, last + 1) if together else rows
 
 
-def _known_well(training: Moments, request: Request, penalty: float) -> bool:
+def known_well(training: Moments, request: Request, penalty: float) -> bool:
     """Whether taking rows away has left every column its digits: beside its sum of squares, or beside its penalty"""
     if not training.sum_weights:
         return False
@@ -144,8 +156,8 @@ def _known_well(training: Moments, request: Request, penalty: float) -> bool:
     return bool((sums.doubt()[:p] <= KNOWN * size).all())
 
 
-def _solve(training: Moments, request: Request, alphas: Vector, tol: float) -> tuple[Vector, Vector]:
-    """Coefficients (a, k, p) and intercepts (a, k): from eigenvalues where they have the digits, else from `Moments.solve`
+def fit_moments(training: Moments, request: Request, alphas: Vector, tol: float) -> tuple[Vector, Vector, float]:
+    """Coefficients (a, k, p), intercepts (a, k) and doubt: from eigenvalues where they have the digits, else from `Moments.solve`
 
     Raises
     ------
@@ -170,6 +182,6 @@ def _solve(training: Moments, request: Request, alphas: Vector, tol: float) -> t
                 coefs[:, :, active] = w.reshape(-1, len(alphas), k).transpose(1, 2, 0)
                 centred = request.fit_intercept
                 intercepts = [sums.intercept(at.T) if centred else np.zeros(k) for at in coefs]
-                return coefs, np.array(intercepts)
+                return coefs, np.array(intercepts), 0.0
     path: Any = training.solve(alphas, penalty_weights=request.penalty_weights, fit_intercept=request.fit_intercept, tol=tol)
-    return path.coefs.reshape(len(alphas), k, p), path.intercepts.reshape(len(alphas), k)
+    return path.coefs.reshape(len(alphas), k, p), path.intercepts.reshape(len(alphas), k), _doubt(path)

@@ -34,6 +34,8 @@ LEFT = 1e-5
 """Of 1 - h: a row with less is predicted from a decomposition of the others."""
 FEW = 4
 """Where more than one row in so many is such a row, the kernel of all rows is decomposed instead: it is not much larger."""
+NEARLY_SQUARE = 1.1
+"""Rows by columns up to which that is done at once: leverages are all near 1 there."""
 ALL = slice(None)
 AT_ONCE = 1 << 17
 """Errors of a block of rows that are computed together, so that they stay in cache."""
@@ -81,14 +83,18 @@ class LeaveOneOut:
         self.request, self.alphas, self.n_threads, self.precise, self.go_on = request, alphas, n_threads, precise, go_on
         self.problem = request.problem(n_threads)
         self.form = plain_form(self.problem)
+        self._inner = self.form.problem
+        n, p = self._inner.design.shape
+        if p < n <= NEARLY_SQUARE * p and not strict:
+            self._inner = _dual(self._inner)
         self._own = self.problem.own_penalties(alphas)
-        self._pencils = list(decompose(self.form.problem, self._own, precise=precise, strict=strict, go_on=go_on))
+        self._pencils = list(decompose(self._inner, self._own, precise=precise, strict=strict, go_on=go_on))
         sigma = np.zeros(1, dtype=np.intp) if self.problem.units is None else self.problem.units.target
         self._powers = sigma + units.of_weights(request.weights)[1] // 2  # of two, from the problem's errors to the user's
 
     def errors(self, some: slice = ALL, keep: bool = False) -> LeftOut:
         """At `some` of the penalties; `keep`: the errors themselves too, not their sums alone"""
-        problem = self.form.problem
+        problem = self._inner
         tally = _Tally(problem, np.arange(len(self.alphas))[some], keep)
         if problem.wide:
             for pencil in self._pencils:
@@ -97,10 +103,10 @@ class LeaveOneOut:
         for pencil in self._pencils:
             _by_rows(problem, pencil, tally, self.go_on)
         doubtful = np.unique(np.concatenate([np.empty(0, dtype=np.intp), *(rows for rows, _, _ in tally.doubtful)]))
-        if FEW * len(doubtful) > problem.design.shape[0] and problem.design.traits.transposes:
+        if FEW * len(doubtful) > problem.design.shape[0] and _dual(problem).wide:
             tally = _Tally(problem, tally.some, keep)
-            dual = replace(problem, dual=True, relaid=None)
-            for pencil in decompose(dual, self._own, precise=True, go_on=self.go_on):
+            dual = _dual(problem)
+            for pencil in decompose(dual, self._own, precise=self.precise, go_on=self.go_on):
                 _by_kernel(dual, pencil, tally)
         elif len(doubtful):
             wanted = np.zeros((len(doubtful), len(self.alphas)), dtype=bool)
@@ -112,7 +118,7 @@ class LeaveOneOut:
     def answers(self, chosen: Vector) -> Vector:
         """On the small side, at the penalty of each target: chosen (k,) int -> (c, k), in the units of the problem"""
         k = len(chosen)
-        answers = np.zeros((self.form.problem.side.shape[1], k))
+        answers = np.zeros((self._inner.side.shape[1], k))
         for pencil in self._pencils:
             matches = pencil.chosen[:, None] == chosen
             at, here = matches.argmax(axis=0), np.flatnonzero(matches.any(axis=0))
@@ -126,7 +132,7 @@ class LeaveOneOut:
 
     def _users(self, x: Vector, chosen: Vector) -> tuple[Vector, Vector]:
         problem = self.problem
-        u = self.form.problem.design.rmatvec(x) if problem.wide else x
+        u = self._inner.design.rmatvec(x) if self._inner.wide else x
         w = np.ascontiguousarray(problem.user_coefficients(self.form.coefficients(u), self.alphas[chosen]))
         return w, problem.intercept(w) if self.request.fit_intercept else np.zeros(len(chosen))
 
@@ -188,6 +194,11 @@ class LeaveOneOut:
         power = 0 if self.problem.units is None else self.problem.units.coefficient
         image: Vector = np.ldexp(X @ w, power) - self.problem.x_mean.sum(axis=0) @ w
         return image
+
+
+def _dual(problem: Problem) -> Problem:
+    """The same problem on the side of its rows, where it can be transposed"""
+    return replace(problem, dual=True, relaid=None) if problem.design.traits.transposes else problem
 
 
 class _Tally:

@@ -1,0 +1,112 @@
+"""Fits of data that are read from files, in little memory, beside bare reading of the same files."""
+
+import json
+import os
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+import numpy as np
+
+N_FEATURES = 100
+ADDRESS_SPACE = 1 << 30
+READ_BYTES = 1 << 24
+IN_A_CHILD = """
+import json, resource, sys, time
+limit = int(sys.argv[4])
+resource.setrlimit(resource.RLIMIT_AS, (limit, limit))
+from bench.streams import bare_seconds, peak_megabytes
+from fastridge import ridge, scan
+path, target, solver = sys.argv[1:4]
+rows = scan(path, target=target)
+before = peak_megabytes()
+bare = [bare_seconds(path)]
+cpu, begin = time.process_time(), time.perf_counter()
+report = ridge(rows, solver=solver, tol=1e-8).report
+seconds, cpu = time.perf_counter() - begin, time.process_time() - cpu
+bare.append(bare_seconds(path))
+peak = peak_megabytes()
+passes = int(report.n_iter[0]) + 2
+print(json.dumps(dict(solver=report.solver, bound=report.error_bound, passes=passes, seconds=seconds, cpu=cpu,
+                      bare=min(bare), before=before, peak=peak)))
+"""
+
+
+def measure(gigabytes: float) -> str:
+    """Write files of so many GB in a temporary folder, fit them, and return a markdown table of what that took."""
+    n = int(gigabytes * 1e9 / 8 / N_FEATURES)
+    lines = [
+        f"{n:,} x {N_FEATURES} float64, {gigabytes:g} GB, address space limited to {ADDRESS_SPACE / 1e9:.1f} GB (Parquet: 3 GB).",
+        "",
+        "| file | solver | passes | error bound | a pass | bare reading | CPU seconds a pass | peak memory | before the fit |",
+        "|---|---|--:|--:|--:|--:|--:|--:|--:|",
+    ]
+    with tempfile.TemporaryDirectory() as folder:
+        paths = write(Path(folder), n)
+        for name, (path, target) in paths.items():
+            for solver in ("cholesky", "cg"):
+                limit = ADDRESS_SPACE if path.suffix == ".npy" else 3 * ADDRESS_SPACE
+                command = [sys.executable, "-c", IN_A_CHILD, str(path), str(target), solver, str(limit)]
+                done = subprocess.run(command, capture_output=True, text=True, check=True, cwd=Path(__file__).parents[1])
+                row = json.loads(done.stdout)
+                lines.append(
+                    f"| {name} | {row['solver']} | {row['passes']} | {row['bound']:.0e} | {row['seconds'] / row['passes']:.2f} s "
+                    f"| {row['bare']:.2f} s | {row['cpu'] / row['passes']:.2f} | {row['peak']:.0f} MB | {row['before']:.0f} MB |"
+                )
+    return "\n".join(lines)
+
+
+def write(folder: Path, n: int) -> dict:
+    """Write the same rows in every format; return names, paths and what `scan` takes as their target."""
+    rng = np.random.default_rng(0)
+    w = rng.standard_normal(N_FEATURES)
+    y = np.empty(n)
+    X = np.lib.format.open_memmap(folder / "X.npy", "w+", np.float64, (n, N_FEATURES))
+    tables = {}
+    try:
+        import pyarrow as pa
+        from pyarrow import parquet
+    except ImportError:
+        parquet = None
+    for lo in range(0, n, 100_000):
+        part = slice(lo, min(n, lo + 100_000))
+        block = rng.standard_normal((part.stop - lo, N_FEATURES))
+        y[part] = block @ w + rng.standard_normal(len(block))
+        X[part] = block
+        if parquet is not None:
+            table = pa.table({f"x{j}": block[:, j] for j in range(N_FEATURES)} | {"y": y[part]})
+            for packing in ("none", "snappy"):
+                if packing not in tables:
+                    path = folder / f"{packing}.parquet"
+                    tables[packing] = parquet.ParquetWriter(path, table.schema, compression=packing, use_dictionary=False)
+                tables[packing].write_table(table)
+    for writer in tables.values():
+        writer.close()
+    np.save(folder / "y.npy", y)
+    found = {".npy": (folder / "X.npy", folder / "y.npy")}
+    return found | {f"Parquet, {packing}": (folder / f"{packing}.parquet", "y") for packing in tables}
+
+
+def peak_megabytes() -> float:
+    """Return the most memory that this program has had in RAM; what its parent had does not count."""
+    status = Path("/proc/self/status").read_text()
+    return int(status.split("VmHWM:")[1].split()[0]) / 1024
+
+
+def bare_seconds(path: str) -> float:
+    """Return how long it takes to read a file and do nothing with it: its bytes, or its decoded batches."""
+    begin = time.perf_counter()
+    if path.endswith(".npy"):
+        buffer, at = np.empty(READ_BYTES, dtype=np.uint8), 0
+        with open(path, "rb", buffering=0) as file:
+            while count := os.preadv(file.fileno(), [buffer], at):
+                at += count
+    else:
+        from pyarrow import parquet
+
+        with parquet.ParquetFile(path) as file:
+            for _ in file.iter_batches(READ_BYTES // (8 * N_FEATURES)):
+                pass
+    return time.perf_counter() - begin
