@@ -14,6 +14,7 @@ from importlib import import_module
 from typing import Any, Self
 
 import numpy as np
+from sklearn.utils.validation import check_is_fitted
 
 from fastridge.inference import Inference
 from fastridge.monitor import Progress
@@ -253,40 +254,40 @@ class ScoreDisplay(_Display):
         Parameters
         ----------
         estimator : RidgeCV, RidgeClassifierCV or sklearn.model_selection.GridSearchCV
-            Ours with ``store_cv_results=True``, by the squared errors of all rows: these give the standard errors. Of a search
-            the scores are means over folds, their standard errors those of the folds' scores.
+            The standard errors of ours come from the squared errors of all rows, which ``store_cv_results=True`` keeps; those of
+            a search from the scores of its folds.
         target : int or None
             Which of several targets to draw, where each has an alpha of its own.
 
         Raises
         ------
+        sklearn.exceptions.NotFittedError
+            If the estimator is not fitted.
         ValueError
-            If the estimator kept no scores.
+            If `target` is needed and not given, or the search went over something else.
         """
         if hasattr(estimator, "best_params_"):
             return cls._from_search(estimator)
-        stored = getattr(estimator, "cv_results_", None) if getattr(estimator, "scoring", None) is None else None
-        if stored is None and not hasattr(estimator, "scores_"):
-            raise ValueError(
-                f"{type(estimator).__name__} kept no scores: fit it with store_cv_results=True and scoring=None, "
-                "or hand alphas and scores to ScoreDisplay"
-            )
-        alpha = np.asarray(estimator.alpha_)
-        per_target = alpha.ndim == 1
-        t = _target(target, len(alpha)) if per_target else None
+        check_is_fitted(estimator)
+        scores, alpha, stored = estimator.scores_, np.asarray(estimator.alpha_), getattr(estimator, "cv_results_", None)
+        if alpha.ndim == 1:
+            t = _target(target, len(alpha))
+            scores, alpha = scores[:, t], alpha[t]
+            stored = None if stored is None else stored[:, t]
+        squares = estimator.scoring is None and estimator.cv is None
         errors = None
-        if stored is not None:
-            kept = stored if stored.ndim == 2 else stored[:, t] if per_target else stored.mean(axis=1)
-            scores = -kept.mean(axis=0)
-            errors = kept.std(axis=0, ddof=1) / np.sqrt(len(kept))
-        else:
-            scores = np.asarray(estimator.scores_)
-            scores = scores if scores.ndim == 1 else scores[:, t]
-        squares = stored is not None or (estimator.scoring is None and estimator.cv is None)
-        name = "negative mean squared error" if squares else str(estimator.scoring or "score")
-        chosen = float(alpha[t] if per_target else alpha)
-        how = "leave-one-out" if estimator.cv is None else "mean of folds"
-        return cls(estimator.alphas_, scores, standard_errors=errors, alpha=chosen, score_name=name, how=how)
+        if stored is not None and squares:  # else they are predictions
+            of_rows = stored if stored.ndim == 2 else stored.mean(axis=1)
+            errors = of_rows.std(axis=0, ddof=1) / np.sqrt(len(of_rows))
+        name = estimator.scoring if isinstance(estimator.scoring, str) else "score"
+        return cls(
+            estimator.alphas_,
+            scores,
+            standard_errors=errors,
+            alpha=float(alpha),
+            score_name="negative mean squared error" if squares else name,
+            how="leave-one-out" if estimator.cv is None else "mean of folds",
+        )
 
     @classmethod
     def _from_search(cls, search: Any) -> Self:

@@ -8,6 +8,7 @@ import pytest
 from matplotlib import pyplot
 from numpy.testing import assert_allclose, assert_array_equal
 from sklearn.datasets import load_diabetes
+from sklearn.exceptions import NotFittedError
 from sklearn.metrics import PredictionErrorDisplay
 from sklearn.model_selection import GridSearchCV
 
@@ -198,11 +199,14 @@ class TestScore:
 
     def test_scores_that_an_estimator_keeps_need_no_rows(self):
         model = RidgeCV(alphas=[1e-6, 1.0, 1e6], cv=5, scoring="r2").fit(*made())
-        model.scores_ = np.array([0.25, 0.5, 0.125])
         display = ScoreDisplay.from_estimator(model).plot()
-        assert_array_equal(display.line_.get_ydata(), [0.25, 0.5, 0.125])
+        assert_array_equal(display.line_.get_ydata(), model.scores_)
         assert display.band_ is None
         assert display.ax_.get_ylabel() == "r2"
+        predictions = RidgeCV(alphas=[1e-6, 1.0, 1e6], scoring="r2", store_cv_results=True).fit(*made())
+        display = ScoreDisplay.from_estimator(predictions)
+        assert_array_equal(display.scores, predictions.scores_)
+        assert display.standard_errors is None
 
     def test_a_classifier(self):
         X, y = made()
@@ -220,12 +224,9 @@ class TestScore:
         with pytest.raises(ValueError, match="over alpha alone"):
             ScoreDisplay.from_estimator(search)
 
-    def test_mistakes(self, data):
-        model = RidgeCV(alphas=[1e-3, 0.01, 0.1]).fit(*data)
-        if hasattr(model, "scores_"):
-            del model.scores_
-        with pytest.raises(ValueError, match="store_cv_results=True"):
-            ScoreDisplay.from_estimator(model)
+    def test_mistakes(self):
+        with pytest.raises(NotFittedError):
+            ScoreDisplay.from_estimator(RidgeCV())
         with pytest.raises(ValueError, match=r"standard_errors must be \(2,\)"):
             ScoreDisplay([1.0, 2.0], [1.0, 2.0], standard_errors=[1.0])
 
