@@ -80,7 +80,8 @@ def test_the_code_of_the_documentation_runs(page, tmp_path, monkeypatch, capsys)
         exec(block, names)
     if page.name == "README.md":
         assert names["path"].coefs.shape == (100, 10)
-        *_, bound, chosen = capsys.readouterr().out.splitlines()
+        status, bound, chosen, _ = capsys.readouterr().out.splitlines()
+        assert status == "converged"
         assert float(bound) <= 1e-6
         assert chosen.startswith("0.01 ")
 
