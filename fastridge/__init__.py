@@ -31,6 +31,7 @@ from fastridge.solution import FitReport, Solution, Status
 if TYPE_CHECKING:
     from fastridge.classifier import RidgeClassifier
     from fastridge.estimators import Ridge
+    from fastridge.model_file import load, save
     from fastridge.ridge_cv import RidgeClassifierCV, RidgeCV
 
 __all__ = [
@@ -56,8 +57,10 @@ __all__ = [
     "alpha_to_mean_loss",
     "alpha_to_spark",
     "explain",
+    "load",
     "ridge",
     "ridge_path",
+    "save",
     "scan",
 ]
 
@@ -66,6 +69,8 @@ _LAZY = {  # these load scikit-learn
     "RidgeClassifier": "fastridge.classifier",
     "RidgeCV": "fastridge.ridge_cv",
     "RidgeClassifierCV": "fastridge.ridge_cv",
+    "load": "fastridge.model_file",
+    "save": "fastridge.model_file",
 }
 
 if not TYPE_CHECKING:  # a type checker that saw it would take every name for one of ours

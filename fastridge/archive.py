@@ -32,8 +32,10 @@ def save(path: str | os.PathLike[str], header: dict[str, Any], arrays: dict[str,
             file.flush()
             os.fsync(file.fileno())
         os.replace(draft, target)
-    except BaseException:
+    except BaseException as error:
         draft.unlink(missing_ok=True)
+        if isinstance(error, OSError) and error.filename is not None:
+            error.filename, error.filename2 = os.fspath(path), None  # nobody knows the draft
         raise
 
 

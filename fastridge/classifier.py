@@ -81,6 +81,11 @@ class ClassesCoded(ClassifierMixin, RidgeBase):  # type: ignore[misc]
         self._binarizer, self.classes_ = binarizer, binarizer.classes_
         return validation.check_y(binarizer.transform(y), n_samples), weights
 
+    def _name_classes(self, names: Any) -> None:
+        """Give names, sorted, to the classes of a fit to their numbers 0, 1, ..."""
+        self._binarizer = LabelBinarizer(neg_label=-1, pos_label=1).fit(np.asarray(names))
+        self.classes_ = self._binarizer.classes_
+
     def _source(self, source: RowSource) -> RowSource:
         validation.check_class_weight(self.class_weight)
         if not (source.repeatable and source.one_target):
@@ -92,8 +97,11 @@ class ClassesCoded(ClassifierMixin, RidgeBase):  # type: ignore[misc]
         classes = np.array(sorted(counts))
         if len(classes) < 2:
             raise ValueError(f"the targets must hold at least two classes, got one class: {classes[0].item()!r}")
-        if (classes == np.rint(classes)).all():
-            classes = classes.astype(np.int64)
+        if (classes != np.rint(classes)).any():
+            raise ValueError(
+                f"the targets hold {classes[classes != np.rint(classes)][0].item()!r}: classes must be whole numbers"
+            )
+        classes = classes.astype(np.int64)
         share = sum(counts.values()) / len(classes)
         by_class: dict[Any, float] = self.class_weight or {}
         if isinstance(self.class_weight, str):  # "balanced"

@@ -185,9 +185,7 @@ def solve_rows(source: RowSource, y: Any, sample_weight: Any, method: Method, **
 
     Rows that can be read once only are summed, and the answer is that of `Moments.solve`.
     """
-    if y is not None or sample_weight is not None:
-        raise ValueError("y and sample_weight live with the rows of the source: name them in scan(..., target=, weight=)")
-    request = RowsRequest.of_source(source, method, **asked)
+    request = RowsRequest.of_source(_alone(source, y, sample_weight), method, **asked)
     if source.repeatable:
         return solve(request, method)
     if method.solver not in ("auto", "cholesky"):
@@ -200,6 +198,13 @@ def solve_rows(source: RowSource, y: Any, sample_weight: Any, method: Method, **
     solution = moments.solve_targets(request.penalty, **options)
     report = replace(solution.report, reason="rows that can be read once are summed", seconds=time.perf_counter() - begin)
     return replace(solution, report=report)
+
+
+def _alone(source: RowSource, y: Any, sample_weight: Any) -> RowSource:
+    """The source, where nothing is given beside it"""
+    if y is not None or sample_weight is not None:
+        raise ValueError("y and sample_weight live with the rows of the source: name them in scan(..., target=, weight=)")
+    return source
 
 
 def _rounded(request: Request, problem: Problem, form: StandardForm, answer: Answer) -> tuple[Array, Vector]:
@@ -228,7 +233,7 @@ def explain(
     Parameters
     ----------
     X, y, alpha, sample_weight, fit_intercept, solver, positive, bounds, penalty_weights, n_threads
-        As in `ridge`. Without y one target is assumed.
+        As in `ridge`. Without y one target is assumed. The rows of a `scan` are read once.
 
     Returns
     -------
@@ -249,6 +254,9 @@ def explain(
     """
     method = Method.checked(solver, 0.5, None, n_threads, fit_intercept=fit_intercept)
     asked = {"fit_intercept": fit_intercept, "positive": positive, "bounds": bounds, "penalty_weights": penalty_weights}
+    if isinstance(X, RowSource):
+        rows = RowsRequest.of_source(_alone(X, y, sample_weight), method, alpha=alpha, **asked)
+        return planner.plan(plain_form(rows.problem(n_threads)).problem, solver)
     if y is None:
         X = validation.check_X(X)
         y = np.zeros(X.shape[0])

@@ -47,6 +47,8 @@ LAYERS = {
     "estimators": 5,
     "classifier": 5,
     "ridge_cv": 5,
+    "model_file": 5,
+    "installation": 6,
     "cli": 6,
     "dask": 6,
     "plots": 6,
@@ -134,7 +136,7 @@ CLASSES_OF_OPERATORS = {
     for node in ast.parse(path.read_text(encoding="utf-8")).body
     if isinstance(node, ast.ClassDef)
 }
-TAKE_THE_DATA = {"validation", "estimators", "classifier", "__main__"}
+TAKE_THE_DATA = {"validation", "estimators", "classifier", "model_file", "installation"}
 """Modules that are handed the user's X, and may ask what it is."""
 
 

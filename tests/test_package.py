@@ -12,6 +12,7 @@ import pytest
 
 import fastridge
 from fastridge import __main__ as command
+from fastridge import functional
 
 ROOT = Path(__file__).parents[1]
 PACKAGE = Path(fastridge.__file__).parent
@@ -71,8 +72,8 @@ def test_check_passes(capsys):
     ids=["wrong", "did not converge", "false bound"],
 )
 def test_check_fails_where_an_answer_is_not_what_it_claims(spoil, monkeypatch, capsys):
-    ridge = fastridge.ridge
-    monkeypatch.setattr(fastridge, "ridge", lambda *arguments, **options: spoil(ridge(*arguments, **options)))
+    ridge = functional.ridge
+    monkeypatch.setattr(functional, "ridge", lambda *arguments, **options: spoil(ridge(*arguments, **options)))
     assert command.main(["check"]) == 1
     assert "WRONG" in capsys.readouterr().out
 

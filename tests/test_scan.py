@@ -12,7 +12,7 @@ import scipy.sparse as sp
 from pyarrow import csv, feather, parquet
 from sklearn.datasets import dump_svmlight_file
 
-from fastridge import Moments, Ridge, RidgeClassifier, ridge, rows, scan
+from fastridge import Moments, Ridge, RidgeClassifier, explain, ridge, rows, scan
 from fastridge.io import arrays, text
 from fastridge.rows import RowSource
 
@@ -572,3 +572,37 @@ def test_blocks_are_small_and_few(tmp_path, monkeypatch):
         tracemalloc.stop()
         # Three blocks of X, targets and products of one, and p-vectors.
         assert peak < (arrays.BUFFERS + 2) * (1 << 18) < X.nbytes / 4
+
+
+def test_explain_reads_a_scan_once():
+    X, y, _ = make()
+    calls = []
+
+    def blocks():
+        calls.append(0)
+        yield X, y
+
+    source = scan(blocks)
+    calls.clear()
+    plan = explain(source, alpha=0.5)
+    assert len(calls) <= 1
+    assert plan.shape == X.shape
+    assert plan.solver == ridge(scan(blocks), alpha=0.5).report.solver
+    with pytest.raises(ValueError, match="live with the rows"):
+        explain(scan(blocks), y)
+
+
+def test_classes_are_whole_numbers():
+    X, y, _ = make()
+    with pytest.raises(ValueError, match="classes must be whole numbers"):
+        RidgeClassifier().fit(scan(X, target=y))
+
+
+def test_the_file_of_text_is_closed_where_reading_ends_early(tmp_path):
+    (tmp_path / "t.csv").write_text("a,y\n" + "1,2\n" * 400_000 + ",2\n")
+    source = scan(tmp_path / "t.csv", target="y")
+    with pytest.raises(ValueError, match="no value"):
+        ridge(source)
+    reading = source.read()
+    next(reading)
+    reading.close()  # an open file would be warned of, and fail the test

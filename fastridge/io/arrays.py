@@ -20,16 +20,17 @@ BUFFERS = 3
 class ArrayFile(RowSource):
     """A two-dimensional `.npy` file, read by positions into buffers that are used again; y and weights beside it
 
+    y is None for predictions, and zeros are yielded then.
     A memory map of it would grow to the size of the file, and page faults read several times slower.
     """
 
-    def __init__(self, path: str, y: Array, weights: Array | None) -> None:
+    def __init__(self, path: str, y: Array | None, weights: Array | None) -> None:
         with open(path, "rb") as file:
             self.shape, self.fortran, stored = _npy_header(file, path)
             self.offset = file.tell()
         if len(self.shape) != 2:
             raise ValueError(f"{path} holds an array of shape {self.shape}; X must have two dimensions")
-        self._init(path, stored, y, weights)
+        self._init(path, stored, np.zeros(self.shape[0]) if y is None else y, weights)
 
     @classmethod
     def of_memmap(cls, X: np.memmap, y: Array, weights: Array | None) -> ArrayFile:
@@ -80,8 +81,8 @@ class ArrayFile(RowSource):
 class Archive(RowSource):
     """An `.npz` file with a dense array of rows, or with the parts of a CSR matrix as scipy saves them, read as it is unpacked"""
 
-    def __init__(self, path: str, member: str | None, y: Array, weights: Array | None) -> None:
-        self.path, self.y, self.weights = path, y, weights
+    def __init__(self, path: str, member: str | None, y: Array | None, weights: Array | None) -> None:
+        self.path, self.weights = path, weights
         names = members(path)
         self.member = member or ("X" if "X" in names else None)
         self.sparse = self.member is None and {"data", "indices", "indptr", "shape"} <= set(names)
@@ -100,6 +101,7 @@ class Archive(RowSource):
             if len(shape) != 2 or fortran:
                 raise ValueError(f"{self.member} of {path} must have two dimensions, its rows contiguous (C order)")
             n, self.n_features = shape
+        self.y = y = np.zeros(n) if y is None else y  # for predictions
         _check_length(y, n, "y", path)
         if weights is not None:
             _check_length(weights, n, "weight", path)

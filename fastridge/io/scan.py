@@ -104,20 +104,10 @@ def scan(
 
 
 def _of_paths(source: Any, target: Any, features: Any, weight: Any, n_features: int | None) -> RowSource:
-    paths = [Path(path) for path in source] if isinstance(source, list | tuple) else [Path(source)]
-    if len(paths) == 1 and paths[0].is_dir():
-        folder = paths[0]
-        paths = sorted(path for path in folder.iterdir() if path.is_file() and path.name.lower().endswith(tables.SUFFIXES))
-        if not paths:
-            raise ValueError(f"{folder} holds no file that ends in {', '.join(tables.SUFFIXES)}")
-    if not paths:
-        raise ValueError("the list of files is empty")
-    for path in paths:
-        if not path.exists():
-            raise FileNotFoundError(f"there is no file {path}")
+    paths = files_of(source)
     first = paths[0]
-    plain = first.name.lower().removesuffix(".gz").removesuffix(".bz2")
-    if plain.endswith(tables.SUFFIXES):
+    plain = _plain_name(first)
+    if is_table(paths):
         table = tables.of_files(paths, _needed(target), features, weight)
         return Spilled(table) if plain.endswith((".csv", ".tsv")) else table
     if len(paths) > 1:
@@ -133,6 +123,43 @@ def _of_paths(source: Any, target: Any, features: Any, weight: Any, n_features: 
         return Spilled(Svmlight(str(first), n_features))
     known = ", ".join((*tables.SUFFIXES, ".npy", ".npz", *SVMLIGHT))
     raise ValueError(f"{first} has none of the endings that are known: {known}")
+
+
+def files_of(source: Any) -> list[Path]:
+    """The files that a path, a folder or a list of paths names; all of them are there"""
+    paths = [Path(path) for path in source] if isinstance(source, list | tuple) else [Path(source)]
+    if len(paths) == 1 and paths[0].is_dir():
+        folder = paths[0]
+        paths = sorted(path for path in folder.iterdir() if path.is_file() and path.name.lower().endswith(tables.SUFFIXES))
+        if not paths:
+            raise ValueError(f"{folder} holds no file that ends in {', '.join(tables.SUFFIXES)}")
+    if not paths:
+        raise ValueError("the list of files is empty")
+    for path in paths:
+        if not path.exists():
+            raise FileNotFoundError(f"there is no file {path}")
+    return paths
+
+
+def is_table(paths: list[Path]) -> bool:
+    """Whether files have columns with names"""
+    return _plain_name(paths[0]).endswith(tables.SUFFIXES)
+
+
+def rows_to_predict(path: Path, n_features: int) -> RowSource:
+    """The rows of a file of arrays or of svmlight, with zeros for y where it does not hold y itself"""
+    plain = _plain_name(path)
+    if plain.endswith(SVMLIGHT):
+        return Svmlight(str(path), n_features)
+    if plain.endswith(".npy"):
+        return ArrayFile(str(path), None, None)
+    if plain.endswith(".npz"):
+        return Archive(str(path), None, None, None)
+    return _of_paths(path, None, None, None, None)
+
+
+def _plain_name(path: Path) -> str:
+    return path.name.lower().removesuffix(".gz").removesuffix(".bz2")
 
 
 def _needed(target: Any) -> Any:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -22,7 +23,8 @@ class Table(RowSource):
     open_batches : callable
         Takes names of columns and the most rows of a batch; returns an iterator of (RecordBatch, where it comes from).
     schema : pyarrow.Schema
-    target : str or list of str
+    target : str, list of str or None
+        None: there is none, and y is zeros, for predictions.
     features : list of str or None
         None: all other columns.
     weight : str or None
@@ -34,25 +36,22 @@ class Table(RowSource):
         self,
         open_batches: Callable[[list[str], int], Iterator[tuple[Any, str]]],
         schema: Any,
-        target: str | Sequence[str],
+        target: str | Sequence[str] | None,
         features: Sequence[str] | None,
         weight: str | None,
         text: str,
         repeatable: bool = True,
     ) -> None:
         self._open, self._text, self.repeatable = open_batches, text, repeatable
-        self.one_target = isinstance(target, str)
-        self._targets = [target] if isinstance(target, str) else list(target)
+        self.one_target = target is None or isinstance(target, str)
+        self._targets = [target] if isinstance(target, str) else list(target or ())
         others = {*self._targets, weight}
-        self._weight, self.n_targets = weight, len(self._targets)
+        self._weight, self.n_targets = weight, len(self._targets) or 1
         names = [name for name in schema.names if name not in others] if features is None else list(features)
-        for name in (*self._targets, *names, *([] if weight is None else [weight])):
-            if schema.names.count(name) != 1:
-                found = "has no column" if name not in schema.names else "has several columns"
-                raise ValueError(f"{text} {found} {name!r}; its columns are {_listed(schema.names)}")
+        check_names((*self._targets, *names, *([] if weight is None else [weight])), schema, text)
         if not names:
             raise ValueError(f"{text} has no columns beside target and weight")
-        for name in (*names, *self._targets):
+        for name in (*names, *self._targets, *([] if weight is None else [weight])):
             _check_type(name, schema.field(name).type, text)
         self._schema = schema
         self.feature_names, self.n_features = tuple(names), len(names)
@@ -74,7 +73,8 @@ class Table(RowSource):
             X = np.empty((n, self.n_features), dtype=self.dtype, order="F")
             for j, name in enumerate(self.feature_names):
                 X[:, j] = self._numbers(batch, name, where)
-            y = np.column_stack([self._numbers(batch, name, where) for name in self._targets])
+            ys = [self._numbers(batch, name, where) for name in self._targets]
+            y = np.column_stack(ys or [np.zeros(n)])
             weights = None if self._weight is None else self._numbers(batch, self._weight, where)
             yield X, y[:, 0] if self.one_target else y, weights, where
             at += n
@@ -86,16 +86,37 @@ class Table(RowSource):
         if column.null_count:
             i = int(np.flatnonzero(np.asarray(column.is_null()))[0])
             raise ValueError(f"{where}: column {name!r} has no value in row {i} of these: fill or drop such rows before")
-        return np.asarray(column.to_numpy(zero_copy_only=False))
+        values = np.asarray(column.to_numpy(zero_copy_only=False))
+        if values.dtype.kind == "f":
+            with np.errstate(all="ignore"):
+                finite = np.isfinite(values.sum()) or np.isfinite(values).all()
+            if not finite:
+                i = int(np.flatnonzero(~np.isfinite(values))[0])
+                raise ValueError(f"{where}: column {name!r} has {values[i]} in row {i} of these: fill or drop such rows before")
+        return values
+
+
+def check_names(names: Sequence[str], schema: Any, text: str) -> None:
+    """Raise a ValueError where a name is not that of one column"""
+    for name in names:
+        if schema.names.count(name) != 1:
+            found = "has no column" if name not in schema.names else "has several columns"
+            hint = ": columns are separated by commas, of .tsv files by tabs" if len(schema.names) == 1 else ""
+            raise ValueError(f"{text} {found} {name!r}; its columns are {listed(schema.names)}{hint}")
 
 
 def of_files(paths: list[Path], target: Any, features: Any, weight: Any) -> Table:
     """The rows of Parquet, Feather or CSV files, one after the other"""
-    schema = _schema(paths[0])
+    schema = schema_of(paths[0])
+    return Table(opened(paths, schema), schema, target, features, weight, described(paths))
+
+
+def opened(paths: list[Path], schema: Any) -> Callable[[list[str], int], Iterator[tuple[Any, str]]]:
+    """A function that reads columns of files as `Table` takes it; text is read as the types of the schema"""
 
     def open_batches(names: list[str], n_rows: int) -> Iterator[tuple[Any, str]]:
         for path in paths:
-            own = _schema(path)
+            own = schema_of(path)
             for name in names:
                 if name not in own.names:
                     raise ValueError(f"{path} has no column {name!r}, which {paths[0]} has")
@@ -105,8 +126,12 @@ def of_files(paths: list[Path], target: Any, features: Any, weight: Any) -> Tabl
             except OSError as error:
                 raise ValueError(f"{path}: {error}") from error
 
-    text = str(paths[0]) if len(paths) == 1 else f"{len(paths)} files, {paths[0]} first"
-    return Table(open_batches, schema, target, features, weight, text)
+    return open_batches
+
+
+def described(paths: list[Path]) -> str:
+    """Files, for messages"""
+    return str(paths[0]) if len(paths) == 1 else f"{len(paths)} files, {paths[0]} first"
 
 
 def of_stream(source: Any, target: Any, features: Any, weight: Any) -> Table:
@@ -132,7 +157,8 @@ def of_stream(source: Any, target: Any, features: Any, weight: Any) -> Table:
     return Table(open_batches, schema, target, features, weight, f"stream of {type(source).__name__}", not once)
 
 
-def _schema(path: Path) -> Any:
+def schema_of(path: Path) -> Any:
+    """Names and types of the columns of a file; whole numbers of text are floats, as they may be in later rows"""
     import pyarrow as pa
     from pyarrow import parquet
 
@@ -142,15 +168,17 @@ def _schema(path: Path) -> Any:
         if _kind(path) == "arrow":
             with pa.OSFile(str(path)) as file:
                 return pa.ipc.open_file(file).schema
-        return _open_csv(path, None).schema
-    except (pa.ArrowException, OSError) as error:
-        raise ValueError(f"{path} cannot be read as {_kind(path)}: {error}") from error
+        fields = [(field.name, field.type) for field in _open_csv(path, None).schema]
+        return pa.schema((name, pa.float64() if pa.types.is_integer(kind) else kind) for name, kind in fields)
+    except (pa.ArrowException, OSError, UnicodeDecodeError) as error:
+        raise ValueError(f"{path} cannot be read as {_kind(path)}: {_why(path, None, error)}") from error
 
 
 def _batches(path: Path, names: list[str], n_rows: int, schema: Any) -> Iterator[Any]:
     import pyarrow as pa
     from pyarrow import parquet
 
+    types = {name: schema.field(name).type for name in names}
     try:
         if _kind(path) == "parquet":
             with parquet.ParquetFile(path, page_checksum_verification=True) as file:
@@ -163,18 +191,46 @@ def _batches(path: Path, names: list[str], n_rows: int, schema: Any) -> Iterator
                     for lo in range(0, batch.num_rows, n_rows):
                         yield batch.slice(lo, n_rows)
         else:
-            yield from _open_csv(path, {name: schema.field(name).type for name in names})
+            yield from _open_csv(path, types)
     except (pa.ArrowException, OSError) as error:
-        raise ValueError(f"{path}: {error}") from error
+        raise ValueError(f"{path}: {_why(path, types, error)}") from error
 
 
-def _open_csv(path: Path, types: dict[str, Any] | None) -> Any:
+def _open_csv(path: Path, types: dict[str, Any] | None, one_thread: bool = False) -> Any:
     """Open a reader of text; `types` are those of the columns that are wanted, guessed from the first block where None"""
     from pyarrow import csv
 
     convert = csv.ConvertOptions(column_types=types, include_columns=None if types is None else list(types))
     parse = csv.ParseOptions(delimiter="\t" if ".tsv" in path.suffixes else ",")
-    return csv.open_csv(path, parse_options=parse, convert_options=convert)
+    read = csv.ReadOptions(use_threads=not one_thread)
+    return csv.open_csv(path, read_options=read, parse_options=parse, convert_options=convert)
+
+
+def _why(path: Path, types: dict[str, Any] | None, error: Exception) -> str:
+    """What is wrong in a file, text with row and column, which a reader on one thread knows"""
+    import pyarrow as pa
+
+    if _kind(path) == "csv":
+        try:
+            for _ in _open_csv(path, types, one_thread=True):
+                pass
+        except (pa.ArrowException, OSError, UnicodeDecodeError) as same:
+            error = same
+    return re.sub(r"In CSV column #(\d+)", lambda found: f"column {_header(path)[int(found[1])]!r}", str(error))
+
+
+def _header(path: Path) -> list[str]:
+    return list(_open_csv(path, None).schema.names)
+
+
+def first_word(path: Path, name: str) -> str:
+    """Where a column of text is no number first, and what is there: "row 7 has 'x'", the header being row 1; "" if not known"""
+    import pyarrow as pa
+
+    if _kind(path) != "csv":
+        return ""
+    found = re.search(r"Row #(\d+): .*invalid value ('.*')", _why(path, {name: pa.float64()}, ValueError()))
+    return "" if found is None else f"row {found[1]} has {found[2]}"
 
 
 def _kind(path: Path) -> str:
@@ -182,15 +238,21 @@ def _kind(path: Path) -> str:
     return {".parquet": "parquet", ".pq": "parquet", ".arrow": "arrow", ".feather": "arrow"}.get(suffix, "csv")
 
 
-def _check_type(name: str, kind: Any, text: str) -> None:
+def is_number(kind: Any) -> bool:
+    """Whether a type of Arrow is one of numbers, booleans included"""
     import pyarrow as pa
 
-    if not (pa.types.is_integer(kind) or pa.types.is_floating(kind) or pa.types.is_boolean(kind) or pa.types.is_decimal(kind)):
+    types = pa.types
+    return bool(types.is_integer(kind) or types.is_floating(kind) or types.is_boolean(kind) or types.is_decimal(kind))
+
+
+def _check_type(name: str, kind: Any, text: str) -> None:
+    if not is_number(kind):
         raise ValueError(
             f"column {name!r} of {text} is {kind}, not a number: leave it out by features=[...], or encode it "
             "(one-hot, ordinal, days since a date)"
         )
 
 
-def _listed(names: Sequence[str], most: int = 12) -> str:
+def listed(names: Sequence[str], most: int = 12) -> str:
     return ", ".join(map(repr, names[:most])) + (f" and {len(names) - most} more" if len(names) > most else "")

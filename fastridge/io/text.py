@@ -91,13 +91,17 @@ class Spilled(RowSource):
     def _spill(self) -> Iterator[tuple[Any, Any, Any, str]]:
         file = tempfile.TemporaryFile(prefix="fastridge-")  # noqa: SIM115 -- it lives as long as this source
         wheres = []
-        for X, y, weights, where in self._source.read():
-            arrays = [X] if isinstance(X, np.ndarray) else [X.data, X.indices, X.indptr]
-            parts = [np.asarray(y), np.empty(0) if weights is None else np.asarray(weights), *arrays]
-            np.save(file, np.array(len(parts)))
-            for part in parts:
-                np.save(file, part)
-            wheres.append(where)
-            yield X, y, weights, where
+        try:
+            for X, y, weights, where in self._source.read():
+                arrays = [X] if isinstance(X, np.ndarray) else [X.data, X.indices, X.indptr]
+                parts = [np.asarray(y), np.empty(0) if weights is None else np.asarray(weights), *arrays]
+                np.save(file, np.array(len(parts)))
+                for part in parts:
+                    np.save(file, part)
+                wheres.append(where)
+                yield X, y, weights, where
+        except BaseException:  # the end of a reader that reads no further included
+            file.close()
+            raise
         self._file, self._wheres = file, wheres
         weakref.finalize(self, file.close)

@@ -1,0 +1,548 @@
+"""The command line: `fastridge fit`, `predict`, `path`, `explain`, `info`, `check`.
+
+It exits with 0 where all went well, 1 where something given is wrong, 2 where the command itself is, and 3 where a fit did not
+converge. Results go to standard output, everything else to standard error.
+"""
+
+from __future__ import annotations
+
+import csv
+import json
+import math
+import sys
+import time
+import warnings
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Annotated, Any
+
+import numpy as np
+import scipy.sparse as sp
+import typer
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, ProgressColumn, Task, TextColumn, TimeRemainingColumn
+from rich.table import Table
+from rich.text import Text
+
+from fastridge import installation, model_file
+from fastridge._version import __version__
+from fastridge.classifier import RidgeClassifier
+from fastridge.estimators import ADVICE, Ridge
+from fastridge.functional import explain as explain_rows
+from fastridge.io import one_hot as encoding
+from fastridge.io import tables
+from fastridge.io.scan import files_of, is_table, rows_to_predict, scan
+from fastridge.io.text import Spilled
+from fastridge.operators.base import Array, Matrix, Vector
+from fastridge.path import RidgePath, ridge_path
+from fastridge.ridge_cv import RidgeClassifierCV, RidgeCV
+from fastridge.rows import RowSource
+
+WRONG, DID_NOT_CONVERGE = 1, 3
+WIDTH = 120
+"""Of what is printed where there is no terminal."""
+LABELLED = 10
+"""Features that the picture of a path names."""
+
+app = typer.Typer(
+    add_completion=False,
+    no_args_is_help=True,
+    rich_markup_mode=None,
+    pretty_exceptions_enable=False,
+    help="Ridge regression on files, with answers that are proven. DATA: csv, tsv, parquet, feather (or a folder of these), "
+    "npy, npz, svmlight; text may be packed by gzip.",
+)
+
+Data = Annotated[str, typer.Argument(metavar="DATA", help="A file, or a folder of tables.", show_default=False)]
+Target = Annotated[
+    str | None,
+    typer.Option(
+        metavar="NAME",
+        help="The column to predict; of npz the array y in it, of npy another file; svmlight files have it.",
+        show_default=False,
+    ),
+]
+Features = Annotated[
+    str | None, typer.Option(metavar="A,B", help="Columns to use. [default: all but target and weight]", show_default=False)
+]
+Weight = Annotated[str | None, typer.Option(metavar="NAME", help="The column of sample weights.", show_default=False)]
+OneHot = Annotated[bool, typer.Option("--one-hot", help="Make columns of zeros and ones of columns of text.")]
+Alpha = Annotated[float, typer.Option(help="The penalty, on scikit-learn's scale.")]
+Tol = Annotated[float, typer.Option(help="The relative error to stay below, in the norm of the objective.")]
+Json = Annotated[bool, typer.Option("--json", help="Print one JSON object.")]
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Do what the command line asks for; return the exit status"""
+    try:
+        app(arguments, prog_name="fastridge")
+    except SystemExit as end:
+        return int(end.code or 0)
+    return 0
+
+
+def _version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(__version__)
+        raise typer.Exit
+
+
+@app.callback()
+def _every_command(
+    version: Annotated[bool, typer.Option("--version", help="Print the version.", callback=_version, is_eager=True)] = False,
+) -> None:
+    pass
+
+
+@app.command()
+def fit(
+    data: Data,
+    target: Target = None,
+    alpha: Annotated[
+        float | None, typer.Option(help="The penalty, on scikit-learn's scale. [default: 1]", show_default=False)
+    ] = None,
+    cv: Annotated[
+        str | None,
+        typer.Option(metavar="loo|K", help="Choose alpha by leave-one-out or by K folds.", show_default=False),
+    ] = None,
+    classify: Annotated[bool, typer.Option("--classify", help="The target holds classes.")] = False,
+    features: Features = None,
+    weight: Weight = None,
+    one_hot: OneHot = False,
+    tol: Tol = 1e-6,
+    output: Annotated[Path | None, typer.Option(metavar="MODEL", help="Save the model here.", show_default=False)] = None,
+    as_json: Json = False,
+) -> None:
+    """Fit a ridge regression, or a classifier.
+
+    Rows are read block by block and need not fit in memory, unless alpha is chosen by --cv, which reads them into memory.
+    """
+    if alpha is not None and cv is not None:
+        raise typer.BadParameter("--alpha and --cv do not go together: --cv chooses alpha")
+    folds = None if cv is None else _folds(cv)
+    with _mistakes(as_json) as said:
+        if output is not None and not output.absolute().parent.is_dir():
+            raise FileNotFoundError(f"there is no folder {output.parent} for --output")
+        if output is not None and output.is_dir():
+            raise IsADirectoryError(f"--output {output} is a folder")
+        begin = time.perf_counter()
+        rows = _open(data, target, features, weight, one_hot, classify)
+        with _watched(rows.source, as_json) as source:
+            if cv is None:
+                model = (RidgeClassifier if classify else Ridge)(1.0 if alpha is None else alpha, tol=tol).fit(source)
+            else:
+                X, y, weights = _in_memory(source)
+                model = (RidgeClassifierCV if classify else RidgeCV)(alphas="auto", cv=folds, tol=tol)
+                whole = classify and bool((y == np.rint(y)).all())
+                model.fit(X, y.astype(np.int64) if whole else y, sample_weight=weights)
+                if source.feature_names is not None:
+                    model.feature_names_in_ = np.array(source.feature_names, dtype=object)
+            seconds = time.perf_counter() - begin
+            score = _score(model, source, classify)
+        if classify and rows.target in rows.categories:
+            model._name_classes(rows.categories[rows.target])
+        if output is not None:
+            categories = {name: known for name, known in rows.categories.items() if name != rows.target}
+            model_file.write(model, output, {"columns": rows.columns, "categories": categories})
+    report = model.report_
+    chosen = model.alpha if cv is None else model.alpha_
+    _print(
+        {
+            "rows": source.n_samples,
+            "features": model.n_features_in_,
+            **({"classes": model.classes_.tolist()} if classify else {}),
+            "alpha": chosen if np.ndim(chosen) == 0 else chosen.tolist(),
+            "accuracy" if classify else "r2": score,
+            "status": str(report.status),
+            "error_bound": report.error_bound,
+            "seconds": seconds,
+            "solver": report.solver,
+            "reason": report.reason,
+            "output": None if output is None else str(output),
+        },
+        as_json,
+        said,
+    )
+    raise typer.Exit(DID_NOT_CONVERGE if report.status in ADVICE else 0)
+
+
+@app.command()
+def predict(
+    model: Annotated[Path, typer.Argument(metavar="MODEL", help="A file that fit has saved.", show_default=False)],
+    data: Data,
+    output: Annotated[
+        Path | None, typer.Option(metavar="FILE.csv", help="Write here. [default: standard output]", show_default=False)
+    ] = None,
+    as_json: Json = False,
+) -> None:
+    """Predict the rows of DATA.
+
+    With --json and without --output the predictions are in the object.
+    """
+    with _mistakes(as_json) as said:
+        fitted, notes = model_file.read(model)
+        with _watched(_open_to_predict(data, fitted, notes), as_json) as source:
+            if source.n_features != fitted.n_features_in_:
+                raise ValueError(f"{data} has {source.n_features} features, and {model} was fitted to {fitted.n_features_in_}")
+            predictions = np.asarray(fitted.predict(source))
+        if output is not None:
+            with open(output, "w", newline="", encoding="utf-8") as file:
+                _write(file, predictions)
+    if output is None and not as_json:
+        _write(sys.stdout, predictions)
+        return
+    facts: dict[str, Any] = {"rows": len(predictions), "features": fitted.n_features_in_}
+    facts |= {"predictions": predictions.tolist()} if output is None else {"output": str(output)}
+    _print(facts, as_json, said)
+
+
+@app.command()
+def path(
+    data: Data,
+    target: Target = None,
+    features: Features = None,
+    weight: Weight = None,
+    one_hot: OneHot = False,
+    tol: Tol = 1e-6,
+    plot: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="Draw the coefficients: png, svg or pdf.", show_default=False)
+    ] = None,
+    as_json: Json = False,
+) -> None:
+    """Solve at 100 penalties that suit the data.
+
+    The rows are read into memory. With --json all coefficients are in the object.
+    """
+    with _mistakes(as_json) as said:
+        figure = None if plot is None else _figure(plot)
+        rows = _open(data, target, features, weight, one_hot, False)
+        with _watched(rows.source, as_json) as source:
+            X, y, weights = _in_memory(source)
+            found = ridge_path(X, y, sample_weight=weights, tol=tol)
+        if plot is not None:
+            _draw(found, source.feature_names, figure, plot)
+    reports = found.reports
+    facts = {
+        "rows": X.shape[0],
+        "features": X.shape[1],
+        "alphas": len(reports),
+        "largest_alpha": float(found.alphas.max()),
+        "smallest_alpha": float(found.alphas.min()),
+        "converged": sum(report.converged for report in reports),
+        "error_bound": max(report.error_bound for report in reports),
+        "seconds": reports[0].seconds,
+        "solver": ", ".join(sorted({report.solver for report in reports})),
+        "reason": reports[0].reason,
+        "plot": None if plot is None else str(plot),
+    }
+    if as_json:
+        facts["alphas"] = found.alphas.tolist()
+        facts |= {"coefs": found.coefs.tolist(), "intercepts": found.intercepts.tolist()}
+        facts["feature_names"] = source.feature_names
+    _print(facts, as_json, said)
+    raise typer.Exit(0 if found.converged else DID_NOT_CONVERGE)
+
+
+@app.command()
+def explain(
+    data: Data,
+    target: Target = None,
+    alpha: Alpha = 1.0,
+    features: Features = None,
+    weight: Weight = None,
+    one_hot: OneHot = False,
+    as_json: Json = False,
+) -> None:
+    """Say what fit would do, and why.
+
+    The rows are read once, and what every solver is estimated to cost is listed.
+    """
+    with _mistakes(as_json) as said:
+        rows = _open(data, target, features, weight, one_hot, False)
+        with _watched(rows.source, as_json) as source:
+            plan = explain_rows(source, alpha=alpha)
+    if not as_json:
+        typer.echo(str(plan))
+        return
+    options = [
+        {"solver": str(option.step), "seconds": option.seconds, "extra_bytes": option.extra_bytes, "note": option.note}
+        for option in plan.options
+    ]
+    facts: dict[str, Any] = {"rows": plan.shape[0], "features": plan.shape[1], "threads": plan.n_threads, "solver": plan.solver}
+    facts |= {"reason": plan.reason, "falls_back_to": [str(step) for step in plan.steps[1:]], "estimates": options}
+    _print(facts, as_json, said)
+
+
+@app.command()
+def info(as_json: Json = False) -> None:
+    """Print versions, SIMD level, threads and BLAS."""
+    if as_json:
+        _print(dict(installation.facts()), as_json, [])
+    else:
+        installation.info()
+
+
+@app.command()
+def check() -> None:
+    """Try this installation with a few fits.
+
+    Their certificates are held against the closed form.
+    """
+    raise typer.Exit(installation.check())
+
+
+@dataclass(frozen=True)
+class _Rows:
+    """A source, and how the columns of its files become features
+
+    Attributes
+    ----------
+    source : RowSource
+    target : str
+        The name of the column to predict; empty where columns have no names.
+    columns : list of str or None
+        Those that features are made of, in order; None where they have no names.
+    categories : dict of str to list of str
+        Of columns of text.
+    """
+
+    source: RowSource
+    target: str = ""
+    columns: list[str] | None = None
+    categories: dict[str, list[str]] = field(default_factory=dict)
+
+
+def _open(data: str, target: str | None, features: str | None, weight: str | None, one_hot: bool, classify: bool) -> _Rows:
+    """What a command reads; columns that are not numbers are encoded where that is asked, or refused"""
+    paths = files_of(data)
+    if not is_table(paths):
+        if target is None and paths[0].suffix in (".npy", ".npz"):
+            what = "the .npy file" if paths[0].suffix == ".npy" else "the name of the array in it"
+            raise typer.BadParameter(f"--target is missing: {what} that has y")
+        if features is not None or one_hot:
+            raise ValueError(f"{data} has no columns with names, so that --features and --one-hot do not apply")
+        return _Rows(scan(data, target=target, weight=weight))
+    schema = tables.schema_of(paths[0])
+    if target is None:
+        raise typer.BadParameter(f"--target is missing: the column to predict, one of {tables.listed(schema.names)}")
+    if features is None:
+        columns = [name for name in schema.names if name not in (target, weight)]
+    else:
+        columns = [name if name in schema.names else name.strip() for name in features.split(",")]
+    tables.check_names((target, *columns, *([] if weight is None else [weight])), schema, str(paths[0]))
+    if target in columns:
+        raise ValueError(f"--features names {target!r}, which is the target")
+    text = []
+    for name in (target, *columns, *([] if weight is None else [weight])):
+        kind = schema.field(name).type
+        if encoding.is_text(kind) and (classify if name == target else one_hot and name != weight):
+            text.append(name)
+        elif not tables.is_number(kind):
+            raise ValueError(_no_number(paths[0], name, kind, "target" if name == target else "weight" if name == weight else ""))
+    categories = encoding.categories_of(paths, text)
+    if classify and target in categories and len(categories[target]) < 2:
+        raise ValueError(f"column {target!r} of {paths[0]} must hold at least two classes, got {categories[target]!r}")
+    table = encoding.of_files(paths, target, columns, weight, categories)
+    return _Rows(Spilled(table), target, columns, categories)
+
+
+def _no_number(path: Path, name: str, kind: Any, role: str) -> str:
+    """What to say of a column that is no number, and what to do"""
+    column = f"column {name!r} of {path}" + (f", the {role}," if role else "")
+    if str(kind) == "null":
+        return f"{column} has no value in any of its first rows, or there are no rows"
+    if not encoding.is_text(kind):
+        return f"{column} is {kind}, not numbers: turn it into numbers before, or leave it out by --features"
+    where = tables.first_word(path, name)
+    column = f"{column} is text, not numbers" + (f" ({where})" if where else "")
+    if role == "weight":
+        return column
+    if role == "target":
+        return f"{column}: give --classify if it holds classes"
+    return (
+        f"{column}: give --one-hot to make a column of zeros and ones of each of its values, or leave it out by --features, "
+        "or turn it into numbers before"
+    )
+
+
+def _open_to_predict(data: str, model: Any, notes: dict[str, Any]) -> RowSource:
+    """The rows of a file with the features that a model was fitted to"""
+    paths = files_of(data)
+    if not is_table(paths):
+        return rows_to_predict(paths[0], model.n_features_in_)
+    columns, categories = notes.get("columns"), notes.get("categories", {})
+    if columns is None:  # fitted in Python, or to a file without names
+        names = getattr(model, "feature_names_in_", None)
+        columns = tables.schema_of(paths[0]).names if names is None else names.tolist()
+    return encoding.of_files(paths, None, columns, None, categories)
+
+
+class _Watched(RowSource):
+    """The rows of another source, counted as they are read"""
+
+    def __init__(self, source: RowSource, progress: Progress) -> None:
+        self._source, self._progress, self._n_passes = source, progress, 0
+        self.n_features, self.feature_names, self.dtype = source.n_features, source.feature_names, source.dtype
+        self.n_targets, self.one_target, self.repeatable = source.n_targets, source.one_target, source.repeatable
+        self._task = progress.add_task("", total=None)
+
+    def describe(self) -> str:
+        return self._source.describe()
+
+    def read(self) -> Iterator[tuple[Any, Any, Any, str]]:
+        self._n_passes += 1
+        name = f"{self.describe()}, pass {self._n_passes}"
+        self._progress.reset(self._task, total=self.n_samples, description=name)
+        for block in self._source.read():
+            yield block
+            self._progress.advance(self._task, block[0].shape[0])
+
+
+class _Rate(ProgressColumn):
+    """Rows a second"""
+
+    def render(self, task: Task) -> Text:
+        return Text("" if task.speed is None else f"{task.speed:,.0f} rows/s")
+
+
+@contextmanager
+def _watched(source: RowSource, as_json: bool) -> Iterator[RowSource]:
+    """The source, with progress on standard error where someone looks"""
+    console = Console(stderr=True)
+    quiet = as_json or not (console.is_terminal and sys.stdout.isatty())
+    columns = TextColumn("{task.description}", markup=False), BarColumn(), MofNCompleteColumn(), _Rate(), TimeRemainingColumn()
+    with Progress(*columns, console=console, transient=True, disable=quiet) as progress:
+        yield _Watched(source, progress)
+
+
+@contextmanager
+def _mistakes(as_json: bool) -> Iterator[list[str]]:
+    """Turn what a user did wrong into a sentence and status 1; gather warnings, which are printed unless they go into JSON"""
+    said: list[str] = []
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("ignore")
+        warnings.simplefilter("always", UserWarning)
+        try:
+            yield said
+        except (typer.BadParameter, BrokenPipeError, NotImplementedError, RecursionError):
+            raise
+        except (ValueError, TypeError, OSError, ImportError, MemoryError, OverflowError, RuntimeError) as error:
+            typer.echo(f"error: {_sentence(error)}", err=True)
+            raise typer.Exit(WRONG) from None
+        finally:
+            said += [str(warning.message) for warning in caught]
+            for text in () if as_json else said:
+                typer.echo(f"warning: {text}", err=True)
+
+
+def _sentence(error: BaseException) -> str:
+    if isinstance(error, OSError) and error.filename is not None:
+        return f"{error.filename}: {error.strerror}"
+    if isinstance(error, ModuleNotFoundError):
+        return f'{error.name} is missing: pip install "fastridge-solvers[cli]"'
+    return " ".join(str(error).split()) or type(error).__name__
+
+
+def _folds(cv: str) -> int | None:
+    if cv == "loo":
+        return None
+    if not cv.isdecimal() or int(cv) < 2:
+        raise typer.BadParameter(f'--cv must be "loo" or a number of folds, 2 or more, got {cv!r}')
+    return int(cv)
+
+
+def _in_memory(source: RowSource) -> tuple[Matrix, Vector, Vector | None]:
+    """All rows: X, y and the weights"""
+    Xs, ys, weights = [], [], []
+    for block in source.blocks():
+        Xs.append(block.X.copy())  # the source writes over its blocks
+        ys.append(block.y.copy())
+        if block.weights is not None:
+            weights.append(block.weights.copy())
+    if not Xs:
+        raise ValueError(f"{source.describe()} has no rows")
+    X = np.concatenate(Xs) if isinstance(Xs[0], np.ndarray) else sp.vstack(Xs, format="csr")
+    y = np.concatenate(ys)
+    return X, y[:, 0] if source.one_target else y, np.concatenate(weights) if weights else None
+
+
+def _score(model: Any, source: RowSource, classify: bool) -> float | None:
+    """R2 of the rows of a source, in the mean over targets, or the share of them that a classifier gets right; weighted"""
+    coef, intercept = np.atleast_2d(model.coef_).T, np.atleast_1d(model.intercept_)
+    total, mean, spread, lost = 0.0, np.zeros(source.n_targets), np.zeros(source.n_targets), np.zeros(source.n_targets)
+    for block in source.blocks():
+        weights = np.ones(len(block.y)) if block.weights is None else block.weights
+        fits = np.asarray(block.X @ coef + intercept)
+        if classify:
+            numbers = (fits[:, 0] > 0).astype(int) if fits.shape[1] == 1 else fits.argmax(axis=1)
+            lost += weights @ (model.classes_[numbers] != block.y[:, 0])
+            total += weights.sum()
+            continue
+        lost += weights @ np.square(block.y - fits)
+        if (weight := float(weights.sum())) > 0:  # means and spreads of two sets of rows become those of both
+            own = weights @ block.y / weight
+            spread += weights @ np.square(block.y - own) + total * weight / (total + weight) * np.square(own - mean)
+            mean += weight / (total + weight) * (own - mean)
+            total += weight
+    if classify:
+        return float(1 - lost[0] / total)
+    return float((1 - lost / spread).mean()) if (spread > 0).all() else None
+
+
+def _figure(file: Path) -> Any:
+    """A figure that can be saved to a file, or an error before any work"""
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(8, 5), layout="constrained")
+    known = figure.canvas.get_supported_filetypes()
+    if not file.absolute().parent.is_dir():
+        raise FileNotFoundError(f"there is no folder {file.parent} for --plot")
+    if file.suffix[1:].lower() not in known:
+        raise ValueError(f"--plot {file}: the name must end in one of {', '.join(f'.{kind}' for kind in sorted(known))}")
+    return figure
+
+
+def _draw(found: RidgePath, names: Sequence[str] | None, figure: Any, file: Path) -> None:
+    """Draw a path; the features whose coefficients become largest are named"""
+    axes = figure.subplots()
+    found.plot(axes)
+    if found.coefs.ndim == 2:
+        largest = np.argsort(-np.abs(found.coefs).max(axis=0), kind="stable")[:LABELLED]
+        labels = [f"feature {j}" if names is None else names[j] for j in largest]
+        axes.legend(axes.get_lines()[: len(labels)], labels, loc="center left", bbox_to_anchor=(1, 0.5), frameon=False)
+    axes.axhline(0, color="0.7", linewidth=0.8, zorder=0)
+    figure.savefig(file, dpi=150)
+
+
+def _write(file: Any, predictions: Array) -> None:
+    """Predictions as lines of CSV, with the digits that give the same float again"""
+    columns = predictions.reshape(len(predictions), -1)
+    writer = csv.writer(file, lineterminator="\n")
+    writer.writerow(["prediction"] if columns.shape[1] == 1 else [f"prediction_{j}" for j in range(columns.shape[1])])
+    writer.writerows(columns.tolist())
+
+
+def _print(facts: dict[str, Any], as_json: bool, said: list[str]) -> None:
+    """The result of a command: a table, or one JSON object with the warnings in it"""
+    if as_json:
+        typer.echo(json.dumps({name: _finite(value) for name, value in (facts | {"warnings": said}).items()}, allow_nan=False))
+        return
+    table = Table(show_header=False, box=None, pad_edge=False)
+    for name, value in facts.items():
+        if value is not None:
+            shown = f"{value:,}" if isinstance(value, int) else f"{value:.4g}" if isinstance(value, float) else value
+            shown = ", ".join(map(str, shown)) if isinstance(shown, list) else str(shown)
+            table.add_row(Text(name.replace("_", " ").replace("r2", "R2")), Text(shown, overflow="fold"))
+    console = Console(highlight=False)
+    console.print(table, width=None if console.is_terminal else WIDTH)
+
+
+def _finite(value: Any) -> Any:
+    """Floats that JSON has not as null"""
+    if isinstance(value, dict):
+        return {name: _finite(item) for name, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_finite(item) for item in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value
