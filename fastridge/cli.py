@@ -37,12 +37,16 @@ from fastridge.io.scan import files_of, is_table, rows_to_predict, scan
 from fastridge.io.text import Spilled
 from fastridge.operators.base import Array, Matrix, Vector
 from fastridge.path import RidgePath, ridge_path
+from fastridge.planning.costs import physical_memory
+from fastridge.request import GRAM_FEATURES
 from fastridge.ridge_cv import RidgeClassifierCV, RidgeCV
 from fastridge.rows import RowSource
 
 WRONG, DID_NOT_CONVERGE = 1, 3
 WIDTH = 120
 """Of what is printed where there is no terminal."""
+LARGE = 0.05
+"""Share of the memory of this machine; files may be packed to a fifth."""
 LABELLED = 10
 """Features that the picture of a path names."""
 
@@ -117,7 +121,8 @@ def fit(
 ) -> None:
     """Fit a ridge regression, or a classifier.
 
-    Rows are read block by block and need not fit in memory, unless alpha is chosen by --cv, which reads them into memory.
+    Rows are read block by block and need not fit in memory. Folds read them into memory, and so does leave-one-out
+    unless DATA are large.
     """
     if alpha is not None and cv is not None:
         raise typer.BadParameter("--alpha and --cv do not go together: --cv chooses alpha")
@@ -133,12 +138,11 @@ def fit(
             if cv is None:
                 model = (RidgeClassifier if classify else Ridge)(1.0 if alpha is None else alpha, tol=tol).fit(source)
             else:
-                X, y, weights = _in_memory(source)
                 model = (RidgeClassifierCV if classify else RidgeCV)(alphas="auto", cv=folds, tol=tol)
-                whole = classify and bool((y == np.rint(y)).all())
-                model.fit(X, y.astype(np.int64) if whole else y, sample_weight=weights)
-                if source.feature_names is not None:
-                    model.feature_names_in_ = np.array(source.feature_names, dtype=object)
+                if folds is None and source.n_features <= GRAM_FEATURES and _large(data):
+                    model.fit(source)
+                else:
+                    _fit_in_memory(model, source, classify)
             seconds = time.perf_counter() - begin
             score = _score(model, source, classify)
         if classify and rows.target in rows.categories:
@@ -451,6 +455,19 @@ def _folds(cv: str) -> int | None:
     if not cv.isdecimal() or int(cv) < 2:
         raise typer.BadParameter(f'--cv must be "loo" or a number of folds, 2 or more, got {cv!r}')
     return int(cv)
+
+
+def _fit_in_memory(model: Any, source: RowSource, classify: bool) -> None:
+    X, y, weights = _in_memory(source)
+    whole = classify and bool((y == np.rint(y)).all())
+    model.fit(X, y.astype(np.int64) if whole else y, sample_weight=weights)
+    if source.feature_names is not None:
+        model.feature_names_in_ = np.array(source.feature_names, dtype=object)
+
+
+def _large(data: str) -> bool:
+    """Whether rows are better read again and again than held in memory"""
+    return sum(path.stat().st_size for path in files_of(data)) > LARGE * physical_memory()
 
 
 def _in_memory(source: RowSource) -> tuple[Matrix, Vector, Vector | None]:

@@ -6,6 +6,8 @@ import json
 import os
 import subprocess
 import sys
+import tomllib
+from importlib import import_module
 from pathlib import Path
 
 import numpy as np
@@ -23,7 +25,8 @@ pytest.importorskip("rich")
 from pyarrow import feather, parquet  # noqa: E402
 from typer.testing import CliRunner  # noqa: E402
 
-from fastridge.cli import app  # noqa: E402
+from fastridge import cli  # noqa: E402
+from fastridge.cli import app, main  # noqa: E402
 from fastridge.io import one_hot  # noqa: E402
 
 N = 300
@@ -197,6 +200,20 @@ def test_the_penalty_is_chosen_as_in_python(cv):
     assert again.best_score_ == pytest.approx(model.best_score_, rel=1e-12)
     assert again.feature_names_in_.tolist() == NAMES
     np.testing.assert_allclose(ran("predict", "model", "data.parquet")["predictions"], model.predict(X), rtol=1e-9, atol=1e-9)
+
+
+@pytest.mark.parametrize("target", ["y", "kind"])
+def test_leave_one_out_of_large_data_holds_no_rows(target, monkeypatch):
+    parquet.write_table(pa.table(columns(kind=KINDS)), "data.parquet")
+    asked = ["--features", "a,b", "--target", target, *(["--classify"] if target == "kind" else []), "--cv", "loo"]
+    expected = ran("fit", "data.parquet", *asked)
+    monkeypatch.setattr(cli, "LARGE", 0.0)
+    monkeypatch.setattr(cli, "_in_memory", pytest.fail)
+    said = ran("fit", "data.parquet", *asked, "--output", "model")
+    assert said.get("classes") == expected.get("classes")
+    for name in ("alpha", "r2" if target == "y" else "accuracy"):
+        assert said[name] == pytest.approx(expected[name], rel=1e-6)
+    assert len(ran("predict", "model", "data.parquet")["predictions"]) == N
 
 
 @pytest.mark.parametrize("cv", [None, "loo", 3])
@@ -529,6 +546,12 @@ def test_as_a_process():
     assert process("fit", path).returncode == 2
     done = process("fit", "none.csv", *asked)
     assert (done.returncode, done.stdout, done.stderr) == (1, "", "error: there is no file none.csv\n")
+
+
+def test_the_entry_point_is_the_same_program():
+    project = tomllib.loads((Path(__file__).parents[1] / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    module, _, name = project["scripts"]["fastridge"].partition(":")
+    assert getattr(import_module(module), name) is main
 
 
 WITHOUT = "import sys; sys.modules['{}'] = None; from fastridge.__main__ import main; sys.exit(main())"
