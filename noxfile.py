@@ -43,6 +43,13 @@ def types(session):
 
 
 @nox.session
+def docs(session):
+    """Build the site in build/docs, where a warning is an error"""
+    session.install(".", *PROJECT["dependency-groups"]["docs"])
+    session.run("sphinx-build", "-W", "--keep-going", "docs", "build/docs")
+
+
+@nox.session
 def wheels(session):
     """Make the sdist and a wheel from it, in dist/, and try the wheel"""
     session.run("bash", ".ci/wheel", "dist", external=True)

@@ -4,6 +4,7 @@ import doctest
 import importlib
 import pkgutil
 import re
+import sys
 from pathlib import Path
 
 import pytest
@@ -40,6 +41,7 @@ def test_the_public_functions_have_examples():
         "fastridge.classifier.RidgeClassifier",
         "fastridge.ridge_cv.RidgeCV",
         "fastridge.ridge_cv.RidgeClassifierCV",
+        *(f"fastridge.plots.{name}Display" for name in ("Path", "Score", "Convergence", "Coefficient")),
         *(f"fastridge.scales.{name}" for name in fastridge.__all__ if name.startswith("alpha_")),
     }
 
@@ -60,6 +62,16 @@ def prompts_of(page):
     return [block for block in blocks_of(page) if block.startswith(">>>")]
 
 
+@pytest.fixture
+def pictures(monkeypatch):
+    """Pages draw without a screen, and no figure stays open"""
+    monkeypatch.setenv("MPLBACKEND", "agg")
+    yield
+    if "matplotlib.pyplot" in sys.modules:
+        sys.modules["matplotlib.pyplot"].close("all")
+
+
+@pytest.mark.usefixtures("pictures")
 @pytest.mark.parametrize("page", [page for page in PAGES if code_of(page)], ids=lambda page: page.name)
 def test_the_code_of_the_documentation_runs(page, tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
@@ -68,7 +80,8 @@ def test_the_code_of_the_documentation_runs(page, tmp_path, monkeypatch, capsys)
         exec(block, names)
     if page.name == "README.md":
         assert names["path"].coefs.shape == (100, 10)
-        *_, bound, chosen = capsys.readouterr().out.splitlines()
+        status, bound, chosen, _ = capsys.readouterr().out.splitlines()
+        assert status == "converged"
         assert float(bound) <= 1e-6
         assert chosen.startswith("0.01 ")
 
