@@ -17,7 +17,7 @@ from fastridge.solution import Answer, Settings
 
 CONTRACTION = 10.0
 """By which a refinement must make the error smaller for the next one: else CG makes more of the factor."""
-LOOK_DENSE, LOOK_SPARSE = (10, 32), (256, 256)
+LOOK_DENSE, LOOK_SPARSE = (4, 20), (256, 256)
 """The step at which CG first looks at its rate with the diagonal, and the steps to come that are worth a better preconditioner:
 of dense data that costs as much as some eight steps; of sparse ones its rate tells nothing earlier."""
 
