@@ -16,6 +16,8 @@ from fastridge.operators.row_blocks import Block, Facts, RowBlocks, first_pass
 
 BLOCK_BYTES = 1 << 24
 """Of X in one block: large enough that starting a block costs nothing, small enough that three of them are nothing."""
+SAMPLED_ROWS = 16
+"""Of a block, by which it is known again: to sum all would cost half of a product."""
 
 
 Code: TypeAlias = Callable[[Vector, Vector | None], tuple[Vector, Vector | None]]
@@ -59,7 +61,11 @@ class RowSource(ABC):
         """What is read, for messages"""
 
     def blocks(self) -> Iterator[Block]:
-        """Yield checked blocks, the next one being read meanwhile
+        """Yield what `verified` does, the next block being read and checked meanwhile"""
+        yield from ahead(self.verified())
+
+    def verified(self) -> Iterator[Block]:
+        """Yield checked blocks, which are those of the first pass again
 
         Raises
         ------
@@ -72,7 +78,7 @@ class RowSource(ABC):
             raise RuntimeError(f"{self.describe()} can be read once only: give a callable that opens it anew")
         self._begun = True
         seen: list[tuple[float, ...]] = []
-        for X, y, weights, where in ahead(self.read()):
+        for X, y, weights, where in self.read():
             block = self._checked(X, y, weights, where)
             seen.append(_fingerprint(block))
             if self._seen is not None and (len(seen) > len(self._seen) or seen[-1] != self._seen[len(seen) - 1]):
@@ -127,7 +133,7 @@ class Recoded(RowSource):
         return self._source.describe()
 
     def read(self) -> Iterator[tuple[Any, Any, Any, str]]:
-        for block in self._source.blocks():
+        for block in self._source.verified():
             yield block.X, *self._code(block.y, block.weights), block.where
 
 
@@ -169,10 +175,12 @@ def ahead(items: Iterator[Any]) -> Iterator[Any]:
 
 
 def _fingerprint(block: Block) -> tuple[float, ...]:
-    """What tells a block from another one that took its place: its length, sums of y, and its first and last row"""
+    """What tells a block from another one that took its place: its length, sums of y and weights, and of some rows of X"""
     X: Any = block.X
-    ends = (float(X[0].sum()), float(X[-1].sum())) if X.shape[0] else (0.0, 0.0)
-    return (float(X.shape[0]), float(block.y.sum()), *ends)
+    n = X.shape[0]
+    some = np.unique(np.linspace(0, n - 1, min(n, SAMPLED_ROWS)).astype(np.intp))
+    weight = n if block.weights is None else block.weights.sum()
+    return (float(n), float(block.y.sum()), float(weight), float(X[some].sum()), float(X[:1].sum()))
 
 
 def rows_per_block(row_bytes: float) -> int:
