@@ -36,8 +36,7 @@ from fastridge.io import tables
 from fastridge.io.scan import files_of, is_table, kept, rows_to_predict, scan
 from fastridge.operators.base import Array, Matrix, Vector
 from fastridge.path import RidgePath, ridge_path
-from fastridge.planning.costs import physical_memory
-from fastridge.request import GRAM_FEATURES
+from fastridge.planning.costs import GRAM_FEATURES, physical_memory
 from fastridge.ridge_cv import RidgeClassifierCV, RidgeCV
 from fastridge.rows import RowSource
 

@@ -24,7 +24,7 @@ from sklearn.utils.validation import check_is_fitted
 
 from fastridge import classifier, estimators, ridge_cv
 from fastridge.operators.base import Array, GoOn, Target, Vector
-from fastridge.operators.row_blocks import Block, Facts, OwnTarget, RowBlocks, Totals, add_to_pair
+from fastridge.operators.row_blocks import Block, Facts, RowBlocks, Totals, add_to_pair
 from fastridge.rows import Code, RowSource, checked_block, count_labels
 
 with suppress(ImportError):  # a scheduler on this machine does without
@@ -172,7 +172,7 @@ class DaskRows(RowSource):
         if self._client is None:
             return super().labels()
         counts: Counter[float] = Counter()
-        for own in self._each(_labels):
+        for own in _each(self._client, _labels, self._on_workers()):
             counts.update(own)
         return counts
 
@@ -180,7 +180,8 @@ class DaskRows(RowSource):
         if self._client is None:
             return super().operator(fit_intercept, n_threads, with_gram)
         totals: Totals | None = None
-        for own in self._each(_totals, self.n_features, self.n_targets, fit_intercept, with_gram):
+        asked = self.n_features, self.n_targets, fit_intercept, with_gram
+        for own in _each(self._client, _totals, self._on_workers(), *asked):
             if totals is None:
                 totals = own
             else:
@@ -188,15 +189,7 @@ class DaskRows(RowSource):
         assert totals is not None
         facts = totals.facts()
         light = replace(facts, gram=None)  # the workers have no use for it
-        parts = [self._client.submit(_operator, group, light, pure=False, retries=RETRIES) for group in self._on_workers()]
-        return RemoteRows(self._client, parts, facts), facts
-
-    def _each(self, function: Any, *arguments: Any) -> list[Any]:
-        """What a function makes of every group, in their order"""
-        submit = self._client.submit
-        return _gathered(
-            self._client, [submit(function, group, *arguments, pure=False, retries=RETRIES) for group in self._on_workers()]
-        )
+        return RemoteRows(self._client, _submitted(self._client, _operator, self._on_workers(), light), facts), facts
 
     def _on_workers(self) -> list[Any]:
         """Futures of the groups of blocks, which are loaded where there is room and stay there"""
@@ -224,41 +217,32 @@ class RemoteRows(RowBlocks):
     def with_columns_scaled(self, sq_scale: Vector) -> RemoteRows:
         new = super().with_columns_scaled(sq_scale)
         assert isinstance(new, RemoteRows)
-        submit = self._client.submit
-        new._parts = [submit(_scaled, part, sq_scale, pure=False, retries=RETRIES) for part in self._parts]
+        new._parts = _submitted(self._client, RowBlocks.with_columns_scaled, self._parts, sq_scale)
         return new
 
     def over_rows(self, function: Any, *arguments: Any) -> Vector:
-        return self._summed(function, *arguments)
-
-    def normal(self, v: Vector, target: Target = None) -> Vector:
-        return self._summed(_normal, v, None if target is None else target.columns)
-
-    def sq_image(self, v: Vector) -> Vector:
-        return self._summed(_sq_image, v)
-
-    def gram_about_high(self, go_on: GoOn | None = None) -> Vector:
-        return np.asfortranarray(self._summed(_gram))
-
-    def triangle(self, target: Target = None, go_on: GoOn | None = None) -> Vector:
-        stacked = np.concatenate(self._each(_triangle, None if target is None else target.columns))
-        return np.asarray(np.linalg.qr(stacked, mode="r"))
-
-    def blocks(self) -> Iterator[tuple[int, int, Vector]]:
-        raise self._refusal("keeps its rows on other machines")
-
-    def _each(self, function: Any, *arguments: Any) -> list[Any]:
-        submit = self._client.submit
-        futures = [submit(function, part, *arguments, pure=False, retries=RETRIES) for part in self._parts]
-        return _gathered(self._client, futures)
-
-    def _summed(self, function: Any, *arguments: Any) -> Vector:
         """The sum over the groups, in their order"""
-        parts = self._each(function, *arguments)
+        parts = _each(self._client, function, self._parts, *arguments)
         total = np.zeros((2, *parts[0].shape))
         for part in parts:
             add_to_pair(total, part)
         return np.asarray(total.sum(axis=0))
+
+    def normal(self, v: Vector, target: Target = None) -> Vector:
+        return self.over_rows(RowBlocks.normal, v, target)
+
+    def sq_image(self, v: Vector) -> Vector:
+        return self.over_rows(RowBlocks.sq_image, v)
+
+    def gram_about_high(self, go_on: GoOn | None = None) -> Vector:
+        return np.asfortranarray(self.over_rows(RowBlocks.gram_about_high))
+
+    def triangle(self, target: Target = None, go_on: GoOn | None = None) -> Vector:
+        stacked = np.concatenate(_each(self._client, RowBlocks.triangle, self._parts, target))
+        return np.asarray(np.linalg.qr(stacked, mode="r"))
+
+    def blocks(self) -> Iterator[tuple[int, int, Vector]]:
+        raise self._refusal("keeps its rows on other machines")
 
 
 # Tasks: what runs on the workers.
@@ -306,30 +290,6 @@ class _Held:
         return self.blocks
 
 
-def _scaled(part: RowBlocks, sq_scale: Vector) -> RowBlocks:
-    return part.with_columns_scaled(sq_scale)
-
-
-def _normal(part: RowBlocks, v: Vector, columns: Array | None) -> Vector:
-    return part.normal(v, None if columns is None else _target(part, columns))
-
-
-def _sq_image(part: RowBlocks, v: Vector) -> Vector:
-    return part.sq_image(v)
-
-
-def _gram(part: RowBlocks) -> Vector:
-    return part.gram_about_high()
-
-
-def _triangle(part: RowBlocks, columns: Array | None) -> Vector:
-    return part.triangle(None if columns is None else _target(part, columns))
-
-
-def _target(part: RowBlocks, columns: Array) -> OwnTarget:
-    return OwnTarget((part.shape[0], 0), columns)
-
-
 # On the side of the user.
 
 
@@ -371,8 +331,14 @@ def _client() -> Any:
         return None
 
 
-def _gathered(client: Any, futures: list[Any]) -> list[Any]:
-    return list(client.gather(futures))
+def _submitted(client: Any, function: Any, things: list[Any], *arguments: Any) -> list[Any]:
+    """Futures of function(thing, *arguments): tasks that are taken up again where a worker is lost"""
+    return [client.submit(function, thing, *arguments, pure=False, retries=RETRIES) for thing in things]
+
+
+def _each(client: Any, function: Any, things: list[Any], *arguments: Any) -> list[Any]:
+    """What becomes of them, in their order"""
+    return list(client.gather(_submitted(client, function, things, *arguments)))
 
 
 def _lazily(model: Any, X: Any, predict: Any) -> Any:

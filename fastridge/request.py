@@ -14,11 +14,9 @@ from fastridge.monitor import Monitor, Progress
 from fastridge.operators.base import Matrix, Vector
 from fastridge.operators.row_blocks import Facts, RowBlocks
 from fastridge.parallel import resolve_threads
+from fastridge.planning.costs import GRAM_FEATURES
 from fastridge.problem import Bounds, Problem
 from fastridge.rows import RowSource
-
-GRAM_FEATURES = 4000
-"""Up to which the first pass over rows of a source sums their Gram matrix as well: reading them 25 times takes longer."""
 
 
 @dataclass(frozen=True)

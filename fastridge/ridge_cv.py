@@ -34,6 +34,7 @@ from fastridge.selection import streams
 from fastridge.selection.folds import fit_folds
 from fastridge.selection.loo import LeaveOneOut
 from fastridge.solution import Solution
+from fastridge.sums import check_memory
 
 PREDICTION_BYTES = 1 << 26
 """Of leave-one-out predictions that are held for a scorer at a time, at least those of one penalty; or a fourth of X, if more."""
@@ -222,6 +223,7 @@ class RidgeCVBase(RidgeBase):
                 raise ValueError("folds of a source of rows are scored by R2 or (root) mean squared errors of regressions")
         else:
             raise ValueError(f"cv must be None or a number of folds for a source of rows, got {self.cv!r}")
+        check_memory(source.n_features)
         self._met(source)
         source = self._source(source)
         asked = {"positive": False, "bounds": None, "penalty_weights": self.penalty_weights}

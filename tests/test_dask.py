@@ -164,7 +164,7 @@ def test_the_same_bits_on_other_numbers_of_workers_and_after_a_kill(client, solv
         victims = [worker.pid for worker in three.workers.values()] if hasattr(three.workers[0], "pid") else None
         victims = victims or list(others.run(os.getpid).values())
         calls = []
-        summed = fd.RemoteRows._summed
+        summed = fd.RemoteRows.over_rows
 
         def murderous(self, *arguments):
             calls.append(0)
@@ -172,7 +172,7 @@ def test_the_same_bits_on_other_numbers_of_workers_and_after_a_kill(client, solv
                 os.kill(victims[0], signal.SIGKILL)
             return summed(self, *arguments)
 
-        monkeypatch.setattr(fd.RemoteRows, "_summed", murderous)
+        monkeypatch.setattr(fd.RemoteRows, "over_rows", murderous)
         model = fd.Ridge(**options).fit(*data)
         assert len(calls) >= (1 if solver == "cholesky" else 3)
         assert victims[0] not in others.run(os.getpid).values()

@@ -116,6 +116,15 @@ def test_classes(class_weight, n_classes):
     np.testing.assert_array_equal(found.predict(X), expected.predict(X))
 
 
+def test_a_gram_matrix_that_does_not_fit_is_said_before_a_row_is_read():
+    def blocks():
+        yield sp.csr_array((2, 10**7)), np.ones(2)
+        raise AssertionError("read on")
+
+    with pytest.raises(MemoryError, match="Gram"):
+        RidgeCV([1.0]).fit(scan(blocks))
+
+
 def test_rows_are_read_three_times():
     X = make_X(400, 8, seed=14)
     y, passes = make_y(X, 15), []

@@ -49,6 +49,8 @@ FOLD_PASSES, CHECKS = 1.5, 1
 """What adding rows costs, and the products with which every solve ends."""
 CALL_SECONDS = 4e-5
 """A product with nothing to do."""
+GRAM_FEATURES = 4000
+"""Up to which the first pass over streamed rows sums their Gram matrix as well: reading them 25 times takes longer."""
 MAX_DIRECT = 20_000
 """A small side up to which a Gram matrix (3.2 GB) is thought of at all."""
 
