@@ -118,15 +118,12 @@ class Operator(ABC):
 
     # What follows has a default, which some do better.
 
-    def product_blocks(self, v: Vector, work: Callable[[int, int, Vector], None], go_on: GoOn | None = None) -> None:
+    def product_blocks(self, v: Vector, work: Callable[[int, int, Vector], None]) -> None:
         """Call work(lo, hi, A[lo:hi] @ v) for blocks of rows that cover A, maybe from several threads at once
 
-        The product is work's to change, and is gone afterwards. Blocks depend on the data and on v alone. After a no of `go_on`
-        some are missing.
+        The product is work's to change, and is gone afterwards. Blocks depend on the data and on v alone.
         """
         for lo, hi, block in self.blocks():
-            if go_on is not None and not go_on():
-                break
             work(lo, hi, block @ v)
 
     def gradient(self, v: Vector, target: Target) -> Vector:

@@ -134,9 +134,9 @@ class Projected(Operator):
             else:
                 yield lo, hi, block - (block @ self.basis) @ self.basis.T
 
-    def product_blocks(self, v: Vector, work: Callable[[int, int, Vector], None], go_on: GoOn | None = None) -> None:
+    def product_blocks(self, v: Vector, work: Callable[[int, int, Vector], None]) -> None:
         if not self.rows:
-            self.base.product_blocks(self._project(v), work, go_on)
+            self.base.product_blocks(self._project(v), work)
             return
         along = self.image.T @ v
 
@@ -144,7 +144,7 @@ class Projected(Operator):
             block -= self.basis[lo:hi] @ along
             work(lo, hi, block)
 
-        self.base.product_blocks(v, projected, go_on)
+        self.base.product_blocks(v, projected)
 
     @property
     def sq_norms(self) -> Vector:
@@ -341,11 +341,11 @@ class Transformed(Operator):
         else:
             yield 0, self.shape[0], self.base.rmatvec(self.factor).T
 
-    def product_blocks(self, v: Vector, work: Callable[[int, int, Vector], None], go_on: GoOn | None = None) -> None:
+    def product_blocks(self, v: Vector, work: Callable[[int, int, Vector], None]) -> None:
         if self.columns_combined:
-            self.base.product_blocks(self.factor @ v, work, go_on)
+            self.base.product_blocks(self.factor @ v, work)
         else:
-            super().product_blocks(v, work, go_on)
+            super().product_blocks(v, work)
 
     @property
     def sq_norms(self) -> Vector:

@@ -278,17 +278,13 @@ class DenseLines(Lines):
     def blocks(self, across: bool) -> Iterator[tuple[int, int, Vector]]:
         return self._blocks(across, self.line_scale, self.cross_scale)
 
-    def product_blocks(
-        self, across: bool, v: Vector, work: Callable[[int, int, Vector], None], go_on: GoOn | None = None
-    ) -> None:
+    def product_blocks(self, across: bool, v: Vector, work: Callable[[int, int, Vector], None]) -> None:
         length = self.shape[1] if across else self.shape[0]
         n_lanes = max(1, min(length, TOTAL_LANES, 8 * length * max(v.shape) // parallel.LANE_BYTES))
         cut = parallel.cut_evenly(length, n_lanes)
 
         def lane(i: int) -> None:
             for lo, hi, block in self._blocks(across, self.line_scale, self.cross_scale, span=(cut[i], cut[i + 1])):
-                if go_on is not None and not go_on():
-                    break
                 work(lo, hi, block @ v)
 
         with parallel.single_threaded_blas():

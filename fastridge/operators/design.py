@@ -155,8 +155,8 @@ class Design(Columns):
     def blocks(self) -> Iterator[tuple[int, int, Vector]]:
         return self.lines.blocks(across=not self.along)
 
-    def product_blocks(self, v: Vector, work: Callable[[int, int, Vector], None], go_on: GoOn | None = None) -> None:
-        self.lines.product_blocks(not self.along, v, work, go_on)
+    def product_blocks(self, v: Vector, work: Callable[[int, int, Vector], None]) -> None:
+        self.lines.product_blocks(not self.along, v, work)
 
     def with_columns_scaled(self, sq_scale: Vector) -> Design:
         """The same matrix, without a copy, its columns multiplied by the root of `sq_scale` (c,); a column times 0 is left out

@@ -139,9 +139,7 @@ class Lines:
         """
         raise NotImplementedError
 
-    def product_blocks(
-        self, across: bool, v: Vector, work: Callable[[int, int, Vector], None], go_on: GoOn | None = None
-    ) -> None:
+    def product_blocks(self, across: bool, v: Vector, work: Callable[[int, int, Vector], None]) -> None:
         """Call work(lo, hi, block @ v) for all blocks as `blocks` has them, from several threads, BLAS being on one in each"""
         raise NotImplementedError
 

@@ -279,11 +279,9 @@ class SparseLines(Lines):
             self._finish_lines(lo, hi, block, self._scaled_shift)
             yield lo, hi, block
 
-    def product_blocks(
-        self, across: bool, v: Vector, work: Callable[[int, int, Vector], None], go_on: GoOn | None = None
-    ) -> None:
+    def product_blocks(self, across: bool, v: Vector, work: Callable[[int, int, Vector], None]) -> None:
         if across:
-            self.relaid()[0].product_blocks(False, v, work, go_on)
+            self.relaid()[0].product_blocks(False, v, work)
             return
         n_lines, (width, k) = self.shape[0], v.shape
         filled = self.n_entries > DENSE_SHARE * n_lines * width
@@ -296,8 +294,6 @@ class SparseLines(Lines):
 
         def lane(i: int) -> None:
             for lo in range(cut[i], cut[i + 1], size):
-                if go_on is not None and not go_on():
-                    break
                 hi = min(cut[i + 1], lo + size)
                 part = self._part(lo, hi)
                 block = np.asarray((part.toarray() if filled else part) @ v)

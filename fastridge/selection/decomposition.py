@@ -20,7 +20,7 @@ from scipy.linalg import eigh, svd
 from scipy.linalg.lapack import dgeqrf, dormqr
 
 from fastridge.factor import ScaledFactor
-from fastridge.operators.base import GoOn, Vector
+from fastridge.operators.base import Vector
 from fastridge.parallel import blas_for
 from fastridge.problem import Problem
 
@@ -61,9 +61,7 @@ class Pencil:
     image: Vector
 
 
-def decompose(
-    problem: Problem, penalties: Vector, *, precise: bool = False, strict: bool = False, go_on: GoOn | None = None
-) -> Iterator[Pencil]:
+def decompose(problem: Problem, penalties: Vector, *, precise: bool = False, strict: bool = False) -> Iterator[Pencil]:
     """Yield decompositions that together serve all `penalties`, (a,), each > 0 and in the units of the problem
 
     As a rule that is one. `precise` takes the last of the three ways at once. `strict`: the inverse is wanted in all directions,
@@ -74,7 +72,7 @@ def decompose(
     left = np.argsort(penalties, kind="stable")
     rhs = problem.rhs if reflect is None else reflect.rows(problem.rhs)
     if not precise:
-        gram = _gram(problem, reflect, go_on)
+        gram = _gram(problem, reflect)
         large = len(gram) > LARGE
         with blas_for(len(gram)):
             s, v = eigh(gram, lower=True, overwrite_a=large, check_finite=False, driver="evr" if large else "evd")
@@ -90,7 +88,7 @@ def decompose(
         if not len(left):
             return
         if large:
-            gram = _gram(problem, reflect, go_on)
+            gram = _gram(problem, reflect)
         least = LEAST * float(s.max(initial=0.0))
         while len(left):
             first = max(float(penalties[left[0]]), least)
@@ -106,12 +104,12 @@ def decompose(
             yield Pencil(chosen, weights, _lifted(basis, reflect), basis.T @ rhs)
         del gram
     if len(left):
-        yield _by_triangle(problem, penalties, left, reflect, rhs, go_on)
+        yield _by_triangle(problem, penalties, left, reflect, rhs)
 
 
-def _gram(problem: Problem, reflect: _Reflections | None, go_on: GoOn | None) -> Vector:
+def _gram(problem: Problem, reflect: _Reflections | None) -> Vector:
     """B'B, or Q'B'B Q without what is empty: lower triangle, F order"""
-    return problem.side.gram(go_on) if reflect is None else reflect.restrict(problem.side.full_gram(go_on))
+    return problem.side.gram() if reflect is None else reflect.restrict(problem.side.full_gram())
 
 
 def rounding_error(s: Vector, penalties: Vector, strict: bool = False) -> Vector:
@@ -135,12 +133,10 @@ def _by_cholesky(gram: Vector, penalty: float, longest: int) -> Vector | None:
     return factor.root_of_inverse()
 
 
-def _by_triangle(
-    problem: Problem, penalties: Vector, chosen: np.ndarray, reflect: _Reflections | None, rhs: Vector, go_on: GoOn | None
-) -> Pencil:
+def _by_triangle(problem: Problem, penalties: Vector, chosen: np.ndarray, reflect: _Reflections | None, rhs: Vector) -> Pencil:
     """From the singular values of R, R'R = B'B"""
     c = problem.side.shape[1]
-    triangle = problem.side.triangle(None if problem.wide else problem.target, go_on)
+    triangle = problem.side.triangle(None if problem.wide else problem.target)
     triangle, target = triangle[:, :c], triangle[:, c:]
     if reflect is not None:
         triangle = reflect.columns(triangle)

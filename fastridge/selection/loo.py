@@ -25,7 +25,7 @@ from scipy.linalg import cho_factor, cho_solve
 
 from fastridge import parallel, units
 from fastridge.formulation import plain_form
-from fastridge.operators.base import GoOn, Matrix, Vector
+from fastridge.operators.base import Matrix, Vector
 from fastridge.problem import Problem
 from fastridge.request import Request
 from fastridge.selection.decomposition import Pencil, decompose
@@ -33,7 +33,7 @@ from fastridge.selection.decomposition import Pencil, decompose
 LEFT = 1e-5
 """Of 1 - h: a row with less is predicted from a decomposition of the others."""
 FEW = 4
-"""Where more than one row in so many is such a row, the kernel of all rows is decomposed instead: it is not much larger."""
+"""Where more than one row in four is such a row, the kernel of all rows is decomposed instead: it is not much larger."""
 NEARLY_SQUARE = 1.1
 """Rows by columns up to which that is done at once: leverages are all near 1 there."""
 ALL = slice(None)
@@ -78,9 +78,8 @@ class LeaveOneOut:
         n_threads: int | None,
         precise: bool = False,
         strict: bool = False,
-        go_on: GoOn | None = None,
     ) -> None:
-        self.request, self.alphas, self.n_threads, self.precise, self.go_on = request, alphas, n_threads, precise, go_on
+        self.request, self.alphas, self.n_threads, self.precise = request, alphas, n_threads, precise
         self.problem = request.problem(n_threads)
         self.form = plain_form(self.problem)
         self._inner = self.form.problem
@@ -88,7 +87,7 @@ class LeaveOneOut:
         if p < n <= NEARLY_SQUARE * p and not strict:
             self._inner = _dual(self._inner)
         self._own = self.problem.own_penalties(alphas)
-        self._pencils = list(decompose(self._inner, self._own, precise=precise, strict=strict, go_on=go_on))
+        self._pencils = list(decompose(self._inner, self._own, precise=precise, strict=strict))
         sigma = np.zeros(1, dtype=np.intp) if self.problem.units is None else self.problem.units.target
         self._powers = sigma + units.of_weights(request.weights)[1] // 2  # of two, from the problem's errors to the user's
 
@@ -101,12 +100,12 @@ class LeaveOneOut:
                 _by_kernel(problem, pencil, tally)
             return self._in_users_units(tally)
         for pencil in self._pencils:
-            _by_rows(problem, pencil, tally, self.go_on)
+            _by_rows(problem, pencil, tally)
         doubtful = np.unique(np.concatenate([np.empty(0, dtype=np.intp), *(rows for rows, _, _ in tally.doubtful)]))
         if FEW * len(doubtful) > problem.design.shape[0] and _dual(problem).wide:
             tally = _Tally(problem, tally.some, keep)
             dual = _dual(problem)
-            for pencil in decompose(dual, self._own, precise=self.precise, go_on=self.go_on):
+            for pencil in decompose(dual, self._own, precise=self.precise):
                 _by_kernel(dual, pencil, tally)
         elif len(doubtful):
             wanted = np.zeros((len(doubtful), len(self.alphas)), dtype=bool)
@@ -159,7 +158,7 @@ class LeaveOneOut:
         others = np.array(weights)
         others[rows] = 0.0
         some = tally.some[wanted[:, tally.some].any(axis=0)]
-        rest = LeaveOneOut(replace(request, weights=others), self.alphas[some], self.n_threads, strict=True, go_on=self.go_on)
+        rest = LeaveOneOut(replace(request, weights=others), self.alphas[some], self.n_threads, strict=True)
         form = rest.form
         scaled, omega = units.of_weights(others)
         assert scaled is not None
@@ -249,7 +248,7 @@ class _Tally:
         return total
 
 
-def _by_rows(problem: Problem, pencil: Pencil, tally: _Tally, go_on: GoOn | None) -> None:
+def _by_rows(problem: Problem, pencil: Pencil, tally: _Tally) -> None:
     """Errors of a tall problem from one pass over blocks of rows"""
     own, places = tally.columns(pencil)
     if not len(own):
@@ -272,7 +271,7 @@ def _by_rows(problem: Problem, pencil: Pencil, tally: _Tally, go_on: GoOn | None
             errors /= left[:, a:b, None]
             tally.add(lo, hi, places[a:b], errors)
 
-    problem.design.product_blocks(pencil.basis, block, go_on)
+    problem.design.product_blocks(pencil.basis, block)
 
 
 def _by_kernel(problem: Problem, pencil: Pencil, tally: _Tally) -> None:
