@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING
 
 from fastridge._version import __version__
 from fastridge.functional import explain, ridge
-from fastridge.io.scan import scan
 from fastridge.moments import Moments, Score
 from fastridge.monitor import Progress
 from fastridge.path import RidgePath, ridge_path
@@ -31,6 +30,7 @@ from fastridge.solution import FitReport, Solution, Status
 if TYPE_CHECKING:
     from fastridge.classifier import RidgeClassifier
     from fastridge.estimators import Ridge
+    from fastridge.io.scan import scan
     from fastridge.model_file import load, save
     from fastridge.ridge_cv import RidgeClassifierCV, RidgeCV
 
@@ -64,13 +64,14 @@ __all__ = [
     "scan",
 ]
 
-_LAZY = {  # these load scikit-learn
+_LAZY = {  # these load scikit-learn, or what only files need
     "Ridge": "fastridge.estimators",
     "RidgeClassifier": "fastridge.classifier",
     "RidgeCV": "fastridge.ridge_cv",
     "RidgeClassifierCV": "fastridge.ridge_cv",
     "load": "fastridge.model_file",
     "save": "fastridge.model_file",
+    "scan": "fastridge.io.scan",
 }
 
 if not TYPE_CHECKING:  # a type checker that saw it would take every name for one of ours

@@ -12,7 +12,7 @@ import math
 import sys
 import time
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -35,8 +35,9 @@ from fastridge.io import one_hot as encoding
 from fastridge.io import tables
 from fastridge.io.scan import files_of, is_table, kept, rows_to_predict, scan
 from fastridge.operators.base import Array, Matrix, Vector
-from fastridge.path import RidgePath, ridge_path
+from fastridge.path import ridge_path
 from fastridge.planning.costs import GRAM_FEATURES, physical_memory
+from fastridge.plots import PathDisplay
 from fastridge.ridge_cv import RidgeClassifierCV, RidgeCV
 from fastridge.rows import RowSource
 
@@ -47,8 +48,6 @@ LARGE = 0.05
 """Share of the memory of this machine; files may be packed to a fifth."""
 LINES = 10_000
 """That are made at once of predictions."""
-LABELLED = 10
-"""Features that the picture of a path names."""
 
 app = typer.Typer(
     add_completion=False,
@@ -225,8 +224,10 @@ def path(
         with _watched(rows.source, as_json) as source:
             X, y, weights = _in_memory(source)
             found = ridge_path(X, y, sample_weight=weights, tol=tol)
-        if plot is not None:
-            _draw(found, source.feature_names, figure, plot)
+        if plot is not None and figure is not None:
+            first = None if found.coefs.ndim == 2 else 0
+            PathDisplay.from_path(found, target=first, feature_names=source.feature_names).plot(figure.subplots())
+            figure.savefig(plot, dpi=150)
     reports = found.reports
     facts = {
         "rows": X.shape[0],
@@ -519,18 +520,6 @@ def _figure(file: Path) -> Any:
     if file.suffix[1:].lower() not in known:
         raise ValueError(f"--plot {file}: the name must end in one of {', '.join(f'.{kind}' for kind in sorted(known))}")
     return figure
-
-
-def _draw(found: RidgePath, names: Sequence[str] | None, figure: Any, file: Path) -> None:
-    """Draw a path; the features whose coefficients become largest are named"""
-    axes = figure.subplots()
-    found.plot(axes)
-    if found.coefs.ndim == 2:
-        largest = np.argsort(-np.abs(found.coefs).max(axis=0), kind="stable")[:LABELLED]
-        labels = [f"feature {j}" if names is None else names[j] for j in largest]
-        axes.legend(axes.get_lines()[: len(labels)], labels, loc="center left", bbox_to_anchor=(1, 0.5), frameon=False)
-    axes.axhline(0, color="0.7", linewidth=0.8, zorder=0)
-    figure.savefig(file, dpi=150)
 
 
 def _write(file: Any, predictions: Array) -> None:

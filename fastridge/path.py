@@ -5,7 +5,6 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
-from importlib import import_module
 from typing import Any
 
 import numpy as np
@@ -71,36 +70,6 @@ class RidgePath:
             raise ValueError(f"X has {X.shape[1]} features, the path was fitted with {p}")
         fits = np.asarray(X @ self.coefs.reshape(-1, p).T).T.reshape(*self.intercepts.shape, X.shape[0])
         return np.moveaxis(fits + self.intercepts[..., None], -1, 1)
-
-    def plot(self, ax: Any = None, *, n_features: int = 50) -> Any:
-        """Draw the coefficients against alpha and return the axes; of many features those that become largest
-
-        Parameters
-        ----------
-        ax : matplotlib Axes or None
-            None: the current ones.
-        n_features : int
-            Lines to draw, at most, per target.
-
-        Raises
-        ------
-        ImportError
-            If matplotlib is missing.
-        """
-        try:
-            pyplot = import_module("matplotlib.pyplot")
-        except ImportError as error:
-            raise ImportError('plot needs matplotlib: pip install "fastridge-solvers[plot]"') from error
-        ax = pyplot.gca() if ax is None else ax
-        order = np.argsort(self.alphas)
-        coefs = self.coefs.reshape(len(self.alphas), -1, self.coefs.shape[-1])
-        for of_target in np.moveaxis(coefs[order], 1, 0):
-            largest = np.argsort(-np.abs(of_target).max(axis=0), kind="stable")[:n_features]
-            ax.plot(self.alphas[order], of_target[:, largest])
-        ax.set_xscale("log")
-        ax.set_xlabel("alpha")
-        ax.set_ylabel("coefficient")
-        return ax
 
 
 def ridge_path(

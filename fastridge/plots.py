@@ -589,7 +589,7 @@ class CoefficientDisplay(_Display):
         ax : matplotlib Axes or None
             None: new ones.
         n_features : int, default 10
-            Those with the largest coefficients are drawn, at most so many.
+            At most this many are drawn: those with the largest coefficients.
 
         Returns
         -------

@@ -383,22 +383,6 @@ def test_predict_and_what_it_prints():
     assert len(repr(found)) < 200
 
 
-def test_plot(monkeypatch):
-    found = ridge_path(make_X(30, 5, seed=167), np.arange(30.0), 4)
-
-    def missing(name):
-        raise ImportError(name)
-
-    monkeypatch.setattr(path, "import_module", missing)
-    with pytest.raises(ImportError, match=r"fastridge-solvers\[plot\]"):
-        found.plot()
-    monkeypatch.undo()
-    matplotlib = pytest.importorskip("matplotlib")
-    matplotlib.use("agg")
-    ax = found.plot(n_features=3)
-    assert len(ax.lines) == 3
-
-
 def krylov_space(A, b, n_steps):
     """An orthonormal basis, (c, n_steps), of the space that b, A A'b, (A A')^2 b, ... span"""
     basis, v = np.zeros((len(b), 0)), b

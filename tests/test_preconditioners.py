@@ -186,7 +186,7 @@ def test_an_answer_cut_short_is_the_one_that_is_described(shape, alpha, max_iter
 
 
 def word_counts(n, p, *, decades=0):
-    """Counts of words of texts of very different lengths (n, p), rows scaled by up to so many powers of ten either way"""
+    """Counts of words of texts of very different lengths (n, p), rows scaled by up to `decades` powers of ten either way"""
     rng = np.random.default_rng(11)
     share = 1 / np.arange(1, p + 1)
     texts = [rng.choice(p, max(3, int(length)), p=share / share.sum()) for length in rng.lognormal(3.5, 1.2, n)]
