@@ -232,6 +232,7 @@ class RidgeCVBase(RidgeBase):
         problem = request.problem(self.n_threads)
         form = plain_form(problem)
         k = source.n_targets
+        moments = [] if self.cv is None else streams.fold_moments(source, int(self.cv), self.n_threads)
 
         def leave_one_out(alphas: Vector) -> Choice:
             sums, answer = streams.leave_one_out(form.problem, alphas, self.fit_intercept)
@@ -244,7 +245,7 @@ class RidgeCVBase(RidgeBase):
         def folds(alphas: Vector) -> Choice:
             assert by_moments is not None
             scores, doubt = [], 0.0
-            for fold in streams.fold_fits(source, int(self.cv), request, alphas, method):
+            for fold in streams.fold_fits(moments, request, alphas, method):
                 known = fold.sq_errors()
                 if known is None:
                     raise ValueError("the fits leave next to nothing of y, and sums cannot tell how little: use cv=None")

@@ -68,15 +68,14 @@ def _left_out(rows: RowBlocks, pencils: list[Pencil], n_penalties: int, k: int, 
     return sums
 
 
-def fold_fits(source: RowSource, n_folds: int, request: Request, alphas: Vector, method: Method) -> Iterator[Fold]:
-    """Yield the fits of the training sets that leave out every `n_folds`-th row, from one pass over the rows
+def fold_fits(folds: list[Moments], request: Request, alphas: Vector, method: Method) -> Iterator[Fold]:
+    """Yield the fits of the training sets that leave out one of the `folds`
 
     Raises
     ------
     ValueError
-        If there are fewer rows than folds, or taking a fold away costs digits that the fits need.
+        If taking a fold away costs digits that the fits need.
     """
-    folds = fold_moments(source, n_folds, method.n_threads)
     total = folds[0]
     for moments in folds[1:]:
         total = total + moments
