@@ -143,6 +143,11 @@ def path_seconds(problem: Problem, n_penalties: int) -> tuple[float, float]:
     return _gram_seconds(problem) + 10 * c**3 / rate + rest, PATH_STEPS * product
 
 
+def factors_cost_less(n_penalties: int) -> bool:
+    """Whether inverting the small side at every penalty by a Cholesky factor takes less than one eigendecomposition"""
+    return n_penalties * 2 / 3 / GEMM_FLOPS < 10 / EIGH_FLOPS
+
+
 def product_seconds(problem: Problem) -> float:
     """One product A'(A v) for all targets"""
     traits, k = problem.side.traits, len(problem.penalty)

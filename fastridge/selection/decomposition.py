@@ -125,6 +125,11 @@ def rounding_error(s: Vector, penalties: Vector, strict: bool = False) -> Vector
     return np.asarray(doubt * share.max(axis=0, initial=0.0) ** 2)
 
 
+def tells(c: int, condition: float) -> bool:
+    """Whether rounding of a matrix of size c leaves its inverse the digits that are asked for"""
+    return bool(EPS * np.sqrt(c) * condition <= (TELLING if c > LARGE else ACCURATE))
+
+
 def _by_cholesky(gram: Vector, penalty: float, longest: int) -> Vector | None:
     """L^-1, lower, with L L' = B'B + penalty I; None where that matrix is too near to a singular one"""
     factor = ScaledFactor(np.array(gram, order="F"), penalty, longest)

@@ -29,6 +29,7 @@ from fastridge.operators.base import Matrix, Vector
 from fastridge.problem import Problem
 from fastridge.request import Request
 from fastridge.selection.decomposition import Pencil, decompose
+from fastridge.selection.factors import Factors
 
 LEFT = 1e-5
 """Of 1 - h: a row with less is predicted from a decomposition of the others."""
@@ -87,7 +88,8 @@ class LeaveOneOut:
         if p < n <= NEARLY_SQUARE * p and not strict:
             self._inner = _dual(self._inner)
         self._own = self.problem.own_penalties(alphas)
-        self._pencils = list(decompose(self._inner, self._own, precise=precise, strict=strict))
+        self._factors = None if precise or strict else Factors.of(self._inner, self._own)
+        self._pencils = [] if self._factors else list(decompose(self._inner, self._own, precise=precise, strict=strict))
         sigma = np.zeros(1, dtype=np.intp) if self.problem.units is None else self.problem.units.target
         self._powers = sigma + units.of_weights(request.weights)[1] // 2  # of two, from the problem's errors to the user's
 
@@ -95,6 +97,10 @@ class LeaveOneOut:
         """At `some` of the penalties; `keep`: the errors themselves too, not their sums alone"""
         problem = self._inner
         tally = _Tally(problem, np.arange(len(self.alphas))[some], keep)
+        if self._factors is not None:
+            for a in tally.some:
+                tally.add(0, problem.design.shape[0], np.searchsorted(tally.some, [a]), self._factors.left_out(int(a))[:, None])
+            return self._in_users_units(tally)
         if problem.wide:
             for pencil in self._pencils:
                 _by_kernel(problem, pencil, tally)
@@ -118,6 +124,9 @@ class LeaveOneOut:
         """On the small side, at the penalty of each target: chosen (k,) int -> (c, k), in the units of the problem"""
         k = len(chosen)
         answers = np.zeros((self._inner.side.shape[1], k))
+        if self._factors is not None:
+            for a in np.unique(chosen):
+                answers[:, chosen == a] = self._factors.answer(int(a))[:, chosen == a]
         for pencil in self._pencils:
             matches = pencil.chosen[:, None] == chosen
             at, here = matches.argmax(axis=0), np.flatnonzero(matches.any(axis=0))
