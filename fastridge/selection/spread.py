@@ -1,0 +1,74 @@
+"""How sure mean scores are, and how sure their differences: second moments of the scores of rows or folds, for all penalties at once.
+
+Scores of one row at two penalties go together, so that their difference is far surer than either. What is summed over the rows are
+products of steps: with c_1 = q_1 and c_a = q_a - q_(a-1), q_a the scores of one row in the order of the penalties, the sum of c c'
+gives the variance of any difference as a sum over the steps between, without cancellation.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from fastridge.operators.base import Array, Vector
+
+MOST_NUMBERS = 1 << 22
+"""Of the moments of targets that are compared each by itself; with more targets there are none."""
+
+
+def second_moments(scores: Vector) -> Vector:
+    """Sum over rows of c c', c the steps of the scores (m, a) of a row from one penalty to the next: (a, a)"""
+    steps = scores.copy()
+    steps[:, 1:] -= scores[:, :-1]
+    return np.asarray(steps.T @ steps)
+
+
+@dataclass(frozen=True)
+class Spread:
+    """Sums over independent rows or folds, from which standard errors of mean scores follow
+
+    Attributes
+    ----------
+    sums : (g, a) float64
+        Of scores, for g groups of targets.
+    moments : (g, a, a) float64
+        Sums of `second_moments`.
+    n_used : int
+        Rows that count, 2 or more.
+    size : (g,) float64
+        What sums are divided by to be mean scores.
+    order : (a,) int
+        Places, in what is returned, of the penalties.
+    """
+
+    sums: Vector
+    moments: Vector
+    n_used: int
+    size: Vector
+    order: Array
+
+    @classmethod
+    def of(cls, scores: Vector) -> Spread:
+        """Of the scores, (m, a), of m folds"""
+        m, a = scores.shape
+        return cls(scores.sum(axis=0)[None], second_moments(scores)[None], m, np.array([float(m)]), np.arange(a))
+
+    def standard_errors(self) -> Vector:
+        """Of the mean scores, (a, g)"""
+        return self._of(np.tril(np.ones(self.moments.shape)), self.sums)
+
+    def of_differences(self, others: Array) -> Vector:
+        """Standard errors of the differences of the mean scores from those at one penalty of each group, (g,) int: (a, g)"""
+        at = np.argsort(self.order)[others]
+        below = np.tril(np.ones(self.moments.shape[1:]))
+        own = np.take_along_axis(self.sums, at[:, None], axis=1)
+        return self._of(below - below[at][:, None, :], self.sums - own)
+
+    def _of(self, combinations: Vector, sums: Vector) -> Vector:
+        """Of sums of steps, (g, a, a), whose totals are `sums`, (g, a)"""
+        n, out = self.n_used, np.empty(sums.shape[::-1])
+        squares = np.einsum("gab,gab->ga", combinations @ self.moments, combinations)
+        variance = np.maximum(squares - sums**2 / n, 0.0) * (n / (n - 1))
+        out[self.order] = (np.sqrt(variance) / self.size[:, None]).T
+        return out
