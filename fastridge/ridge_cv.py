@@ -201,7 +201,8 @@ class RidgeCVBase(RidgeBase):
         if self.cv is None:
             if self.scoring is not None and self._criterion is None:
                 raise ValueError(
-                    f"leave-one-out of a source of rows is scored by squared errors: scoring must be None, or one of {sorted(CRITERIA)}"
+                    "leave-one-out of a source of rows is scored by squared errors: scoring must be None, or one of "
+                    + ", ".join(CRITERIA)
                 )
         elif isinstance(self.cv, Integral) and int(self.cv) > 1:
             by_moments = None if is_classifier(self) else self._scores_of_moments()
@@ -266,7 +267,6 @@ class RidgeCVBase(RidgeBase):
         penalty = np.broadcast_to(found.alphas[chosen], (k,))
         start = None if found.start is None else found.start(np.broadcast_to(chosen, (k,)))
         found = replace(found, start=None)
-        search = None
         solution = _solve_from(replace(request, penalty=np.array(penalty)), method, start)
         if hasattr(self, "cv_results_"):
             del self.cv_results_
@@ -291,8 +291,9 @@ class RidgeCVBase(RidgeBase):
             return CRITERIA[self._criterion], "log evidence" if self._criterion == "evidence" else f"negative {name.upper()}"
         if self.cv is None:
             return "leave-one-out", _words(name or "neg_mean_squared_error")
-        n_folds = None if found.spread is None else found.spread.n_used
-        return f"{n_folds or 1} folds", _words(name or ("accuracy" if is_classifier(self) else "r2"))
+        return f"{found.n_folds} fold{'s' if found.n_folds > 1 else ''}", _words(
+            name or ("accuracy" if is_classifier(self) else "r2")
+        )
 
     def _warn_of_doubts(self, found: Found) -> Self:
         """Say where scores are in doubt or the best is at an edge; `fit` calls this itself, last, the warning names its caller"""
@@ -387,7 +388,7 @@ class RidgeCVBase(RidgeBase):
         scorer: Any,
         score_params: dict[str, Any],
         alphas: Vector,
-    ) -> Choice:
+    ) -> Found:
         """Scores of all penalties in the mean over folds"""
         X = request.X
         by_moments = self._known_from_moments(request, score_params)
@@ -463,7 +464,7 @@ def _groups(k: int, n_alphas: int, each: bool) -> int:
 def _found_by_folds(alphas: Vector, scores: Vector, doubt: float) -> Found:
     """Of the scores of all folds, (m, a)"""
     spread = Spread.of(scores) if len(scores) > 1 and np.isfinite(scores).all() else None
-    return Found(alphas, scores.mean(axis=0), spread, doubt=doubt)
+    return Found(alphas, scores.mean(axis=0), spread, doubt=doubt, n_folds=len(scores))
 
 
 def _words(name: str) -> str:

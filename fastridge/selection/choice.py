@@ -37,6 +37,8 @@ class Found:
         Largest H-norm error of the fits to training sets, as far as it is more than was asked for; 0 where none is.
     size : float or None
         What differences of scores are relative to; None: the best score.
+    n_folds : int
+        0 of leave-one-out and criteria.
     """
 
     alphas: Vector
@@ -46,6 +48,7 @@ class Found:
     results: Array | None = None
     doubt: float = 0.0
     size: float | None = None
+    n_folds: int = 0
 
     @property
     def best(self) -> Any:
@@ -139,9 +142,9 @@ class Choice:
 
     Notes
     -----
-    Rows count as independent of one another. Models that have not seen one row share all the others, so that leave-one-out scores of rows are
-    not quite independent, and those of folds are less so; these standard errors are the customary ones, and tend to be too small
-    (Bengio & Grandvalet 2004, Journal of Machine Learning Research 5). That the penalty was chosen by the scores is in none of them.
+    Standard errors are the customary ones, which take the scores of rows or folds for independent. The models that were scored
+    share most of their rows, so that these errors tend to be too small (Bengio & Grandvalet 2004, Journal of Machine Learning
+    Research 5, 1089-1105). That the penalty was chosen by the scores is in none of them.
 
     Examples
     --------
@@ -179,15 +182,15 @@ class Choice:
         alpha, top, n = self.alphas[self.chosen], self.alphas[self.best], len(self.alphas)
         shown = f"{self._shown_name} {self._shown(self.scores[self.chosen])}"
         if self.standard_errors is not None:
-            shown += f" ± {self.standard_errors[self.chosen]:.2g}"
+            shown += f" ± {_two_digits(self.standard_errors[self.chosen])}"
         if n == 1:
             words = [f"alpha = {alpha:.3g} is the only one tried, scored by {self.method} ({shown})."]
         elif self.rule == BEST:
             words = [f"alpha = {alpha:.3g} is the best of {n} by {self.method} ({shown})."]
         else:
             words = [
-                f"alpha = {alpha:.3g} is the largest of {n} whose score by {self.method} is within one standard error of the best, "
-                f"that of {top:.3g} ({shown})."
+                f"alpha = {alpha:.3g} is the largest of {n} whose score by {self.method} is within one standard error of the "
+                f"best, that of {top:.3g} ({shown})."
             ]
         if self.indistinguishable is None:
             return [*words, "These scores have no standard error, which leaves open how sure the choice is."]
@@ -213,7 +216,8 @@ class Choice:
         others = self.indistinguishable.sum(axis=0) - 1
         return [
             *words,
-            f"{others.min()} to {others.max()} others cannot be told apart from the best of a target (within two standard errors).",
+            f"{others.min()} to {others.max()} others cannot be told apart from the best of a target (within two standard "
+            "errors).",
         ]
 
     @property
@@ -222,7 +226,16 @@ class Choice:
 
     def _shown(self, score: float) -> str:
         value = -score if self.score_name.startswith("negative ") else score
-        if self.standard_errors is None or not 0 < (error := float(self.standard_errors[self.chosen])) < np.inf:
-            return f"{value:.4g}"
-        digits = max(0, 1 - int(np.floor(np.log10(error))))  # as many as the standard error has
-        return f"{value:.{digits}f}" if digits < 10 and abs(value) < 1e10 else f"{value:.6g}"
+        error = np.nan if self.standard_errors is None else float(self.standard_errors[self.chosen])
+        return _as_precise(value, error) if 0 < error < np.inf else f"{value:.4g}"
+
+
+def _two_digits(error: float) -> str:
+    return _as_precise(error, error) if 0 < error < np.inf else f"{error:g}"
+
+
+def _as_precise(value: float, error: float) -> str:
+    """A number with as many digits as two of its standard error tell"""
+    if not 1e-6 < error < 1e9:
+        return f"{value:.{max(2, 2 + int(np.log10(max(abs(value) / error, 1.0))))}g}"
+    return f"{value:.{max(0, 1 - int(np.floor(np.log10(error))))}f}"

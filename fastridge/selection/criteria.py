@@ -1,15 +1,15 @@
-"""Criteria that score penalties by the fits to all rows: from the eigenvalues that a decomposition has, for all penalties at once.
+"""Criteria that score penalties by fits to all rows, for all penalties from the eigenvalues of one decomposition.
 
-With n rows that have a weight, q directions that are never penalised (intercept and unpenalised columns), B'B = V S V' on the small
-side of what is left, RSS the weighted sum of squared residuals and Q = RSS + alpha ||w||^2,
+With n rows that have a weight, q directions that are never penalised (intercept and unpenalised columns), B'B = V S V' on the
+small side of what is left, RSS the weighted sum of squared residuals and Q = RSS + alpha ||w||^2,
 
     df = q + sum s / (s + alpha)
     GCV = n RSS / (n - df)^2        AIC = n log(RSS / n) + 2 df        BIC = n log(RSS / n) + log(n) df
 
-    log evidence = -1/2 [(n - q) log(2 pi Q / (n - q)) + sum log(1 + s / alpha) + n - q] + 1/2 sum log(weights)
+    log evidence = -1/2 [(n - q) (log(2 pi Q / (n - q)) + 1) + sum log(1 + s / alpha) - sum log(weights)]
 
-The last is the log density of y where w is N(0, sigma^2 / alpha), what is not penalised has a flat prior (so that only contrasts count,
-the restricted likelihood), and sigma^2 is what makes it largest.
+The last is the log density of y where w is N(0, sigma^2 / alpha), what is not penalised has a flat prior (so that contrasts
+alone count: the restricted likelihood), and sigma^2 is what makes it largest.
 
 Digits. n - df is summed as what is left, sum alpha / (s + alpha). RSS of a wide problem is alpha^2 ||z||^2. That of a tall one is
 a sum over the rows at one penalty; its growth from there, a sum of positive terms, follows from the decomposition,
@@ -74,21 +74,20 @@ def scores(
     name: str,
     rows: Rows,
     pencils: list[Pencil],
-    penalties: Vector,
     wide: bool,
     sq_residual: Callable[[Vector, Vector | float], Vector],
     powers: Array | int = 0,
 ) -> Vector:
-    """Scores (a, k) of penalties (a,) by the criterion of that name, larger being better
+    """Scores (a, k) of the penalties of the pencils by the criterion of that name, larger being better
 
-    `sq_residual` gives the weighted sums of squared residuals, (k,), of answers (p, k) of a tall problem at a penalty. Residuals are
-    in units of two to the `powers`, (k,).
+    `sq_residual` gives the weighted sums of squared residuals, (k,), of answers (p, k) of a tall problem at a penalty. The units
+    of residuals are two to the `powers`, (k,).
     """
     n, q = rows.n, rows.n_free
-    out = np.empty((len(penalties), pencils[0].image.shape[1]))
+    out = np.empty((sum(len(pencil.chosen) for pencil in pencils), pencils[0].image.shape[1]))
     powers = np.broadcast_to(powers, out.shape[1])
     for pencil in pencils:
-        left, log_det = _degrees_left(pencil, penalties[pencil.chosen], n - q)
+        left, log_det = _degrees_left(pencil, n - q)
         sq, sq_whole = _of_kernel(pencil) if wide else _of_rows(pencil, sq_residual)
         with np.errstate(divide="ignore", over="ignore", under="ignore"):
             if name == "gcv":
@@ -103,15 +102,12 @@ def scores(
     return out
 
 
-def _degrees_left(pencil: Pencil, penalties: Vector, most: int) -> tuple[Vector, Vector]:
-    """n - df and log det(I + B'B / alpha), (a,) each; `most` is n - q, what the rank is at most"""
+def _degrees_left(pencil: Pencil, most: int) -> tuple[Vector, Vector]:
+    """Return n - df and log det(I + B'B / alpha), (a,) each; `most` is n - q, what the rank is at most"""
     shares = pencil.shares  # the largest are those of directions without data, where there must be some
     rank = min(len(shares), most)
     left = most - rank + np.sort(shares, axis=0)[:rank].sum(axis=0)
-    log_det = pencil.log_det - np.log(pencil.weights).sum(axis=0) - len(shares) * np.log(pencil.penalties)
-    # Below what float64 can tell from zero, only alpha itself changes.
-    lower = np.log(pencil.penalties / penalties, where=penalties < pencil.penalties, out=np.zeros(len(penalties)))
-    return left, log_det + (shares < 0.5).sum(axis=0) * lower
+    return left, pencil.log_det - np.log(pencil.weights).sum(axis=0) - len(shares) * np.log(pencil.penalties)
 
 
 def _of_kernel(pencil: Pencil) -> tuple[Vector, Vector]:

@@ -71,7 +71,7 @@ class Pencil:
 
     @property
     def shares(self) -> Vector:
-        """alpha / (s + alpha), what the penalty takes of every direction: (r, a)"""
+        """What the penalty takes of every direction, alpha / (s + alpha): (r, a)"""
         return np.asarray(self.sizes[:, None] * (self.penalties * self.weights))
 
 
@@ -91,19 +91,19 @@ def decompose(problem: Problem, penalties: Vector, *, precise: bool = False, str
         with blas_for(len(gram)):
             s, v = eigh(gram, lower=True, overwrite_a=large, check_finite=False, driver="evr" if large else "evd")
         s = np.maximum(s, 0.0)
+        least = LEAST * float(s.max(initial=0.0))
         fine = rounding_error(s, penalties[left], strict or problem.wide) <= (TELLING if large else ACCURATE)
         chosen, left = left[fine], left[~fine]
         if large:
             del gram
         if len(chosen):
-            image, v, own = v.T @ rhs, _lifted(v, reflect), penalties[chosen]
+            image, v, own = v.T @ rhs, _lifted(v, reflect), np.maximum(penalties[chosen], least)
             yield Pencil(chosen, 1.0 / (s[:, None] + own), v, image, own, np.ones(len(s)))
         del v
         if not len(left):
             return
         if large:
             gram = _gram(problem, reflect)
-        least = LEAST * float(s.max(initial=0.0))
         while len(left):
             first = max(float(penalties[left[0]]), least)
             inverse = _by_cholesky(gram, first, max(problem.design.shape))

@@ -39,6 +39,7 @@ FEW = 4
 NEARLY_SQUARE = 1.1
 """Rows by columns up to which that is done at once: leverages are all near 1 there."""
 ALL = slice(None)
+NONE = np.empty(0, dtype=np.intp)
 AT_ONCE = 1 << 17
 """Errors of a block of rows that are computed together, so that they stay in cache."""
 
@@ -107,7 +108,7 @@ class LeaveOneOut:
             _by_kernel(problem, tally)
             return self._in_users_units(tally)
         _by_rows(problem, tally)
-        doubtful = np.unique(np.concatenate([np.empty(0, dtype=np.intp), *(rows for rows, _, _ in tally.doubtful)]))
+        doubtful = np.unique(np.concatenate([NONE, *(rows for rows, _, _ in tally.doubtful)]))
         if FEW * len(doubtful) > problem.design.shape[0] and _dual(problem).wide:
             dual = _dual(problem)
             pencils = list(decompose(dual, self._own, precise=self.precise))
@@ -181,7 +182,7 @@ class LeaveOneOut:
             residual = problem.target - problem.design.matvec(x)
             return column_dots(residual, residual)
 
-        return criteria.scores(name, rows, self._pencils, self._own, problem.wide, sq_residual, self._powers)
+        return criteria.scores(name, rows, self._pencils, problem.wide, sq_residual, self._powers)
 
     def _add_by_others(self, tally: _Tally, rows: np.ndarray, wanted: np.ndarray) -> None:
         """Add the errors of `rows`, (q,), at the penalties where `wanted`, (q, n_alphas) bool, from the fits of all other rows
@@ -263,16 +264,13 @@ class _Tally:
         self._apart: dict[int, Vector] = {}
         self._late: list[tuple[int, Vector]] = []
 
-    def add(
-        self, lo: int, images: list[Vector], left: Vector, gone: np.ndarray | None = None, target: Vector | None = None
-    ) -> None:
-        """Of the rows from `lo` on: (target - fits) / left, (m, k, a); where `gone`, (m, a), they will be `put`"""
+    def add(self, lo: int, images: list[Vector], left: Vector, target: Vector | None = None, apart: np.ndarray = NONE) -> None:
+        """Of the rows from `lo` on: (target - fits) / left, (m, k, a); of rows `apart`, (q,) int, some will be `put`"""
         m, a, k = len(left), len(self.some), self.parts[0].inner.shape[1]
         step = max(1, AT_ONCE // (m * a))
-        apart = np.empty(0, dtype=np.intp) if gone is None else np.flatnonzero(gone.any(axis=1))
-        if len(apart):
-            self._apart |= {lo + int(i): np.zeros((self.n_groups, a)) for i in apart}
-        sums, moments, whole = np.empty((k, a)), np.zeros((self.n_groups, a, a)), np.zeros((m, a))
+        for i in apart:
+            self._apart[lo + int(i)] = np.zeros((self.n_groups, a))
+        sums, moments, whole = np.empty((k, a)), np.zeros((self.n_groups, a, a)), None
         for j in range(0, k, step):
             own = slice(j, min(k, j + step))
             fits = [part.fits(image, own) for part, image in zip(self.parts, images, strict=True)]
@@ -282,13 +280,13 @@ class _Tally:
             errors /= left[:, None, :]
             if self.errors is not None:
                 self.errors[lo : lo + m, self.order, own] = errors.transpose(0, 2, 1)
-            sq = np.square(errors, out=errors)
-            sums[own] = sq.sum(axis=0)
+            sums[own] = np.einsum("ila,ila->la", errors, errors)
             if self.n_groups == 1:
-                whole = sq[:, 0] if k == 1 else whole + sq.sum(axis=1)
+                part = np.square(errors[:, 0]) if k == 1 else np.einsum("ila,ila->ia", errors, errors)
+                whole = part if whole is None else whole + part
             for group in range(own.start, own.stop) if self.n_groups > 1 else ():
-                moments[group] = self._moments(group, lo, sq[:, group - j], apart)
-        if self.n_groups == 1:
+                moments[group] = self._moments(group, lo, np.square(errors[:, group - j]), apart)
+        if whole is not None:
             moments[0] = self._moments(0, lo, whole, apart)
         self._sums[lo] = sums, moments
 
@@ -345,13 +343,13 @@ def _by_rows(problem: Problem, tally: _Tally) -> None:
     def block(lo: int, hi: int, image: Vector) -> None:
         images = np.split(image, ends, axis=1)
         leverages = [np.square(own) @ part.weights for own, part in zip(images, parts, strict=True)]
-        left = tally.unseen[lo:hi, None] - np.hstack(leverages)
-        gone = left < LEFT
+        left = tally.unseen[lo:hi, None] - (leverages[0] if len(parts) == 1 else np.hstack(leverages))
+        gone, rows = left < LEFT, NONE
         if gone.any():
             rows = np.flatnonzero(gone.any(axis=1))
             tally.doubtful.append((lo + rows, chosen, gone[rows]))
             left[gone] = np.inf
-        tally.add(lo, images, left, gone, problem.target)
+        tally.add(lo, images, left, problem.target, rows)
 
     problem.design.product_blocks(parts[0].basis if len(parts) == 1 else np.hstack([part.basis for part in parts]), block)
 

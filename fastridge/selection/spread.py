@@ -1,8 +1,8 @@
-"""How sure mean scores are, and how sure their differences: second moments of the scores of rows or folds, for all penalties at once.
+"""How sure mean scores are, and how sure their differences: from second moments of the scores of rows or folds.
 
-Scores of one row at two penalties go together, so that their difference is far surer than either. What is summed over the rows are
-products of steps: with c_1 = q_1 and c_a = q_a - q_(a-1), q_a the scores of one row in the order of the penalties, the sum of c c'
-gives the variance of any difference as a sum over the steps between, without cancellation.
+Scores of one row at two penalties go together, so that their difference is far surer than either. With q_a the scores of one row
+in the order of the penalties, products of the steps c_1 = q_1, c_a = q_a - q_(a-1) are summed over the rows: the sum of c c'
+gives the variance of any difference by the steps between, whose digits have not gone into those of q.
 """
 
 from __future__ import annotations
@@ -19,8 +19,9 @@ MOST_NUMBERS = 1 << 22
 
 def second_moments(scores: Vector) -> Vector:
     """Sum over rows of c c', c the steps of the scores (m, a) of a row from one penalty to the next: (a, a)"""
-    steps = scores.copy()
-    steps[:, 1:] -= scores[:, :-1]
+    steps = np.empty(scores.shape)
+    np.subtract(scores.ravel()[1:], scores.ravel()[:-1], out=steps.ravel()[1:])  # all in one loop
+    steps[:, 0] = scores[:, 0]
     return np.asarray(steps.T @ steps)
 
 

@@ -1,4 +1,4 @@
-"""Scores of penalties on rows that are read block by block: leave-one-out in a pass after the first, folds and criteria in one."""
+"""Scores of penalties on rows that come block by block: leave-one-out in a pass after the first, folds and criteria in one."""
 
 from __future__ import annotations
 
@@ -84,7 +84,7 @@ def criterion(name: str, problem: Problem, penalties: Vector, fit_intercept: boo
             return sq
         return np.asarray(design.over_rows(_sq_residual, x))
 
-    scores = criteria.scores(name, known, pencils, penalties, False, sq_residual)
+    scores = criteria.scores(name, known, pencils, False, sq_residual)
     return scores, partial(_answers, pencils)
 
 
