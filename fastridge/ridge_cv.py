@@ -291,9 +291,8 @@ class RidgeCVBase(RidgeBase):
             return CRITERIA[self._criterion], "log evidence" if self._criterion == "evidence" else f"negative {name.upper()}"
         if self.cv is None:
             return "leave-one-out", _words(name or "neg_mean_squared_error")
-        return f"{found.n_folds} fold{'s' if found.n_folds > 1 else ''}", _words(
-            name or ("accuracy" if is_classifier(self) else "r2")
-        )
+        default = "accuracy" if is_classifier(self) else "r2"
+        return f"{found.n_folds} fold" + "s" * (found.n_folds > 1), _words(name or default)
 
     def _warn_of_doubts(self, found: Found) -> Self:
         """Say where scores are in doubt or the best is at an edge; `fit` calls this itself, last, the warning names its caller"""

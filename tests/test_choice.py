@@ -161,7 +161,7 @@ def test_a_rule_without_standard_errors():
     y = make_y(X, 15)
     with pytest.raises(ValueError, match="rule='one_standard_error' needs standard errors, and with scoring='r2' and cv=None"):
         RidgeCV(rule="one_standard_error", scoring="r2").fit(X, y)
-    with pytest.raises(ValueError, match="there is one row or fold alone"):
+    with pytest.raises(ValueError, match="there is one sample or fold alone"):
         RidgeCV(rule="one_standard_error", cv=[(np.arange(20), np.arange(20, 30))]).fit(X, y)
     with pytest.raises(ValueError, match="rule"):
         RidgeCV(rule="two").fit(X, y)
@@ -192,8 +192,8 @@ PROVEN = " The coefficients are within 3e-12 of the exact ones (H-norm, proven).
     [
         (
             {},
-            "alpha = 1 is the best of 3 by leave-one-out (mean squared error 2.00 ± 0.25). 1 other, 0.1, cannot be told apart from "
-            "it (within two standard errors)." + PROVEN,
+            "alpha = 1 is the best of 3 by leave-one-out (mean squared error 2.00 ± 0.25). 1 other, 0.1, cannot be told "
+            "apart from it (within two standard errors)." + PROVEN,
         ),
         (
             {"alike": [True, True, True], "scores": [-3100.0, -3002.0, -3200.0], "errors": [1.0, 130.0, 1.0]},

@@ -36,7 +36,8 @@ def test_leave_one_out(n_targets, weighted, intercept, store):
     whole = LeaveOneOut(Request.checked(X, y, weights, Method(), **none), ALPHAS, 2)
     np.testing.assert_allclose(sums, whole.errors().sq_sums, rtol=1e-9)
     for a in range(3):
-        np.testing.assert_allclose(answer(np.full(max(1, n_targets), a)), whole.coefficients(np.full(max(1, n_targets), a))[0], rtol=1e-7, atol=1e-10)
+        chosen = np.full(max(1, n_targets), a)
+        np.testing.assert_allclose(answer(chosen), whole.coefficients(chosen)[0], rtol=1e-7, atol=1e-10)
 
 
 def test_a_row_that_nothing_else_predicts():

@@ -103,8 +103,8 @@ class Found:
         errors = self.standard_errors
         if errors is None:
             raise ValueError(
-                f'rule="{rule}" needs standard errors, and these scores have none: there is one row or fold alone, or too many '
-                "targets, or they differ too much in size"
+                f'rule="{rule}" needs standard errors, and these scores have none: there is one sample or fold alone, or '
+                "targets are too many or differ too much in size"
             )
         least = self._known.max(axis=0) - np.take_along_axis(errors, np.asarray(self.best)[None], axis=0)[0]
         alphas = self.alphas.reshape(-1, *[1] * (self.scores.ndim - 1))

@@ -332,7 +332,8 @@ class _Part:
     def fits(self, image: Vector, targets: slice) -> Vector:
         """Of rows with this image (m, r), for some of the targets: (m, k, a)"""
         inner = self.inner[:, targets]
-        return (image @ inner.reshape(len(inner), -1)).reshape(len(image), *inner.shape[1:])
+        r, k, a = inner.shape
+        return (image @ inner.reshape(r, k * a)).reshape(len(image), k, a)
 
 
 def _by_rows(problem: Problem, tally: _Tally) -> None:
