@@ -1,4 +1,4 @@
-"""RidgeCV and RidgeClassifierCV: the penalty is chosen by leave-one-out or by folds, the final fit is certified."""
+"""RidgeCV and RidgeClassifierCV: the penalty is chosen by leave-one-out, folds or a criterion; the final fit is certified."""
 
 from __future__ import annotations
 
@@ -540,8 +540,8 @@ class RidgeCV(MultiOutputMixin, RegressorMixin, RidgeCVBase):  # type: ignore[mi
     """Ridge regression whose penalty is chosen by cross-validation: a drop-in for ``sklearn.linear_model.RidgeCV``
 
     The score of every penalty is that of exact leave-one-out errors (``cv=None``): predictions of each sample by the model that
-    has not seen it, all of them from one decomposition. Or it is the mean over folds. The fit at the penalty of the best score
-    is certified as that of `Ridge` is.
+    has not seen it, all of them from one decomposition. Or it is the mean over folds, or a criterion of the fit to all samples.
+    The fit at the penalty chosen is certified as that of `Ridge` is, and `choice_` says how sure the choice is.
 
     Parameters
     ----------
@@ -553,7 +553,8 @@ class RidgeCV(MultiOutputMixin, RegressorMixin, RidgeCVBase):  # type: ignore[mi
         As in `Ridge`.
     scoring : str, callable or None
         As in scikit-learn. None: the negative mean squared error of the leave-one-out predictions, each weighted by its
-        sample weight; with `cv` the mean over the folds of R2.
+        sample weight; with `cv` the mean over the folds of R2. With cv=None also "gcv", "aic", "bic" (negative, since larger
+        is better) and "evidence" (the logarithm): see Notes. With several targets their mean.
     cv : int, splitter, iterable of (train, test) or None
         None: leave-one-out. Else as in scikit-learn.
     gcv_mode : {"auto", "svd", "eigen"} or None
@@ -563,6 +564,9 @@ class RidgeCV(MultiOutputMixin, RegressorMixin, RidgeCVBase):  # type: ignore[mi
         Keep `cv_results_`; with cv=None only.
     alpha_per_target : bool, default False
         Choose a penalty for every target by itself; with cv=None only.
+    rule : {"best", "one_standard_error"}, default "best"
+        "one_standard_error": the largest penalty whose score is within one standard error of the best score, the simplest model
+        that the data do not tell from the best (Breiman et al. 1984). It takes scoring=None or folds.
     tol : float, default 1e-6
         Of the fit at the end, as in `Ridge`.
     penalty_weights : (n_features,), (n_features, n_features) or None
@@ -574,6 +578,9 @@ class RidgeCV(MultiOutputMixin, RegressorMixin, RidgeCVBase):  # type: ignore[mi
     ----------
     alpha_ : float or (n_targets,) float64
         The penalty chosen; of equal scores the first.
+    choice_ : Choice
+        How sure that is: standard errors, the penalties that cannot be told apart from the best, and the bound of the error of
+        the coefficients. Printed, it is a few sentences.
     best_score_ : float or (n_targets,) float64
         Its score.
     alphas_ : (n_alphas,) float64
@@ -597,10 +604,24 @@ class RidgeCV(MultiOutputMixin, RegressorMixin, RidgeCVBase):  # type: ignore[mi
     A sample that nothing else predicts, as the only one of its category, is predicted by what the others leave: penalised
     coefficients of zero. What only such a sample tells of an unpenalised column counts as zero as well.
 
+    With RSS the weighted sum of squared residuals, n the number of samples that have a weight, df the trace of the hat matrix,
+    the intercept and unpenalised columns included, the criteria are GCV = n RSS / (n - df)^2, AIC = n log(RSS / n) + 2 df and
+    BIC = n log(RSS / n) + log(n) df. The evidence is the density of y where the coefficients are N(0, sigma^2 / alpha) (over
+    their penalty weights) and the noise is N(0, sigma^2) (over sample weights), with a flat prior for the q columns, or
+    combinations of columns, that are not penalised, and sigma^2 where that density is largest:
+
+        log evidence = -1/2 [(n - q) (log(2 pi Q / (n - q)) + 1) + log det(I + K / alpha) - sum log(sample_weight)]
+
+    Q is the minimum of RSS + alpha sum_j d_j w_j^2, and K the kernel A D^-1 A' of what the unpenalised leave of the others.
+
     References
     ----------
-    Allen (1974), DOI 10.1080/00401706.1974.10489157; Golub, Heath & Wahba (1979), DOI 10.1080/00401706.1979.10489751; Rifkin &
-    Lippert (2007), MIT-CSAIL-TR-2007-025.
+    Allen (1974), DOI 10.1080/00401706.1974.10489157, and Rifkin & Lippert (2007), MIT-CSAIL-TR-2007-025 (leave-one-out); Golub,
+    Heath & Wahba (1979), DOI 10.1080/00401706.1979.10489751 (GCV); Akaike (1974), DOI 10.1109/TAC.1974.1100705; Schwarz (1978),
+    DOI 10.1214/aos/1176344136 (BIC); MacKay (1992), DOI 10.1162/neco.1992.4.3.415 (evidence); Patterson & Thompson (1971),
+    DOI 10.1093/biomet/58.3.545 (restricted likelihood); Breiman, Friedman, Olshen & Stone (1984), Classification and Regression
+    Trees, section 3.4.3, and Hastie, Tibshirani & Friedman (2009), The Elements of Statistical Learning, section 7.10, DOI
+    10.1007/978-0-387-84858-7 (one standard error).
 
     Examples
     --------
@@ -612,6 +633,10 @@ class RidgeCV(MultiOutputMixin, RegressorMixin, RidgeCVBase):  # type: ignore[mi
     (0.01, 0.5166)
     >>> model.report_.error < 1e-6
     True
+    >>> RidgeCV(alphas=[1e-3, 1e-2, 1e-1, 1], rule="one_standard_error").fit(X, y).alpha_
+    0.1
+    >>> RidgeCV(alphas="auto", scoring="evidence").fit(X, y).choice_.method
+    'evidence'
     """
 
     def __init__(
@@ -641,7 +666,7 @@ class RidgeCV(MultiOutputMixin, RegressorMixin, RidgeCVBase):  # type: ignore[mi
         ----------
         X : (n_samples, n_features) array, data frame or sparse matrix
             As in `Ridge.fit`. A `fastridge.scan`, whose rows need not fit in memory, is scored by squared leave-one-out errors in
-            one pass after the first, or with `cv` a number, by sums over every `cv`-th row in one pass.
+            one pass after the first, by criteria without one, or with `cv` a number, by sums over every `cv`-th row in one pass.
         y : (n_samples,) or (n_samples, n_targets)
             None where X is a scan, which has it.
         sample_weight : float, (n_samples,) or None
@@ -657,7 +682,8 @@ class RidgeCV(MultiOutputMixin, RegressorMixin, RidgeCVBase):  # type: ignore[mi
         Raises
         ------
         ValueError, TypeError
-            If an argument or parameter is not what it should be; nothing fitted before is lost.
+            If an argument or parameter is not what it should be, or scores have no standard error where `rule` needs one; nothing
+            fitted before is lost.
         """
         solution, found = self._search_and_solve(X, y, sample_weight, params)
         coef = solution.coef
@@ -688,17 +714,17 @@ class RidgeClassifierCV(ClassesCoded, RidgeCVBase):
 
     Parameters
     ----------
-    alphas, fit_intercept, cv, store_cv_results, tol, penalty_weights, n_threads, verbose
+    alphas, fit_intercept, cv, store_cv_results, rule, tol, penalty_weights, n_threads, verbose
         As in `RidgeCV`.
     scoring : str, callable or None
         As in scikit-learn, of labels and decision functions. None: the negative mean squared error of the coded targets; with
-        `cv` the accuracy.
+        `cv` the accuracy. Or one of the criteria of `RidgeCV`, of the coded targets.
     class_weight : dict, "balanced" or None
         As in `RidgeClassifier`.
 
     Attributes
     ----------
-    alpha_, best_score_, alphas_, scores_, cv_results_
+    alpha_, choice_, best_score_, alphas_, scores_, cv_results_
         As in `RidgeCV`.
     coef_, intercept_, classes_, n_iter_, solver_, report_, n_features_in_, feature_names_in_
         As in `RidgeClassifier`; but coef_ is (n_features,) where there are two classes, as in scikit-learn.

@@ -282,17 +282,17 @@ class _Tally:
                 self.errors[lo : lo + m, self.order, own] = errors.transpose(0, 2, 1)
             sums[own] = np.einsum("ila,ila->la", errors, errors)
             if self.n_groups == 1:
-                part = np.square(errors[:, 0]) if k == 1 else np.einsum("ila,ila->ia", errors, errors)
+                part = np.square(errors) if k == 1 else np.einsum("ila,ila->ia", errors, errors)[:, None]
                 whole = part if whole is None else whole + part
-            for group in range(own.start, own.stop) if self.n_groups > 1 else ():
-                moments[group] = self._moments(group, lo, np.square(errors[:, group - j]), apart)
+            elif self.n_groups:
+                moments[own] = self._moments(own, lo, np.square(errors), apart)
         if whole is not None:
-            moments[0] = self._moments(0, lo, whole, apart)
+            moments[...] = self._moments(slice(1), lo, whole, apart)
         self._sums[lo] = sums, moments
 
-    def _moments(self, group: int, lo: int, sq: Vector, apart: np.ndarray) -> Vector:
+    def _moments(self, groups: slice, lo: int, sq: Vector, apart: np.ndarray) -> Vector:
         for i in apart:
-            self._apart[lo + int(i)][group] = sq[i]
+            self._apart[lo + int(i)][groups] = sq[i]
             sq[i] = 0.0
         return second_moments(sq)
 
@@ -316,9 +316,7 @@ class _Tally:
         for column, late in self._late:
             sums[:, column] += late
         if self._apart:
-            apart = np.stack([self._apart[row] for row in sorted(self._apart)])
-            for group in range(self.n_groups):
-                moments[group] += second_moments(apart[:, group])
+            moments += second_moments(np.stack([self._apart[row] for row in sorted(self._apart)]))
         return sums, moments
 
 

@@ -18,11 +18,12 @@ MOST_NUMBERS = 1 << 22
 
 
 def second_moments(scores: Vector) -> Vector:
-    """Sum over rows of c c', c the steps of the scores (m, a) of a row from one penalty to the next: (a, a)"""
+    """Sums over rows of c c', c the steps of the scores of a row from one penalty to the next: (m, g, a) -> (g, a, a)"""
     steps = np.empty(scores.shape)
     np.subtract(scores.ravel()[1:], scores.ravel()[:-1], out=steps.ravel()[1:])  # all in one loop
-    steps[:, 0] = scores[:, 0]
-    return np.asarray(steps.T @ steps)
+    steps[:, :, 0] = scores[:, :, 0]
+    groups = range(scores.shape[1])
+    return np.array([steps[:, group].T @ steps[:, group] for group in groups]).reshape(-1, *steps.shape[2:] * 2)
 
 
 @dataclass(frozen=True)
@@ -53,7 +54,7 @@ class Spread:
     def of(cls, scores: Vector) -> Spread:
         """Of the scores, (m, a), of m folds"""
         m, a = scores.shape
-        return cls(scores.sum(axis=0)[None], second_moments(scores)[None], m, np.array([float(m)]), np.arange(a))
+        return cls(scores.sum(axis=0)[None], second_moments(scores[:, None]), m, np.array([float(m)]), np.arange(a))
 
     def standard_errors(self) -> Vector:
         """Of the mean scores, (a, g)"""

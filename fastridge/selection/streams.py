@@ -117,11 +117,11 @@ def _left_out(rows: RowBlocks, pencils: list[Pencil], n_penalties: int, k: int, 
             sq = ((target[:, [j]] - np.hstack(fits)) / left) ** 2
             sums[j] += sq.sum(axis=0)
             if n_groups > 1:
-                moments[j] += second_moments(sq)
+                moments[j] += second_moments(sq[:, None])[0]
             else:
                 whole += sq
         if n_groups == 1:
-            moments[0] += second_moments(whole)
+            moments += second_moments(whole[:, None])
     return np.concatenate([sums.ravel(), moments.ravel()])
 
 
