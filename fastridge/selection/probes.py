@@ -5,8 +5,8 @@ of freedom at each of them. The same probes serve all penalties, so that what th
 
 References
 ----------
-Girard (1989), DOI 10.1007/BF01395775, and Hutchinson (1990), DOI 10.1080/03610919008812866 (the estimate); Golub & von Matt (1997),
-DOI 10.1080/10618600.1997.10474725 (generalised cross-validation for large problems).
+Girard (1989), DOI 10.1007/BF01395775, and Hutchinson (1990), DOI 10.1080/03610919008812866 (the estimate); Golub & von Matt
+(1997), DOI 10.1080/10618600.1997.10474725 (generalised cross-validation for large problems).
 """
 
 from __future__ import annotations
