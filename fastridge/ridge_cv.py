@@ -30,7 +30,7 @@ from fastridge.operators.base import Array, Vector
 from fastridge.penalty_range import useful_penalties
 from fastridge.request import Method, Request, RowsRequest
 from fastridge.rows import RowSource
-from fastridge.selection import streams
+from fastridge.selection import probes, streams
 from fastridge.selection.choice import BEST, RULES, Choice, Found
 from fastridge.selection.criteria import CRITERIA
 from fastridge.selection.folds import fit_folds
@@ -156,7 +156,7 @@ class RidgeCVBase(RidgeBase):
             asked |= {"positive": False, "bounds": None}
             request = Request.of_data(X, target, weights, method, alpha=1.0, dtype=X.dtype, **asked)
             if self._criterion is not None:
-                search = partial(self._by_criterion, request)
+                search = partial(self._by_criterion, request, method)
             elif self.cv is None:
                 score = None if self.scoring is None else self._score_by(scorer, labels, routed.scorer.score)
                 search = partial(self._leave_one_out, request, score)
@@ -288,7 +288,8 @@ class RidgeCVBase(RidgeBase):
         """Where scores come from, and what they are called"""
         name = getattr(self.scoring, "__name__", "score") if callable(self.scoring) else self.scoring
         if self._criterion is not None:
-            return CRITERIA[self._criterion], "log evidence" if self._criterion == "evidence" else f"negative {name.upper()}"
+            by = CRITERIA[self._criterion] + f", with degrees of freedom from {found.n_probes} probes" * bool(found.n_probes)
+            return by, "log evidence" if self._criterion == "evidence" else f"negative {name.upper()}"
         if self.cv is None:
             return "leave-one-out", _words(name or "neg_mean_squared_error")
         default = "accuracy" if is_classifier(self) else "r2"
@@ -298,7 +299,7 @@ class RidgeCVBase(RidgeBase):
         """Say where scores are in doubt or the best is at an edge; `fit` calls this itself, last, the warning names its caller"""
         if found.doubt:
             warnings.warn(
-                f"fits to training sets reached an H-norm error of {found.doubt:.1e} where tol={self.tol:g} was asked: scores "
+                f"the fits that are scored reached an H-norm error of {found.doubt:.1e} where tol={self.tol:g} was asked: scores "
                 "may be off; loosen tol, or leave out the smallest alphas",
                 ConvergenceWarning,
                 stacklevel=3,
@@ -368,15 +369,20 @@ class RidgeCVBase(RidgeBase):
             scores = np.asarray(per_target, dtype=np.float64)
         return Found(alphas, scores, spread, search.start, results)
 
-    def _by_criterion(self, request: Request, alphas: Vector) -> Found:
+    def _by_criterion(self, request: Request, method: Method, alphas: Vector) -> Found:
         """Scores of all penalties by a criterion of the fits to all rows"""
         assert self._criterion is not None
+        each, name = self.alpha_per_target and request.y.ndim == 2, self._criterion
+        size = None if name == "gcv" else float(len(request.y))  # what a relative difference of residuals makes of logarithms
+        if self.gcv_mode in (None, "auto") and name != "evidence" and min(request.X.shape) > probes.MAX_EXACT:
+            scores, of_probes, doubt = probes.scores(name, request, alphas, method)
+            if not each:
+                scores, of_probes = scores.mean(axis=1), of_probes.mean(axis=1)
+            spread = Spread.of(of_probes) if np.isfinite(of_probes).all() else None
+            return Found(alphas, scores, spread, doubt=doubt, size=size, n_probes=len(of_probes))
         search = LeaveOneOut(request, alphas, self.n_threads, self.gcv_mode == "svd", strict=True)
-        scores = search.scores(self._criterion)
-        if not (self.alpha_per_target and request.y.ndim == 2):
-            scores = scores.mean(axis=1)
-        # What a relative difference of the residuals makes of logarithms.
-        return Found(alphas, scores, start=search.start, size=None if self._criterion == "gcv" else float(len(request.y)))
+        scores = search.scores(name)
+        return Found(alphas, scores if each else scores.mean(axis=1), start=search.start, size=size)
 
     def _by_folds(
         self,

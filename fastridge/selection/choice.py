@@ -37,8 +37,8 @@ class Found:
         Largest H-norm error of the fits to training sets, as far as it is more than was asked for; 0 where none is.
     size : float or None
         What differences of scores are relative to; None: the best score.
-    n_folds : int
-        0 of leave-one-out and criteria.
+    n_folds, n_probes : int
+        0 where there are none.
     """
 
     alphas: Vector
@@ -49,6 +49,7 @@ class Found:
     doubt: float = 0.0
     size: float | None = None
     n_folds: int = 0
+    n_probes: int = 0
 
     @property
     def best(self) -> Any:
@@ -123,7 +124,7 @@ class Choice:
         Their scores, larger being better; those of every target where each has a penalty of its own.
     standard_errors : float64 array like `scores`, or None
         Of leave-one-out: the standard deviation of the scores of the rows over the root of their number; of folds: that of the
-        scores of the folds. None where scores are no means over rows or folds.
+        scores of the folds; of degrees of freedom from probes: what those scatter. None where there is nothing of that kind.
     indistinguishable : bool array like `scores`, or None
         Which penalties cannot be told apart from the best: their scores are less by at most two standard errors of the paired
         difference, which is that of the means of differences row by row, or fold by fold.

@@ -90,16 +90,34 @@ def scores(
         left, log_det = _degrees_left(pencil, n - q)
         sq, sq_whole = _of_kernel(pencil) if wide else _of_rows(pencil, sq_residual)
         with np.errstate(divide="ignore", over="ignore", under="ignore"):
-            if name == "gcv":
-                found = -np.ldexp(n * sq / (left**2)[:, None], 2 * powers)
-            elif name == "evidence":
+            if name == "evidence":
                 found = -(n - q) / 2 * (np.log(2 * np.pi * sq_whole / (n - q)) + 1 + 2 * np.log(2.0) * powers)
                 found += (rows.log_weights - log_det[:, None]) / 2
             else:
-                found = -n * (np.log(sq / n) + 2 * np.log(2.0) * powers)
-                found -= (2.0 if name == "aic" else np.log(n)) * (n - left)[:, None]
+                found = _of_sums(name, n, sq, left, powers)
         out[pencil.chosen] = found
     return out
+
+
+def scores_by_probes(name: str, n: int, sq: Vector, df: Vector) -> tuple[Vector, Vector]:
+    """Scores (a, k) by GCV, AIC or BIC of sums of squared residuals (a, k), and what they would be by each probe, (q, k, a)
+
+    `df` are the degrees of freedom by each of q probes, (q, a). Scores are those of the mean; a probe counts by the derivative.
+    """
+    left = np.maximum(n - df.mean(axis=0), 0.0)
+    with np.errstate(divide="ignore", invalid="ignore"):
+        scores = _of_sums(name, n, sq, left, np.zeros(1, dtype=np.intp))
+        slope = 2.0 if name == "aic" else np.log(n) if name == "bic" else -2 * scores / left[:, None]
+        probes = scores + (df.mean(axis=0) - df)[:, :, None] * slope
+    return scores, np.ascontiguousarray(probes.transpose(0, 2, 1))
+
+
+def _of_sums(name: str, n: int, sq: Vector, left: Vector, powers: Array) -> Vector:
+    """Negative GCV, AIC or BIC, (a, k), by sums of squared residuals (a, k) and n - df, (a,)"""
+    if name == "gcv":
+        return np.asarray(-np.ldexp(n * sq / (left**2)[:, None], 2 * powers))
+    fit = -n * (np.log(sq / n) + 2 * np.log(2.0) * powers)
+    return np.asarray(fit - (2.0 if name == "aic" else np.log(n)) * (n - left)[:, None])
 
 
 def _degrees_left(pencil: Pencil, most: int) -> tuple[Vector, Vector]:

@@ -18,7 +18,11 @@ import numpy as np
 from fastridge.operators.base import Matrix, Vector
 from fastridge.path import RidgePath, solve_path
 from fastridge.request import Method, Request
+from fastridge.selection.criteria import scores_by_probes
+from fastridge.selection.folds import doubt_of
 
+MAX_EXACT = 10_000
+"""Unknowns up to which the small side is decomposed, in some minutes."""
 N_PROBES = 16
 TOL = 1e-4
 """Of the fits to probes. Quadratic forms of them are off by its square, far less than probes scatter."""
@@ -28,7 +32,14 @@ BLOCK_BYTES = 1 << 26
 """Of the rows of dense data that are multiplied at a time."""
 
 
-def sq_residuals(request: Request, path: RidgePath) -> Vector:
+def scores(name: str, request: Request, alphas: Vector, method: Method) -> tuple[Vector, Vector, float]:
+    """Return the scores (a, k) by GCV, AIC or BIC, what they would be by each probe, (q, k, a), and the doubt of the fits"""
+    path = solve_path(request, method, alphas)
+    n = len(request.y) if request.weights is None else int(np.count_nonzero(request.weights))
+    return *scores_by_probes(name, n, _sq_residuals(request, path), traces(request, alphas, method)), doubt_of(path)
+
+
+def _sq_residuals(request: Request, path: RidgePath) -> Vector:
     """Weighted sums of squared residuals of the fits, (a, k)"""
     a, y = len(path.alphas), request.y.reshape(len(request.y), -1)
     k, p = y.shape[1], request.X.shape[1]

@@ -52,9 +52,10 @@ class Spread:
 
     @classmethod
     def of(cls, scores: Vector) -> Spread:
-        """Of the scores, (m, a), of m folds"""
-        m, a = scores.shape
-        return cls(scores.sum(axis=0)[None], second_moments(scores[:, None]), m, np.array([float(m)]), np.arange(a))
+        """Of the scores, (m, a) or (m, g, a), of m folds or probes"""
+        m, g, a = scores.reshape(len(scores), -1, scores.shape[-1]).shape
+        scores = scores.reshape(m, g, a)
+        return cls(scores.sum(axis=0), second_moments(scores), m, np.full(g, float(m)), np.arange(a))
 
     def standard_errors(self) -> Vector:
         """Of the mean scores, (a, g)"""
