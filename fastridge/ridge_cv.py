@@ -258,9 +258,9 @@ class RidgeCVBase(RidgeBase):
         alphas = _grid(request, given, self.n_threads) if isinstance(given, int) else given
         method.monitor().say(f"{len(alphas)} penalties from {alphas.min():.3g} to {alphas.max():.3g} are scored")
         found = search(alphas)
-        for _ in range(EXTENSIONS if isinstance(self.alphas, str) and any(found.edges) else 0):
-            found = search(_extended(found.alphas, *found.edges))
-            if not any(found.edges):
+        for _ in range(EXTENSIONS if isinstance(self.alphas, str) and any(found.edges(self.rule)) else 0):
+            found = search(_extended(found.alphas, *found.edges(self.rule)))
+            if not any(found.edges(self.rule)):
                 break
         chosen, best = found.chosen(self.rule), found.best
         one, k = request.y.ndim == 1, len(request.penalty)
@@ -304,15 +304,18 @@ class RidgeCVBase(RidgeBase):
                 ConvergenceWarning,
                 stacklevel=3,
             )
-        low, high = found.edges
-        for at_edge, which, beyond in ((low, "smallest", "smaller"), (high, "largest", "larger")):
-            if at_edge:
-                edge = found.alphas.max() if which == "largest" else found.alphas.min()
-                warnings.warn(
-                    f"the best alpha is the {which}, {edge:g}: a {beyond} one may be better still. "
-                    'Try more of them, or alphas="auto"',
-                    stacklevel=3,  # who called fit
-                )
+        low, high = found.edges(self.rule)
+        said = []
+        if low:
+            said.append(f"the best alpha is the smallest, {found.alphas.min():g}: a smaller one may be better still")
+        if high and self.rule == BEST:
+            said.append(f"the best alpha is the largest, {found.alphas.max():g}: a larger one may be better still")
+        elif high:
+            said.append(
+                f"the alpha chosen is the largest, {found.alphas.max():g}: a larger one may be within one standard error too"
+            )
+        for words in said:
+            warnings.warn(f'{words}. Try more of them, or alphas="auto"', stacklevel=3)  # who called fit
         return self
 
     def _method(self) -> Method:
@@ -601,7 +604,8 @@ class RidgeCV(MultiOutputMixin, RegressorMixin, RidgeCVBase):  # type: ignore[mi
     Warns
     -----
     UserWarning
-        If the best alpha is the smallest or the largest one tried, by more than rounding: a better one may lie beyond.
+        If the best alpha is the smallest or the largest one tried, by more than rounding: a better one may lie beyond. With
+        rule="one_standard_error" if the one chosen is the largest.
     sklearn.exceptions.ConvergenceWarning
         If tol was not reached, at the end or in a training set: the message says what was.
 

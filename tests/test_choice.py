@@ -15,7 +15,7 @@ from fastridge.selection.choice import Choice, Found
 from fastridge.selection.spread import Spread
 
 ALPHAS = np.geomspace(1e-2, 1e4, 9)
-edges = pytest.mark.filterwarnings("ignore:the best alpha is")
+edges = pytest.mark.filterwarnings("ignore:the (best alpha|alpha chosen) is")
 
 
 def by_rows(q, used=None):
@@ -154,6 +154,21 @@ def test_one_standard_error():
     labels = (y > 0).astype(int)
     classes = RidgeClassifierCV(alphas, rule="one_standard_error").fit(X, labels)
     assert classes.alpha_ > RidgeClassifierCV(alphas).fit(X, labels).alpha_
+
+
+@pytest.mark.parametrize("cv", [None, 4])
+def test_the_edge_of_one_standard_error(cv):
+    """The largest alpha is within one standard error, and the best is smaller"""
+    rng = np.random.default_rng(24)
+    X = rng.standard_normal((80, 10))
+    y = X @ rng.standard_normal(10) + 2 * rng.standard_normal(80)
+    reached = RidgeCV(np.geomspace(1e-2, 1e5, 40), rule="one_standard_error", cv=cv).fit(X, y).alpha_
+    alphas = np.geomspace(reached / 1e4, reached / 1.5, 20)
+    RidgeCV(alphas, cv=cv).fit(X, y)  # warnings are errors
+    with pytest.warns(UserWarning, match="the alpha chosen is the largest, .* a larger one may be within one standard error too"):
+        RidgeCV(alphas, rule="one_standard_error", cv=cv).fit(X, y)
+    model = RidgeCV("auto", rule="one_standard_error", cv=cv).fit(X, y)
+    assert reached / 3 < model.alpha_ < reached * 3
 
 
 def test_a_rule_without_standard_errors():

@@ -26,7 +26,7 @@ SETS_CV = {
     f"check_sample_weight_equivalence_on_{kind}_data": "it sets cv, and criteria judge fits to all rows"
     for kind in ("dense", "sparse")
 }
-edges = pytest.mark.filterwarnings("ignore:the best alpha is")
+edges = pytest.mark.filterwarnings("ignore:the (best alpha|alpha chosen) is")
 
 
 @edges

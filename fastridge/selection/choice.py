@@ -61,9 +61,11 @@ class Found:
         """Scores without nan"""
         return np.where(np.isnan(self.scores), -np.inf, self.scores)
 
-    @property
-    def edges(self) -> tuple[bool, bool]:
-        """Whether the best is the smallest alpha, or the largest, and more than what is next to it; of any target"""
+    def edges(self, rule: str) -> tuple[bool, bool]:
+        """Whether what the rule takes is the smallest alpha, or the largest, and scores are not level there; of any target
+
+        The best is at an edge where its score is more than that beside, whichever of equal ones it is.
+        """
         order = np.argsort(self.alphas, kind="stable")
         if len(order) < 2 or self.alphas[order[0]] == self.alphas[order[-1]]:
             return False, False
@@ -72,10 +74,12 @@ class Found:
         size = np.abs(best) if self.size is None else self.size
         with np.errstate(invalid="ignore"):
             low, high = (
-                bool(((scores[edge] == best) & (best - scores[beside] > FLAT * size)).any())
-                for edge, beside in ((0, 1), (-1, -2))
+                ((scores[edge] == best) & (best - scores[beside] > FLAT * size)).any() for edge, beside in ((0, 1), (-1, -2))
             )
-        return low and self.alphas[order[0]] > 0, high
+            if rule != BEST:
+                at_largest = self.alphas[self.chosen(rule)] == self.alphas[order[-1]]
+                high = (at_largest & (np.abs(scores[-1] - scores[-2]) > FLAT * size)).any()
+        return bool(low) and self.alphas[order[0]] > 0, bool(high)
 
     @property
     def standard_errors(self) -> Vector | None:
