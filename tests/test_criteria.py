@@ -275,6 +275,7 @@ def test_classes():
     codes = np.where(labels[:, None] == np.arange(3), 1.0, -1.0)
     wanted = np.mean([by_definition(X, codes[:, j], ALPHAS)["bic"] for j in range(3)], axis=0)
     np.testing.assert_allclose(model.scores_, wanted, rtol=1e-9)
+    np.testing.assert_allclose(RidgeClassifierCV(ALPHAS, scoring="bic").fit(scan(X, target=labels)).scores_, wanted, rtol=1e-9)
 
 
 def test_a_grid_that_suits_the_data():

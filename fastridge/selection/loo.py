@@ -18,6 +18,7 @@ Allen (1974), DOI 10.1080/00401706.1974.10489157 (PRESS); Cook & Weisberg (1982)
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 
@@ -270,7 +271,10 @@ class _Tally:
         asked = [(pencil, np.flatnonzero(np.isin(pencil.chosen, some))) for pencil in pencils]
         self.parts = [_Part(pencil, own) for pencil, own in asked if len(own)]
         self.order = np.concatenate([np.searchsorted(some, part.chosen) for part in self.parts] or [np.arange(len(some))])
-        self._sums: dict[int, tuple[Vector, Vector]] = {}
+        a = len(some)
+        self._total = np.zeros((k, a)), np.zeros((n_groups, a, a))
+        self._waiting: dict[int, tuple[int, Vector, Vector]] = {}
+        self._next, self._turn = 0, deque([None])
         self._apart: dict[int, Vector] = {}
         self._late: list[tuple[int, Vector]] = []
 
@@ -288,13 +292,26 @@ class _Tally:
                 self.errors[lo : lo + m, self.order, own] = errors.transpose(0, 2, 1)
             sums[own] = np.einsum("ila,ila->la", errors, errors)
             if self.n_groups == 1:
-                part = np.square(errors) if k == 1 else np.einsum("ila,ila->ia", errors, errors)[:, None]
+                part = np.square(errors, out=errors) if k == 1 else np.einsum("ila,ila->ia", errors, errors)[:, None]
                 whole = part if whole is None else whole + part
             elif self.n_groups:
-                moments[own] = self._moments(own, lo, np.square(errors), apart)
+                moments[own] = self._moments(own, lo, np.square(errors, out=errors), apart)
         if whole is not None:
             moments[...] = self._moments(slice(1), lo, whole, apart)
-        self._sums[lo] = sums, moments
+        self._waiting[lo] = lo + m, sums, moments
+        try:
+            self._turn.popleft()
+        except IndexError:  # another thread is adding up
+            return
+        self._add_up()
+        self._turn.append(None)
+
+    def _add_up(self) -> None:
+        """Add the sums of blocks to the totals in the order of the rows, as far as blocks are there"""
+        while self._next in self._waiting:
+            self._next, *parts = self._waiting.pop(self._next)
+            for total, part in zip(self._total, parts, strict=True):
+                total += part
 
     def _moments(self, groups: slice, lo: int, sq: Vector, apart: np.ndarray) -> Vector:
         for i in apart:
@@ -313,12 +330,10 @@ class _Tally:
             self._apart[int(row)][:, column] = own if self.n_groups > 1 else own.sum()
 
     def totals(self) -> tuple[Vector, Vector]:
-        """Sums of squares over the rows, (k, a), and of moments, (g, a, a), in an order that does not depend on threads"""
-        first, *others = (self._sums[lo] for lo in sorted(self._sums))
-        sums, moments = first[0].copy(), first[1].copy()
-        for more, more_moments in others:
-            sums += more
-            moments += more_moments
+        """Sums of squares over the rows, (k, a), and of moments, (g, a, a), in an order that does not depend on threads; once"""
+        self._add_up()
+        assert not self._waiting
+        sums, moments = self._total
         for column, late in self._late:
             sums[:, column] += late
         if self._apart:
