@@ -35,7 +35,7 @@ from fastridge.selection.choice import BEST, RULES, Choice, Found
 from fastridge.selection.criteria import CRITERIA
 from fastridge.selection.folds import fit_folds
 from fastridge.selection.loo import LeaveOneOut
-from fastridge.selection.spread import MOST_NUMBERS, Spread
+from fastridge.selection.spread import MOST_TARGETS, Spread
 from fastridge.solution import Solution
 from fastridge.sums import check_memory
 
@@ -227,7 +227,7 @@ class RidgeCVBase(RidgeBase):
             return np.ascontiguousarray(form.coefficients(answer(chosen)))
 
         def leave_one_out(alphas: Vector) -> Found:
-            n_groups = _groups(k, len(alphas), each)
+            n_groups = _groups(k, each)
             sums, spread, answer = streams.leave_one_out(form.problem, alphas, self.fit_intercept, n_groups)
             scores = -sums / problem.design.shape[0]
             return Found(alphas, scores if each else scores.mean(axis=1), spread, partial(start, answer))
@@ -355,7 +355,7 @@ class RidgeCVBase(RidgeBase):
         search, spread = LeaveOneOut(request, alphas, self.n_threads, self.gcv_mode == "svd"), None
         results = np.empty((n, len(alphas), k), dtype=request.X.dtype) if self.store_cv_results else None
         if score is None:
-            left_out = search.errors(keep=self.store_cv_results, n_groups=_groups(k, len(alphas), each))
+            left_out = search.errors(keep=self.store_cv_results, n_groups=_groups(k, each))
             scores, spread = -left_out.sq_sums / n, left_out.spread
             if results is not None and left_out.errors is not None:
                 results[...] = np.square(left_out.errors)
@@ -462,11 +462,11 @@ class RidgeCVBase(RidgeBase):
         return check_scoring(estimator=self, scoring=scoring, allow_none=True)
 
 
-def _groups(k: int, n_alphas: int, each: bool) -> int:
-    """How many groups of targets have a spread of their own; 0 where that would take too much memory"""
+def _groups(k: int, each: bool) -> int:
+    """How many groups of targets have a spread of their own; 0 where that would take too long"""
     if not each:
         return 1
-    return k if k * n_alphas**2 <= MOST_NUMBERS else 0
+    return k if k <= MOST_TARGETS else 0
 
 
 def _found_by_folds(alphas: Vector, scores: Vector, doubt: float) -> Found:
@@ -568,7 +568,9 @@ class RidgeCV(MultiOutputMixin, RegressorMixin, RidgeCVBase):  # type: ignore[mi
         None: leave-one-out. Else as in scikit-learn.
     gcv_mode : {"auto", "svd", "eigen"} or None
         "svd" takes singular values from a QR factorisation at once. All else begins with eigenvalues of the Gram matrix of the
-        small side, and goes on to that where they have too few digits: the scores are the same.
+        small side, or a few Cholesky factors, and goes on to that where they have too few digits: the scores are the same. But
+        where samples and features are both more than 10,000, "auto" and None take the degrees of freedom in GCV, AIC and BIC
+        from probes; "eigen" and "svd" never do.
     store_cv_results : bool, default False
         Keep `cv_results_`; with cv=None only.
     alpha_per_target : bool, default False
