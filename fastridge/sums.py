@@ -307,7 +307,7 @@ def two_sum(a: Vector, b: Vector) -> tuple[Vector, Vector]:
 
 def check_memory(p: int) -> None:
     """Raise MemoryError if the sums of p features would take too much of this machine's memory while a block is added"""
-    memory, needed = _physical_memory(), 2 * 8 * p**2
+    memory, needed = known_memory(), 2 * 8 * p**2
     if memory is not None and needed > MEMORY_SHARE * memory:
         raise MemoryError(
             f"sums over {p:,} features take two Gram matrices while rows are added, {needed / 1e9:.1f} GB, which is more than "
@@ -315,7 +315,7 @@ def check_memory(p: int) -> None:
         )
 
 
-def _physical_memory() -> int | None:
+def known_memory() -> int | None:
     """Bytes of memory, or of the control group's limit where that is less; None where the system does not say"""
     found = []
     with contextlib.suppress(AttributeError, OSError, ValueError):

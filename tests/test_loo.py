@@ -291,6 +291,13 @@ def test_sizes_beyond_the_squares_of_float64(power):
     close(search(X, y, alphas * scale**2, weights).errors(keep=True).errors / scale, wanted.errors, 1e-10)
 
 
+def test_what_the_memory_does_not_hold_is_said_before_any_work(monkeypatch):
+    monkeypatch.setattr(loo, "physical_memory", lambda: 1e3)
+    X = np.ones((30, 40))
+    with pytest.raises(MemoryError, match=r"30 samples x 40 features .*cv=5"):
+        search(X, X[:, 0], ALPHAS)
+
+
 def test_exact_fractions():
     """Four rows, one feature and an intercept, in rational numbers"""
     x, y = [Fraction(v) for v in (1, 2, 4, 7)], [Fraction(v) for v in (1, 3, 2, 5)]

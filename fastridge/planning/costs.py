@@ -8,7 +8,6 @@ then give way to it, so that a wrong guess costs at most twice the best.
 from __future__ import annotations
 
 import math
-import os
 from dataclasses import dataclass
 from operator import attrgetter
 
@@ -18,6 +17,7 @@ from fastridge.operators.sparse import SPARSE_GRAM_SECONDS
 from fastridge.preconditioners import RANK
 from fastridge.problem import Problem
 from fastridge.solvers import descent
+from fastridge.sums import known_memory
 
 BYTES_PER_SECOND = 1.3e10
 """Read by one thread in a fused dense pass."""
@@ -49,6 +49,8 @@ FOLDED_ERROR = 1e-6
 """The error that CG is to reach with it, where with m sums of c columns a step gains a factor sqrt(m / c)."""
 FOLD_PASSES, CHECKS = 1.5, 1
 """What adding rows costs, and the products with which every solve ends."""
+UNKNOWN_MEMORY = 8e9
+"""Bytes, where the system does not say how many there are."""
 CALL_SECONDS = 4e-5
 """A product with nothing to do."""
 GRAM_FEATURES = 4000
@@ -182,7 +184,5 @@ def _gram_seconds(problem: Problem) -> float:
 
 
 def physical_memory() -> float:
-    try:
-        return float(os.sysconf("SC_PAGE_SIZE")) * os.sysconf("SC_PHYS_PAGES")
-    except (ValueError, OSError, AttributeError):
-        return 8e9
+    """Bytes that this process may have; a guess where the system does not say"""
+    return float(known_memory() or UNKNOWN_MEMORY)

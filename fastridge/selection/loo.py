@@ -28,6 +28,7 @@ from scipy.linalg import cho_factor, cho_solve
 from fastridge import parallel, units
 from fastridge.formulation import plain_form
 from fastridge.operators.base import Matrix, Vector, column_dots
+from fastridge.planning.costs import physical_memory
 from fastridge.problem import Problem
 from fastridge.request import Request
 from fastridge.selection import criteria
@@ -41,6 +42,8 @@ FEW = 4
 """Where more than one row in four is such a row, the kernel of all rows is decomposed instead: it is not much larger."""
 NEARLY_SQUARE = 1.1
 """Rows by columns up to which that is done at once: leverages are all near 1 there."""
+N_MATRICES = 2
+"""As large as the small side, that a decomposition of a large one takes."""
 ALL = slice(None)
 NONE = np.empty(0, dtype=np.intp)
 AT_ONCE = 1 << 17
@@ -89,6 +92,7 @@ class LeaveOneOut:
         strict: bool = False,
     ) -> None:
         self.request, self.alphas, self.n_threads, self.precise = request, alphas, n_threads, precise
+        _check_size(*request.X.shape)
         self.problem = request.problem(n_threads)
         self.form = plain_form(self.problem)
         self._inner = self.form.problem
@@ -240,6 +244,16 @@ class LeaveOneOut:
         power = 0 if self.problem.units is None else self.problem.units.coefficient
         image: Vector = np.ldexp(X @ w, power) - self.problem.x_mean.sum(axis=0) @ w
         return image
+
+
+def _check_size(n: int, p: int) -> None:
+    """Raise MemoryError if the matrices of a decomposition would take more than the machine has"""
+    needed, memory = N_MATRICES * 8.0 * min(n, p) ** 2, physical_memory()
+    if needed > memory:
+        raise MemoryError(
+            f"{n:,} samples x {p:,} features take matrices of {needed / 1e9:.0f} GB to decompose, and the machine has "
+            f"{memory / 1e9:.0f} GB: choose the penalty by folds (cv=5), or by scoring='gcv'"
+        )
 
 
 def _dual(problem: Problem) -> Problem:
