@@ -1,4 +1,4 @@
-"""The command line: `fastridge fit`, `predict`, `path`, `explain`, `info`, `check`.
+"""The command line: `fastridge fit`, `predict`, `path`, `explain`, `bench`, `info`, `check`.
 
 It exits with 0 where all went well, 1 where something given is wrong, 2 where the command itself is, and 3 where a fit did not
 converge. Results go to standard output, everything else to standard error.
@@ -22,11 +22,21 @@ import numpy as np
 import scipy.sparse as sp
 import typer
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, ProgressColumn, Task, TextColumn, TimeRemainingColumn
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    ProgressColumn,
+    SpinnerColumn,
+    Task,
+    TextColumn,
+    TimeElapsedColumn,
+    TimeRemainingColumn,
+)
 from rich.table import Table
 from rich.text import Text
 
-from fastridge import installation, model_file
+from fastridge import comparison, installation, model_file
 from fastridge._version import __version__
 from fastridge.classifier import RidgeClassifier
 from fastridge.estimators import ADVICE, Ridge
@@ -281,6 +291,52 @@ def explain(
 
 
 @app.command()
+def bench(
+    quick: Annotated[bool, typer.Option("--quick", help="Smaller data: under 20 seconds, in place of some 2 minutes.")] = False,
+    plot: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="Draw the seconds of both sides: png, svg or pdf.", show_default=False)
+    ] = None,
+    as_json: Json = False,
+) -> None:
+    """Time fastridge and scikit-learn on this machine.
+
+    Data are made, and both sides fit them in turns. Of scikit-learn's solvers the fastest is taken that comes within 1e-6 of
+    the exact coefficients (relative, in the norm of the objective), at the loosest tol that does.
+    """
+    with _mistakes(as_json) as said:
+        figure = None if plot is None else _figure(plot)
+        rows = []
+        console = Console(stderr=True)
+        columns = SpinnerColumn(), TextColumn("{task.description}"), MofNCompleteColumn(), TimeElapsedColumn()
+        with Progress(*columns, console=console, transient=True, disable=_quiet(console, as_json)) as progress:
+            task = progress.add_task("", total=len(comparison.cases()))
+            for row in comparison.compare(quick, lambda name: progress.update(task, description=name)):
+                rows.append(row)
+                progress.advance(task)
+        if plot is not None and figure is not None:
+            comparison.draw(rows, figure.subplots())
+            figure.savefig(plot, dpi=150)
+    if as_json:
+        facts = {"versions": dict(installation.facts()), "target": comparison.TARGET, "cases": [row.facts() for row in rows]}
+        _print(facts | {"plot": None if plot is None else str(plot)}, as_json, said)
+        return
+    table = Table(box=None, pad_edge=False)
+    for name in ("", "rows", "features", "fastridge", "scikit-learn", "times faster", "its solver"):
+        table.add_column(name, justify="left" if name in ("", "its solver") else "right")
+    for row in rows:
+        n, p = row.shape
+        theirs = (
+            ("not reached", "", "")
+            if row.theirs is None
+            else (_duration(row.theirs.seconds), f"{row.ratio:.2g}", row.theirs.solver)
+        )
+        table.add_row(row.case, f"{n:,}", f"{p:,}", _duration(row.ours.seconds), *theirs)
+    _show(table)
+    drawn = "" if plot is None else f" The picture is in {plot}."
+    typer.echo(f"Median times, at an error of {comparison.TARGET:g} or less.{drawn}")
+
+
+@app.command()
 def info(as_json: Json = False) -> None:
     """Print versions, SIMD level, threads and BLAS."""
     if as_json:
@@ -416,10 +472,14 @@ class _Rate(ProgressColumn):
 def _watched(source: RowSource, as_json: bool) -> Iterator[RowSource]:
     """The source, with progress on standard error where someone looks"""
     console = Console(stderr=True)
-    quiet = as_json or not (console.is_terminal and sys.stdout.isatty())
     columns = TextColumn("{task.description}", markup=False), BarColumn(), MofNCompleteColumn(), _Rate(), TimeRemainingColumn()
-    with Progress(*columns, console=console, transient=True, disable=quiet) as progress:
+    with Progress(*columns, console=console, transient=True, disable=_quiet(console, as_json)) as progress:
         yield _Watched(source, progress)
+
+
+def _quiet(console: Console, as_json: bool) -> bool:
+    """Whether no one looks"""
+    return as_json or not (console.is_terminal and sys.stdout.isatty())
 
 
 @contextmanager
@@ -542,8 +602,15 @@ def _print(facts: dict[str, Any], as_json: bool, said: list[str]) -> None:
             shown = f"{value:,}" if isinstance(value, int) else f"{value:.4g}" if isinstance(value, float) else value
             shown = ", ".join(map(str, shown)) if isinstance(shown, list) else str(shown)
             table.add_row(Text(name.replace("_", " ").replace("r2", "R2")), Text(shown, overflow="fold"))
-    console = Console(highlight=False)
-    console.print(table, width=None if console.is_terminal else WIDTH)
+    _show(table)
+
+
+def _show(table: Table) -> None:
+    Console(highlight=False, width=None if sys.stdout.isatty() else WIDTH).print(table)
+
+
+def _duration(seconds: float) -> str:
+    return f"{seconds:.2f} s" if seconds >= 1 else f"{1e3 * seconds:.2g} ms" if seconds < 0.01 else f"{1e3 * seconds:.0f} ms"
 
 
 def _finite(value: Any) -> Any:
