@@ -7,13 +7,15 @@ converge. Results go to standard output, everything else to standard error.
 from __future__ import annotations
 
 import csv
+import io
 import json
 import math
+import re
 import sys
 import time
 import warnings
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext, redirect_stderr
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, Any
@@ -29,6 +31,7 @@ from rich.progress import (
     ProgressColumn,
     SpinnerColumn,
     Task,
+    TaskID,
     TextColumn,
     TimeElapsedColumn,
     TimeRemainingColumn,
@@ -44,6 +47,7 @@ from fastridge.functional import explain as explain_rows
 from fastridge.io import one_hot as encoding
 from fastridge.io import tables
 from fastridge.io.scan import files_of, is_table, kept, rows_to_predict, scan
+from fastridge.monitor import Progress as Solving
 from fastridge.operators.base import Array, Matrix, Vector
 from fastridge.path import ridge_path
 from fastridge.planning.costs import GRAM_FEATURES, physical_memory
@@ -56,6 +60,7 @@ WIDTH = 120
 """Of what is printed where there is no terminal."""
 LARGE = 0.05
 """Share of the memory of this machine; files may be packed to a fifth."""
+FOLD = re.compile(r"fold (\d+) of (\d+)")
 LINES = 10_000
 """That are made at once of predictions."""
 
@@ -143,7 +148,7 @@ def fit(
             raise IsADirectoryError(f"--output {output} is a folder")
         begin = time.perf_counter()
         rows = _open(data, target, features, weight, one_hot, classify)
-        with _watched(rows.source, as_json) as source:
+        with _watched(rows.source, as_json) as (source, progress):
             if cv is None:
                 model = (RidgeClassifier if classify else Ridge)(1.0 if alpha is None else alpha, tol=tol).fit(source)
             else:
@@ -151,7 +156,7 @@ def fit(
                 if folds is None and source.n_features <= GRAM_FEATURES and _large(data):
                     model.fit(source)
                 else:
-                    _fit_in_memory(model, source, classify)
+                    _fit_in_memory(model, source, classify, progress)
             seconds = time.perf_counter() - begin
             score = _score(model, source, classify)
         if classify and rows.target in rows.categories:
@@ -196,7 +201,7 @@ def predict(
     """
     with _mistakes(as_json) as said:
         fitted, notes = model_file.read(model)
-        with _watched(_open_to_predict(data, fitted, notes), as_json) as source:
+        with _watched(_open_to_predict(data, fitted, notes), as_json) as (source, _):
             if source.n_features != fitted.n_features_in_:
                 raise ValueError(f"{data} has {source.n_features} features, and {model} was fitted to {fitted.n_features_in_}")
             predictions = np.asarray(fitted.predict(source))
@@ -231,9 +236,9 @@ def path(
     with _mistakes(as_json) as said:
         figure = None if plot is None else _figure(plot)
         rows = _open(data, target, features, weight, one_hot, False)
-        with _watched(rows.source, as_json) as source:
+        with _watched(rows.source, as_json) as (source, progress):
             X, y, weights = _in_memory(source)
-            found = ridge_path(X, y, sample_weight=weights, tol=tol)
+            found = ridge_path(X, y, sample_weight=weights, tol=tol, callback=_Steps(progress, tol))
         if plot is not None and figure is not None:
             first = None if found.coefs.ndim == 2 else 0
             PathDisplay.from_path(found, target=first, feature_names=source.feature_names).plot(figure.subplots())
@@ -276,7 +281,7 @@ def explain(
     """
     with _mistakes(as_json) as said:
         rows = _open(data, target, features, weight, one_hot, False)
-        with _watched(rows.source, as_json) as source:
+        with _watched(rows.source, as_json) as (source, _):
             plan = explain_rows(source, alpha=alpha)
     if not as_json:
         typer.echo(str(plan))
@@ -461,20 +466,59 @@ class _Watched(RowSource):
             self._progress.advance(self._task, block[0].shape[0])
 
 
-class _Rate(ProgressColumn):
-    """Rows a second"""
+class _Steps:
+    """A callback: digits of the error won so far, of those that `tol` asks for, and steps a second"""
+
+    def __init__(self, progress: Progress, tol: float) -> None:
+        self._progress, self._tol, self._first = progress, tol, 0.0
+        self._task: TaskID | None = None
+
+    def __call__(self, step: Solving) -> None:
+        if not (math.isfinite(step.error) and step.error > self._tol):
+            return
+        if self._task is None:
+            self._first = step.error
+            self._task = self._progress.add_task("", total=math.log(self._first / self._tol), unit="digits")
+        won = max(0.0, math.log(self._first / step.error))
+        name = f"{step.solver}, step {step.step}, {step.step / step.seconds:,.0f} steps/s, error {step.error:.0e}"
+        self._progress.update(self._task, completed=won, description=name)
+
+
+class _Lines(io.TextIOBase):
+    """Standard error of a search: its lines become what the bar says, and folds are counted"""
+
+    def __init__(self, progress: Progress) -> None:
+        self._progress, self._task = progress, progress.add_task("choosing alpha", total=None, unit="folds")
+
+    def write(self, text: str) -> int:
+        if fold := FOLD.search(text):
+            self._progress.update(self._task, completed=int(fold[1]) - 1, total=int(fold[2]))
+        elif text.strip():
+            self._progress.update(self._task, description=text.strip().splitlines()[0][:60])
+        return len(text)
+
+
+class _Amount(ProgressColumn):
+    """How much is done, of how much, and how much a second"""
 
     def render(self, task: Task) -> Text:
-        return Text("" if task.speed is None else f"{task.speed:,.0f} rows/s")
+        unit = task.fields.get("unit", "rows")
+        if unit == "digits":
+            return Text("" if task.percentage is None else f"{task.percentage:.0f} %")
+        of = "" if task.total is None else f"/{task.total:,.0f}"
+        speed = "" if task.speed is None or unit != "rows" else f"  {task.speed:,.0f} rows/s"
+        return Text(f"{task.completed:,.0f}{of} {unit}{speed}")
+
+
+BAR = (TextColumn("{task.description}", markup=False), BarColumn(), _Amount(), TimeRemainingColumn())
 
 
 @contextmanager
-def _watched(source: RowSource, as_json: bool) -> Iterator[RowSource]:
-    """The source, with progress on standard error where someone looks"""
+def _watched(source: RowSource, as_json: bool) -> Iterator[tuple[RowSource, Progress]]:
+    """The source, and what shows progress on standard error where someone looks"""
     console = Console(stderr=True)
-    columns = TextColumn("{task.description}", markup=False), BarColumn(), MofNCompleteColumn(), _Rate(), TimeRemainingColumn()
-    with Progress(*columns, console=console, transient=True, disable=_quiet(console, as_json)) as progress:
-        yield _Watched(source, progress)
+    with Progress(*BAR, console=console, transient=True, disable=_quiet(console, as_json)) as progress:
+        yield _Watched(source, progress), progress
 
 
 def _quiet(console: Console, as_json: bool) -> bool:
@@ -518,10 +562,13 @@ def _folds(cv: str) -> int | None:
     return int(cv)
 
 
-def _fit_in_memory(model: Any, source: RowSource, classify: bool) -> None:
+def _fit_in_memory(model: Any, source: RowSource, classify: bool, progress: Progress) -> None:
     X, y, weights = _in_memory(source)
     whole = classify and bool((y == np.rint(y)).all())
-    model.fit(X, y.astype(np.int64) if whole else y, sample_weight=weights)
+    model.verbose = not progress.disable
+    with nullcontext() if progress.disable else redirect_stderr(_Lines(progress)):
+        model.fit(X, y.astype(np.int64) if whole else y, sample_weight=weights)
+    model.verbose = False
     if source.feature_names is not None:
         model.feature_names_in_ = np.array(source.feature_names, dtype=object)
 

@@ -2,11 +2,13 @@
 
 import csv
 import gzip
+import io
 import json
 import os
 import subprocess
 import sys
 import tomllib
+from contextlib import redirect_stderr, suppress
 from importlib import import_module
 from pathlib import Path
 
@@ -324,9 +326,87 @@ def test_what_people_read():
     done = run("explain", path, *asked)
     assert done.stdout.strip() == str(fastridge.explain(scan(path, target="y")))
     assert run("--version").stdout.strip() == fastridge.__version__
-    for command in ("fit", "predict", "path", "explain", "info", "check"):
+    for command in ("fit", "predict", "path", "explain", "bench", "info", "check"):
         assert command in run("--help").stdout
         assert run(command, "--help").exit_code == 0
+
+
+@pytest.fixture
+def progress():
+    """A bar that no one looks at, as commands make it"""
+    from rich.console import Console
+    from rich.progress import Progress
+
+    return Progress(*cli.BAR, console=Console(file=io.StringIO(), force_terminal=True, width=120))
+
+
+def shown(progress):
+    progress.console.print(progress.get_renderable())
+    return progress.console.file.getvalue()
+
+
+def test_progress_of_a_path_is_counted_in_digits(progress):
+    steps = []
+    hard = X @ np.vander([1.0, 0.5, 0.1, 0.7])
+    fastridge.ridge_path(hard, Y, 5, solver="cg", tol=1e-9, callback=steps.append)
+    bar = cli._Steps(progress, 1e-9)
+    done = []
+    for step in steps:
+        bar(step)
+        done += [task.completed / task.total for task in progress.tasks]
+    assert done[0] == 0
+    assert all(0 <= part < 1 for part in done)
+    assert max(done) > 0.3
+    last = [step for step in steps if step.error > 1e-9][-1]
+    text = shown(progress)
+    assert f"cg, step {last.step}, " in text
+    assert "steps/s" in text
+    assert f"error {last.error:.0e}" in text
+    assert "%" in text
+
+
+def test_progress_of_folds_is_what_the_search_says(progress):
+    with redirect_stderr(cli._Lines(progress)):
+        RidgeCV("auto", cv=3, verbose=True).fit(X, Y)
+    (task,) = progress.tasks
+    assert (task.completed, task.total) == (2, 3)
+    assert "2/3 folds" in shown(progress)
+
+
+def test_progress_of_rows(progress):
+    write("csv")
+    source = cli._Watched(scan("data.csv", target="y"), progress)
+    for _ in range(2):
+        assert sum(len(block.y) for block in source.blocks()) == N
+    (task,) = progress.tasks
+    assert (task.completed, task.total, task.description) == (N, N, "data.csv, pass 2")
+    assert "300/300 rows" in shown(progress)
+
+
+@pytest.mark.parametrize("command", [["path"], ["fit", "--cv", "3"], ["fit"]])
+def test_progress_is_shown_on_a_terminal_alone(command):
+    """And what was chosen is not made to talk when it is used again"""
+    pty = pytest.importorskip("pty")
+    path, *asked = _table("csv")
+    there, here = pty.openpty()
+    name, *options = command
+    saved = ["--output", "model"] if name == "fit" else []
+    arguments = [sys.executable, "-m", "fastridge", name, path, *asked, *options, *saved]
+    env = os.environ | {"PYTHONPATH": str(PACKAGE.parent), "TERM": "xterm"}
+    with subprocess.Popen(arguments, stdin=here, stdout=here, stderr=here, env=env) as process:
+        os.close(here)
+        said = b""
+        with suppress(OSError):  # Linux ends a terminal that no one writes to with an error
+            while some := os.read(there, 65536):
+                said += some
+    os.close(there)
+    assert process.returncode == 0
+    assert b"pass 1" in said
+    if saved:
+        assert fastridge.load("model").verbose is False
+    done = run(name, path, *asked, *options)
+    assert done.stderr == ""
+    assert "pass 1" not in done.stdout
 
 
 @pytest.mark.parametrize("kind", ["png", "svg", "pdf"])
