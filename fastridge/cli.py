@@ -54,12 +54,33 @@ from fastridge.planning.costs import GRAM_FEATURES, physical_memory
 from fastridge.plots import PathDisplay
 from fastridge.ridge_cv import RidgeClassifierCV, RidgeCV
 from fastridge.rows import RowSource
+from fastridge.solution import Status
 
 WRONG, DID_NOT_CONVERGE = 1, 3
 WIDTH = 120
 """Of what is printed where there is no terminal."""
 LARGE = 0.05
 """Share of the memory of this machine; files may be packed to a fifth."""
+ADVICE_HERE = {
+    Status.TIME_LIMIT: "give a larger --tol",
+    Status.MAX_ITER: "give a larger --tol or --alpha",
+    Status.ESTIMATED: "that error is an estimate; give a larger --tol or --alpha",
+    Status.FAILED: "without a penalty the digits of the answer are lost; give an --alpha above 0",
+    Status.STALLED: "rounding errors are in the way: give a larger --tol or --alpha, or columns of more equal scale",
+}
+IN_PYTHON = (
+    *((re.escape(ADVICE[status]), there) for status, there in ADVICE_HERE.items()),
+    (r"\btol=(\S+) was asked", r"--tol \1 was asked"),
+    (r"loosen tol, or leave out the smallest alphas", "give a larger --tol"),
+    (r'\. Try more of them, or alphas="auto"', ""),
+    (r"^(alpha|tol) must", r"--\1 must"),
+    (r"\bsample_weight must", "the column that --weight names must"),
+    (r"leave it out by features=\[...\], or encode.*", "the model was fitted to numbers there"),
+    (r"Cannot have number of splits n_splits=(\d+) greater.*n_samples=(\d+)\.", r"--cv \1 asks for more folds than the \2 rows"),
+    (r"(can't decode byte .*)", r"\1: save the file as UTF-8"),
+    (r"(: classes must be whole numbers)", r"\1 or words; without --classify numbers are predicted"),
+)
+"""What messages say to a program, and what they are to say to someone at the command line."""
 FOLD = re.compile(r"fold (\d+) of (\d+)")
 LINES = 10_000
 """That are made at once of predictions."""
@@ -239,6 +260,12 @@ def path(
         with _watched(rows.source, as_json) as (source, progress):
             X, y, weights = _in_memory(source)
             found = ridge_path(X, y, sample_weight=weights, tol=tol, callback=_Steps(progress, tol))
+        missed = [report.error_bound for report in found.reports if not report.converged]
+        if missed:
+            said.append(
+                f"{len(missed)} of {len(found.reports)} answers are not proven to be within --tol {tol:g}, the worst within "
+                f"{max(missed):.1e}: give a larger --tol"
+            )
         if plot is not None and figure is not None:
             first = None if found.coefs.ndim == 2 else 0
             PathDisplay.from_path(found, target=first, feature_names=source.feature_names).plot(figure.subplots())
@@ -541,7 +568,7 @@ def _mistakes(as_json: bool) -> Iterator[list[str]]:
             typer.echo(f"error: {_sentence(error)}", err=True)
             raise typer.Exit(WRONG) from None
         finally:
-            said += [str(warning.message) for warning in caught]
+            said += [_worded_for_here(str(warning.message)) for warning in caught]
             for text in () if as_json else said:
                 typer.echo(f"warning: {text}", err=True)
 
@@ -551,7 +578,13 @@ def _sentence(error: BaseException) -> str:
         return f"{error.filename}: {error.strerror}"
     if isinstance(error, ModuleNotFoundError):
         return f'{error.name} is missing: pip install "fastridge-solvers[cli]"'
-    return " ".join(str(error).split()) or type(error).__name__
+    return _worded_for_here(" ".join(str(error).split())) or type(error).__name__
+
+
+def _worded_for_here(text: str) -> str:
+    for pattern, there in IN_PYTHON:
+        text = re.sub(pattern, there, text)
+    return text
 
 
 def _folds(cv: str) -> int | None:
