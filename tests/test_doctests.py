@@ -4,6 +4,7 @@ import doctest
 import importlib
 import pkgutil
 import re
+import runpy
 import sys
 from pathlib import Path
 
@@ -92,3 +93,10 @@ def test_the_examples_of_the_documentation(page):
     failed, tried = doctest.testfile(str(page), module_relative=False)
     assert tried
     assert not failed
+
+
+@pytest.mark.usefixtures("pictures")
+@pytest.mark.parametrize("example", sorted((ROOT / "examples").glob("plot_*.py")), ids=lambda path: path.stem)
+def test_the_examples_of_the_gallery_run(example):
+    runpy.run_path(str(example))
+    assert sys.modules["matplotlib.pyplot"].get_fignums()

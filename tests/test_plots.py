@@ -342,5 +342,7 @@ def test_scikit_learn_draws_predictions(data):
     model = Ridge(0.1).fit(*data)
     display = PredictionErrorDisplay.from_estimator(model, *data, subsample=None, kind="actual_vs_predicted")
     assert_allclose(display.y_pred, model.predict(data[0]))
-    display = PredictionErrorDisplay.from_estimator(RidgeCV("auto").fit(*data), *data, subsample=None, kind="residual_vs_predicted")
+    display = PredictionErrorDisplay.from_estimator(
+        RidgeCV("auto").fit(*data), *data, subsample=None, kind="residual_vs_predicted"
+    )
     assert_allclose(display.y_true, data[1])
