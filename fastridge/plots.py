@@ -471,7 +471,7 @@ class ConvergenceDisplay(_Display):
             self._draw(ax, steps)
         else:
             shown = np.isfinite(bounds) & (bounds > 0)
-            self.lines_ = {name: ax.plot(steps[shown], bounds[shown], ".-", label=name)[0]}
+            self.lines_ = {name: ax.plot(steps[shown], bounds[shown], "o-", markersize=4, label=name)[0]}
         error = "relative error (H-norm)" if name is None else "proven relative error (H-norm)"
         if x == "steps":
             ax.set(yscale="log", xlabel="step of the solver", ylabel=error)
