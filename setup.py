@@ -6,8 +6,10 @@ FASTRIDGE_SANITIZE=1  builds for AddressSanitizer and UndefinedBehaviorSanitizer
 
 import os
 import platform
+import re
 import sys
 import sysconfig
+from pathlib import Path
 
 from Cython.Build import cythonize
 from setuptools import Extension, setup
@@ -19,6 +21,11 @@ SANITIZE = os.environ.get("FASTRIDGE_SANITIZE") == "1"
 # before those of the stable ABI, so that a stale one would hide what was built last.
 IS_CPYTHON = sys.implementation.name == "cpython" and not sysconfig.get_config_var("Py_GIL_DISABLED")
 STABLE_ABI = "bdist_wheel" in sys.argv and IS_CPYTHON and not (DEBUG or SANITIZE)
+
+# Outside the repository its files are not there: links to them become what they say, pictures go.
+README = Path("README.md").read_text(encoding="utf-8")
+README = re.sub(r"!\[[^]]*\]\((?!https:)[^)]*\)\n*", "", README)
+README = re.sub(r"\[([^]]*)\]\((?!https:)[^)]*\)", r"\1", README)
 
 if sys.platform == "win32":
     COMPILE, LINK, PARALLEL = ["/O2"], [], None
@@ -59,6 +66,8 @@ extensions = [
     for name, extra in flags.items()
 ]
 setup(
+    long_description=README,
+    long_description_content_type="text/markdown",
     ext_modules=cythonize(
         extensions,
         force=True,  # a changed directive does not count as a changed source

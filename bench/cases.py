@@ -192,7 +192,7 @@ def made() -> list[Case]:
             "dense_100_alphas",
             partial(dense, 3000, 800, n_targets=100),
             alpha=tuple(np.geomspace(1e-2, 1e4, 100)),
-            quick_scale=0.3,
+            quick_scale=0.1,
         ),
         Case("positive", partial(dense, 100_000, 200), quick_scale=0.02, task="positive", bounds=_positive, goal=Goal(5)),
         Case(

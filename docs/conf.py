@@ -20,7 +20,7 @@ author = "The fastridge developers"
 copyright = author
 release = version = fastridge.__version__
 
-extensions = ["sphinx.ext.autodoc", "sphinx.ext.autosummary", "numpydoc", "myst_parser"]
+extensions = ["sphinx.ext.autodoc", "sphinx.ext.autosummary", "numpydoc", "myst_parser", "sphinx_gallery.gen_gallery"]
 templates_path = ["_templates"]
 exclude_patterns = ["_templates"]
 
@@ -31,6 +31,18 @@ autodoc_mock_imports = ["dask", "distributed"]
 autodoc_typehints = "none"  # the docstrings say more
 numpydoc_show_class_members = False
 numpydoc_attributes_as_param_list = True
+
+sphinx_gallery_conf = {
+    "examples_dirs": "../examples",
+    "ignore_pattern": "quickstart",
+    "within_subsection_order": "ExampleTitleSortKey",
+    "backreferences_dir": None,
+    "download_all_examples": False,
+    "min_reported_time": 60,
+    "show_signature": False,
+    "write_computation_times": False,
+    "abort_on_example_error": True,
+}
 
 html_theme = "pydata_sphinx_theme"
 html_title = "fastridge"

@@ -4,13 +4,14 @@
 2. Source code (sparse): predict how long a function is from its name, arguments and docstring, as TF-IDF of character
    n-grams. The functions are those of Python's own standard library; one in five is held out.
 
-Nothing is downloaded: the photographs come with scikit-learn, the source code with Python. Takes less than a minute.
+Nothing is downloaded: the photographs come with scikit-learn, the source code with Python. Takes one to two minutes.
 
     python examples/quickstart.py --output quickstart.png
 """
 
 import argparse
 import ast
+import statistics
 import sysconfig
 import time
 import tracemalloc
@@ -29,6 +30,7 @@ import fastridge
 
 ALPHA = 1.0
 TARGET = 1e-6  # the accuracy at which times are compared: fastridge's default
+ROUNDS = 3  # fits of every row of a table, in turns
 FAMILIES = {"fastridge": "o", "scikit-learn, default": "D", "scikit-learn, lsqr": "s", "scikit-learn, sparse_cg": "^"}
 PATCH = 11  # pixels: 11 x 11 around each, without the one in the middle
 
@@ -74,13 +76,23 @@ class Job:
 
 @dataclass
 class Fit:
-    """Hold one fitted model: how long it took, how exact it is, how well it predicts."""
+    """Hold one fitted model: how long every fit of it took, how exact it is, how well it predicts."""
 
     label: str
     model: object
-    seconds: float
+    times: list[float]
     error: float
     r2: float
+
+    @property
+    def seconds(self) -> float:
+        """Return the median time of a fit."""
+        return statistics.median(self.times)
+
+    @property
+    def is_exact(self) -> bool:
+        """Tell whether the target is reached; a near miss, by less than a quarter, counts as well."""
+        return self.error <= 1.25 * TARGET
 
 
 def photographs() -> tuple[Job, np.ndarray]:
@@ -98,35 +110,48 @@ def source_code() -> Job:
 
 
 def compare(job: Job) -> list[Fit]:
-    """Fit with fastridge and scikit-learn, each at several tolerances; print the rows that matter; return all."""
+    """Fit with fastridge and scikit-learn, each at several tolerances; print the rows that matter; return all.
+
+    Every model is fitted once. Those of the table are fitted twice more, in turns, and the medians are compared.
+    """
+    for model in (fastridge.Ridge(ALPHA), sklearn.linear_model.Ridge(ALPHA)):
+        model.fit(job.X[:1000], job.y[:1000])  # a first fit loads libraries, on both sides
     ours = [fit(job, f"fastridge, tol={tol:.0e}", fastridge.Ridge(ALPHA, tol=tol)) for tol in (1e-2, 1e-4, 1e-6, 1e-8)]
     default = fit(job, "scikit-learn, default", sklearn.linear_model.Ridge(ALPHA))
     peers = [default]
     for solver in ("lsqr", "sparse_cg"):
-        for tol in (1e-5, 1e-6, 1e-7, 1e-8, 1e-9):
+        for tol in (1e-6, 1e-7, 1e-8, 1e-9):
             model = sklearn.linear_model.Ridge(ALPHA, solver=solver, tol=tol)
             peers.append(fit(job, f"scikit-learn, {solver} tol={tol:.0e}", model))
-            if peers[-1].error <= TARGET:
+            if peers[-1].is_exact:
                 break
-    best = min((peer for peer in peers if peer.error <= TARGET), key=lambda peer: peer.seconds)
+    best = min((peer for peer in peers if peer.is_exact), key=lambda peer: peer.seconds)
+    rows = [ours[2], default, best] if best is not default else [ours[2], default]
+    for _ in range(ROUNDS - 1):
+        for row in rows:
+            row.times.append(timed(job, row.model))
 
     n, p = job.X.shape
     print(f"\n{job.name}: {n:,} rows, {p:,} columns, {job.X.nnz if sparse.issparse(job.X) else job.X.size:,} values")
     print(f"  {'':34} {'seconds':>8} {'error':>8} {'extra MB':>9} {'R2 test':>8}")
-    for row in (ours[2], default, best) if best is not default else (ours[2], default):
+    for row in rows:
         print(f"  {row.label:34} {row.seconds:8.3f} {row.error:8.0e} {extra_megabytes(job, row):9.1f} {row.r2:8.4f}")
+    best = min((row for row in rows[1:] if row.is_exact), key=lambda row: row.seconds)
     print(f"  fastridge is {best.seconds / ours[2].seconds:.1f} times as fast as the fastest one that is as exact")
     return ours + peers
 
 
 def fit(job: Job, label: str, model) -> Fit:
-    """Fit up to three times, and at most a second or so; keep the shortest time."""
-    seconds = []
-    while len(seconds) < 3 and sum(seconds) < 1:
-        start = time.perf_counter()
-        model.fit(job.X, job.y)
-        seconds.append(time.perf_counter() - start)
-    return Fit(label, model, min(seconds), job.error(model.coef_), model.score(job.X_test, job.y_test))
+    """Fit once."""
+    seconds = timed(job, model)
+    return Fit(label, model, [seconds], job.error(model.coef_), model.score(job.X_test, job.y_test))
+
+
+def timed(job: Job, model) -> float:
+    """Fit; return how many seconds that took."""
+    start = time.perf_counter()
+    model.fit(job.X, job.y)
+    return time.perf_counter() - start
 
 
 def extra_megabytes(job: Job, row: Fit) -> float:
@@ -160,13 +185,13 @@ def draw(plt, fits: dict[str, list[Fit]], photograph: np.ndarray, output: Path) 
         for label, marker in FAMILIES.items():
             chosen = [row for row in rows if row.label.startswith(label)]
             axes.loglog([row.seconds for row in chosen], [row.error for row in chosen], marker + "-", label=label)
-        axes.axhline(TARGET, color="gray", linestyle=":", linewidth=1)
+        axes.axhline(TARGET, color="gray", linestyle=":", linewidth=1, label="where times are compared")
         axes.set(title=name, xlabel="seconds to fit", ylabel="error (H-norm, relative)")
         axes.xaxis.set_major_locator(plt.LogLocator(subs=(1, 2, 5)))
         axes.xaxis.set_major_formatter("{x:g}")
         axes.xaxis.set_minor_formatter("")
         axes.grid(alpha=0.3)
-        axes.legend()
+    bottom.legend(*axes.get_legend_handles_labels(), loc="outside lower center", ncols=5, frameon=False)
     figure.savefig(output, dpi=120)
 
 

@@ -1,4 +1,4 @@
-"""The command line: `fastridge fit`, `predict`, `path`, `explain`, `info`, `check`.
+"""The command line: `fastridge fit`, `predict`, `path`, `explain`, `bench`, `info`, `check`.
 
 It exits with 0 where all went well, 1 where something given is wrong, 2 where the command itself is, and 3 where a fit did not
 converge. Results go to standard output, everything else to standard error.
@@ -7,13 +7,15 @@ converge. Results go to standard output, everything else to standard error.
 from __future__ import annotations
 
 import csv
+import io
 import json
 import math
+import re
 import sys
 import time
 import warnings
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext, redirect_stderr
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, Any
@@ -22,11 +24,22 @@ import numpy as np
 import scipy.sparse as sp
 import typer
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, ProgressColumn, Task, TextColumn, TimeRemainingColumn
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    ProgressColumn,
+    SpinnerColumn,
+    Task,
+    TaskID,
+    TextColumn,
+    TimeElapsedColumn,
+    TimeRemainingColumn,
+)
 from rich.table import Table
 from rich.text import Text
 
-from fastridge import installation, model_file
+from fastridge import comparison, installation, model_file
 from fastridge._version import __version__
 from fastridge.classifier import RidgeClassifier
 from fastridge.estimators import ADVICE, Ridge
@@ -34,18 +47,41 @@ from fastridge.functional import explain as explain_rows
 from fastridge.io import one_hot as encoding
 from fastridge.io import tables
 from fastridge.io.scan import files_of, is_table, kept, rows_to_predict, scan
+from fastridge.monitor import Progress as Solving
 from fastridge.operators.base import Array, Matrix, Vector
 from fastridge.path import ridge_path
 from fastridge.planning.costs import GRAM_FEATURES, physical_memory
 from fastridge.plots import PathDisplay
 from fastridge.ridge_cv import RidgeClassifierCV, RidgeCV
 from fastridge.rows import RowSource
+from fastridge.solution import Status
 
 WRONG, DID_NOT_CONVERGE = 1, 3
 WIDTH = 120
 """Of what is printed where there is no terminal."""
 LARGE = 0.05
 """Share of the memory of this machine; files may be packed to a fifth."""
+ADVICE_HERE = {
+    Status.TIME_LIMIT: "give a larger --tol",
+    Status.MAX_ITER: "give a larger --tol or --alpha",
+    Status.ESTIMATED: "that error is an estimate; give a larger --tol or --alpha",
+    Status.FAILED: "without a penalty the digits of the answer are lost; give an --alpha above 0",
+    Status.STALLED: "rounding errors are in the way: give a larger --tol or --alpha, or columns of more equal scale",
+}
+IN_PYTHON = (
+    *((re.escape(ADVICE[status]), there) for status, there in ADVICE_HERE.items()),
+    (r"\btol=(\S+) was asked", r"--tol \1 was asked"),
+    (r"loosen tol, or leave out the smallest alphas", "give a larger --tol"),
+    (r'\. Try more of them, or alphas="auto"', ""),
+    (r"^(alpha|tol) must", r"--\1 must"),
+    (r"\bsample_weight must", "the column that --weight names must"),
+    (r"leave it out by features=\[...\], or encode.*", "the model was fitted to numbers there"),
+    (r"Cannot have number of splits n_splits=(\d+) greater.*n_samples=(\d+)\.", r"--cv \1 asks for more folds than the \2 rows"),
+    (r"(can't decode byte .*)", r"\1: save the file as UTF-8"),
+    (r"(: classes must be whole numbers)", r"\1 or words; without --classify numbers are predicted"),
+)
+"""What messages say to a program, and what they are to say to someone at the command line."""
+FOLD = re.compile(r"fold (\d+) of (\d+)")
 LINES = 10_000
 """That are made at once of predictions."""
 
@@ -133,7 +169,7 @@ def fit(
             raise IsADirectoryError(f"--output {output} is a folder")
         begin = time.perf_counter()
         rows = _open(data, target, features, weight, one_hot, classify)
-        with _watched(rows.source, as_json) as source:
+        with _watched(rows.source, as_json) as (source, progress):
             if cv is None:
                 model = (RidgeClassifier if classify else Ridge)(1.0 if alpha is None else alpha, tol=tol).fit(source)
             else:
@@ -141,7 +177,7 @@ def fit(
                 if folds is None and source.n_features <= GRAM_FEATURES and _large(data):
                     model.fit(source)
                 else:
-                    _fit_in_memory(model, source, classify)
+                    _fit_in_memory(model, source, classify, progress)
             seconds = time.perf_counter() - begin
             score = _score(model, source, classify)
         if classify and rows.target in rows.categories:
@@ -187,7 +223,7 @@ def predict(
     """
     with _mistakes(as_json) as said:
         fitted, notes = model_file.read(model)
-        with _watched(_open_to_predict(data, fitted, notes), as_json) as source:
+        with _watched(_open_to_predict(data, fitted, notes), as_json) as (source, _):
             if source.n_features != fitted.n_features_in_:
                 raise ValueError(f"{data} has {source.n_features} features, and {model} was fitted to {fitted.n_features_in_}")
             predictions = np.asarray(fitted.predict(source))
@@ -222,9 +258,15 @@ def path(
     with _mistakes(as_json) as said:
         figure = None if plot is None else _figure(plot)
         rows = _open(data, target, features, weight, one_hot, False)
-        with _watched(rows.source, as_json) as source:
+        with _watched(rows.source, as_json) as (source, progress):
             X, y, weights = _in_memory(source)
-            found = ridge_path(X, y, sample_weight=weights, tol=tol)
+            found = ridge_path(X, y, sample_weight=weights, tol=tol, callback=_Steps(progress, tol))
+        missed = [report.error_bound for report in found.reports if not report.converged]
+        if missed:
+            said.append(
+                f"{len(missed)} of {len(found.reports)} answers are not proven to be within --tol {tol:g}, the worst within "
+                f"{max(missed):.1e}: give a larger --tol"
+            )
         if plot is not None and figure is not None:
             first = None if found.coefs.ndim == 2 else 0
             PathDisplay.from_path(found, target=first, feature_names=source.feature_names).plot(figure.subplots())
@@ -267,7 +309,7 @@ def explain(
     """
     with _mistakes(as_json) as said:
         rows = _open(data, target, features, weight, one_hot, False)
-        with _watched(rows.source, as_json) as source:
+        with _watched(rows.source, as_json) as (source, _):
             plan = explain_rows(source, alpha=alpha)
     if not as_json:
         typer.echo(str(plan))
@@ -279,6 +321,52 @@ def explain(
     facts: dict[str, Any] = {"rows": plan.shape[0], "features": plan.shape[1], "threads": plan.n_threads, "solver": plan.solver}
     facts |= {"reason": plan.reason, "falls_back_to": [str(step) for step in plan.steps[1:]], "estimates": options}
     _print(facts, as_json, said)
+
+
+@app.command()
+def bench(
+    quick: Annotated[bool, typer.Option("--quick", help="Smaller data: under 20 seconds, in place of some 2 minutes.")] = False,
+    plot: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="Draw the seconds of both sides: png, svg or pdf.", show_default=False)
+    ] = None,
+    as_json: Json = False,
+) -> None:
+    """Time fastridge and scikit-learn on this machine.
+
+    Data are made, and both sides fit them in turns. Of scikit-learn's solvers the fastest is taken that comes within 1e-6 of
+    the exact coefficients (relative, in the norm of the objective), at the loosest tol that does.
+    """
+    with _mistakes(as_json) as said:
+        figure = None if plot is None else _figure(plot)
+        rows = []
+        console = Console(stderr=True)
+        columns = SpinnerColumn(), TextColumn("{task.description}"), MofNCompleteColumn(), TimeElapsedColumn()
+        with Progress(*columns, console=console, transient=True, disable=_quiet(console, as_json)) as progress:
+            task = progress.add_task("", total=len(comparison.cases()))
+            for row in comparison.compare(quick, lambda name: progress.update(task, description=name)):
+                rows.append(row)
+                progress.advance(task)
+        if plot is not None and figure is not None:
+            comparison.draw(rows, figure.subplots())
+            figure.savefig(plot, dpi=150)
+    if as_json:
+        facts = {"versions": dict(installation.facts()), "target": comparison.TARGET, "cases": [row.facts() for row in rows]}
+        _print(facts | {"plot": None if plot is None else str(plot)}, as_json, said)
+        return
+    table = Table(box=None, pad_edge=False)
+    for name in ("", "rows", "features", "fastridge", "scikit-learn", "times faster", "its solver"):
+        table.add_column(name, justify="left" if name in ("", "its solver") else "right")
+    for row in rows:
+        n, p = row.shape
+        theirs = (
+            ("not reached", "", "")
+            if row.theirs is None
+            else (_duration(row.theirs.seconds), f"{row.ratio:.2g}", row.theirs.solver)
+        )
+        table.add_row(row.case, f"{n:,}", f"{p:,}", _duration(row.ours.seconds), *theirs)
+    _show(table)
+    drawn = "" if plot is None else f" The picture is in {plot}."
+    typer.echo(f"Median times, at an error of {comparison.TARGET:g} or less.{drawn}")
 
 
 @app.command()
@@ -406,21 +494,64 @@ class _Watched(RowSource):
             self._progress.advance(self._task, block[0].shape[0])
 
 
-class _Rate(ProgressColumn):
-    """Rows a second"""
+class _Steps:
+    """A callback: digits of the error won so far, of those that `tol` asks for, and steps a second"""
+
+    def __init__(self, progress: Progress, tol: float) -> None:
+        self._progress, self._tol, self._first = progress, tol, 0.0
+        self._task: TaskID | None = None
+
+    def __call__(self, step: Solving) -> None:
+        if not (math.isfinite(step.error) and step.error > self._tol):
+            return
+        if self._task is None:
+            self._first = step.error
+            self._task = self._progress.add_task("", total=math.log(self._first / self._tol), unit="digits")
+        won = max(0.0, math.log(self._first / step.error))
+        name = f"{step.solver}, step {step.step}, {step.step / step.seconds:,.0f} steps/s, error {step.error:.0e}"
+        self._progress.update(self._task, completed=won, description=name)
+
+
+class _Lines(io.TextIOBase):
+    """Standard error of a search: its lines become what the bar says, and folds are counted"""
+
+    def __init__(self, progress: Progress) -> None:
+        self._progress, self._task = progress, progress.add_task("choosing alpha", total=None, unit="folds")
+
+    def write(self, text: str) -> int:
+        if fold := FOLD.search(text):
+            self._progress.update(self._task, completed=int(fold[1]) - 1, total=int(fold[2]))
+        elif text.strip():
+            self._progress.update(self._task, description=text.strip().splitlines()[0][:60])
+        return len(text)
+
+
+class _Amount(ProgressColumn):
+    """How much is done, of how much, and how much a second"""
 
     def render(self, task: Task) -> Text:
-        return Text("" if task.speed is None else f"{task.speed:,.0f} rows/s")
+        unit = task.fields.get("unit", "rows")
+        if unit == "digits":
+            return Text("" if task.percentage is None else f"{task.percentage:.0f} %")
+        of = "" if task.total is None else f"/{task.total:,.0f}"
+        speed = "" if task.speed is None or unit != "rows" else f"  {task.speed:,.0f} rows/s"
+        return Text(f"{task.completed:,.0f}{of} {unit}{speed}")
+
+
+BAR = (TextColumn("{task.description}", markup=False), BarColumn(), _Amount(), TimeRemainingColumn())
 
 
 @contextmanager
-def _watched(source: RowSource, as_json: bool) -> Iterator[RowSource]:
-    """The source, with progress on standard error where someone looks"""
+def _watched(source: RowSource, as_json: bool) -> Iterator[tuple[RowSource, Progress]]:
+    """The source, and what shows progress on standard error where someone looks"""
     console = Console(stderr=True)
-    quiet = as_json or not (console.is_terminal and sys.stdout.isatty())
-    columns = TextColumn("{task.description}", markup=False), BarColumn(), MofNCompleteColumn(), _Rate(), TimeRemainingColumn()
-    with Progress(*columns, console=console, transient=True, disable=quiet) as progress:
-        yield _Watched(source, progress)
+    with Progress(*BAR, console=console, transient=True, disable=_quiet(console, as_json)) as progress:
+        yield _Watched(source, progress), progress
+
+
+def _quiet(console: Console, as_json: bool) -> bool:
+    """Whether no one looks"""
+    return as_json or not (console.is_terminal and sys.stdout.isatty())
 
 
 @contextmanager
@@ -438,7 +569,7 @@ def _mistakes(as_json: bool) -> Iterator[list[str]]:
             typer.echo(f"error: {_sentence(error)}", err=True)
             raise typer.Exit(WRONG) from None
         finally:
-            said += [str(warning.message) for warning in caught]
+            said += [_worded_for_here(str(warning.message)) for warning in caught]
             for text in () if as_json else said:
                 typer.echo(f"warning: {text}", err=True)
 
@@ -448,7 +579,13 @@ def _sentence(error: BaseException) -> str:
         return f"{error.filename}: {error.strerror}"
     if isinstance(error, ModuleNotFoundError):
         return f'{error.name} is missing: pip install "fastridge-solvers[cli]"'
-    return " ".join(str(error).split()) or type(error).__name__
+    return _worded_for_here(" ".join(str(error).split())) or type(error).__name__
+
+
+def _worded_for_here(text: str) -> str:
+    for pattern, there in IN_PYTHON:
+        text = re.sub(pattern, there, text)
+    return text
 
 
 def _folds(cv: str) -> int | None:
@@ -459,10 +596,13 @@ def _folds(cv: str) -> int | None:
     return int(cv)
 
 
-def _fit_in_memory(model: Any, source: RowSource, classify: bool) -> None:
+def _fit_in_memory(model: Any, source: RowSource, classify: bool, progress: Progress) -> None:
     X, y, weights = _in_memory(source)
     whole = classify and bool((y == np.rint(y)).all())
-    model.fit(X, y.astype(np.int64) if whole else y, sample_weight=weights)
+    model.verbose = not progress.disable
+    with nullcontext() if progress.disable else redirect_stderr(_Lines(progress)):
+        model.fit(X, y.astype(np.int64) if whole else y, sample_weight=weights)
+    model.verbose = False
     if source.feature_names is not None:
         model.feature_names_in_ = np.array(source.feature_names, dtype=object)
 
@@ -543,8 +683,15 @@ def _print(facts: dict[str, Any], as_json: bool, said: list[str]) -> None:
             shown = f"{value:,}" if isinstance(value, int) else f"{value:.4g}" if isinstance(value, float) else value
             shown = ", ".join(map(str, shown)) if isinstance(shown, list) else str(shown)
             table.add_row(Text(name.replace("_", " ").replace("r2", "R2")), Text(shown, overflow="fold"))
-    console = Console(highlight=False)
-    console.print(table, width=None if console.is_terminal else WIDTH)
+    _show(table)
+
+
+def _show(table: Table) -> None:
+    Console(highlight=False, width=None if sys.stdout.isatty() else WIDTH).print(table)
+
+
+def _duration(seconds: float) -> str:
+    return f"{seconds:.2f} s" if seconds >= 1 else f"{1e3 * seconds:.2g} ms" if seconds < 0.01 else f"{1e3 * seconds:.0f} ms"
 
 
 def _finite(value: Any) -> Any:

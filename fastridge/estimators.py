@@ -101,15 +101,15 @@ class RidgeBase(_Called, BaseEstimator):  # type: ignore[misc]
 
     def __init__(
         self,
-        alpha: Any = 1.0,
+        alpha: validation.Penalties = 1.0,
         *,
         fit_intercept: bool = True,
         copy_X: bool = True,
         max_iter: int | None = None,
         tol: float = 1e-6,
-        solver: str = "auto",
+        solver: validation.SolverName = "auto",
         positive: bool = False,
-        bounds: Any = None,
+        bounds: tuple[Any, Any] | None = None,
         penalty_weights: Any = None,
         random_state: Any = None,
         warm_start: bool = False,
@@ -117,7 +117,7 @@ class RidgeBase(_Called, BaseEstimator):  # type: ignore[misc]
         time_limit: float | None = None,
         verbose: bool = False,
     ) -> None:
-        self.alpha = alpha
+        self.alpha: Any = alpha
         self.fit_intercept = fit_intercept
         self.copy_X = copy_X
         self.max_iter = max_iter

@@ -29,15 +29,15 @@ ROOM_TO_ROUND = 0.9
 def ridge(
     X: Any,
     y: Any = None,
-    alpha: Any = 1.0,
+    alpha: validation.Penalties = 1.0,
     *,
     sample_weight: Any = None,
     fit_intercept: bool = True,
-    solver: str = "auto",
+    solver: validation.SolverName = "auto",
     tol: float = 1e-6,
     max_iter: int | None = None,
     positive: bool = False,
-    bounds: Any = None,
+    bounds: tuple[Any, Any] | None = None,
     penalty_weights: Any = None,
     n_threads: int | None = None,
     time_limit: float | None = None,
@@ -139,7 +139,7 @@ def solve(request: Request, method: Method, start: Vector | None = None, likely:
     problem = request.problem(method.n_threads)
     form = plain_form(problem)
     chosen = planner.plan(form.problem, method.solver)
-    monitor.say(chosen)
+    monitor.say(f"{chosen}\nto reach: an error that is proven to be at most {tol:g}")
     if start is not None and not problem.wide:
         start = form.scaled(problem.own_coefficients(start, penalty))
     room = 1.0 if request.dtype == np.float64 else ROOM_TO_ROUND
@@ -172,6 +172,7 @@ def solve(request: Request, method: Method, start: Vector | None = None, likely:
     exact = w.astype(np.float64)
     if report.status is Status.UNCERTIFIED and plainly_failed(problem, problem.own_coefficients(exact, penalty), tol):
         report = replace(report, status=Status.FAILED)
+    monitor.say(report)
     intercept = problem.intercept(exact) if request.fit_intercept else np.zeros(len(penalty))
     if report.converged and not np.isfinite(intercept).all():
         raise OverflowError("the intercept overflows float64; rescale y")
@@ -219,12 +220,12 @@ def explain(
     X: Any,
     y: Any = None,
     *,
-    alpha: Any = 1.0,
+    alpha: validation.Penalties = 1.0,
     sample_weight: Any = None,
     fit_intercept: bool = True,
-    solver: str = "auto",
+    solver: validation.SolverName = "auto",
     positive: bool = False,
-    bounds: Any = None,
+    bounds: tuple[Any, Any] | None = None,
     penalty_weights: Any = None,
     n_threads: int | None = None,
 ) -> planner.Plan:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import platform
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import numpy as np
 import scipy
@@ -16,6 +16,7 @@ from fastridge._version import __version__
 from fastridge.estimators import Ridge
 from fastridge.operators.base import Matrix, Vector
 from fastridge.parallel import available_threads
+from fastridge.validation import SolverName
 
 SIMD = {4: "AVX-512", 3: "AVX2 and FMA", 1: "nothing beyond the platform's baseline"}
 ALPHA = 1.0
@@ -54,8 +55,9 @@ def check() -> int:
     tall = rng.standard_normal((20_000, 50))  # several lanes
     wide = rng.standard_normal((40, 300))
     thin = scipy.sparse.csr_array(rng.random((3000, 40)) * (rng.random((3000, 40)) < 0.2))
-    cases: list[tuple[str, Matrix, str]] = [
-        *((f"dense, tall, {solver}", tall, solver) for solver in ("auto", "cholesky", "svd", "cg", "cd")),
+    every: tuple[SolverName, ...] = get_args(SolverName)
+    cases: list[tuple[str, Matrix, SolverName]] = [
+        *((f"dense, tall, {solver}", tall, solver) for solver in every),
         ("dense, tall, columns", np.asfortranarray(tall), "auto"),
         ("dense, tall, float32", tall.astype(np.float32), "auto"),
         ("dense, wide", wide, "auto"),

@@ -52,8 +52,8 @@ class Progress:
     seconds: float
 
     def __str__(self) -> str:
-        errors = f"error {self.error:.2e}, bound {self.error_bound:.2e}"
-        return f"{self.solver}, step {self.step}: {errors}, {self.seconds:.2f} s"
+        error, bound = (f"{e:.2e}" if math.isfinite(e) else "not known yet" for e in (self.error, self.error_bound))
+        return f"{self.solver}, step {self.step}: error {error}, bound {bound}, {self.seconds:.2f} s"
 
 
 class Monitor:
@@ -89,10 +89,10 @@ class Monitor:
         self._callback = callback
         self._begin = self.clock()
         self._deadline = math.inf if time_limit is None else self._begin + time_limit
-        self._solver, self._n_steps = "", 0
+        self._solver, self._n_steps, self._about = "", 0, ""
         self._patience: Callable[[float], str] | None = None
         self._last_line = -math.inf
-        self._unsaid: Progress | None = None
+        self._unsaid = ""
 
     @property
     def stopped(self) -> bool:
@@ -103,6 +103,10 @@ class Monitor:
         """Print where `verbose`"""
         if self.verbose:
             print(text, file=sys.stderr)
+
+    def come_to(self, what: str) -> None:
+        """Expect steps towards this of several answers, which lines of progress begin with from now on"""
+        self._about = f"{what}: "
 
     def turn_to(self, solver: str, patience: Callable[[float], str] | None = None) -> None:
         """Expect steps of this solver; `patience` takes the error after each and says why to give up, or nothing"""
@@ -134,13 +138,14 @@ class Monitor:
 
     def end(self) -> None:
         """Print the last step of a solver where that has not been said yet"""
-        if self._unsaid is not None:
+        if self._unsaid:
             self.say(self._unsaid)
-            self._unsaid = None
+            self._unsaid = ""
 
     def _show(self, progress: Progress) -> None:
+        line = f"{self._about}{progress}"
         if progress.seconds < self._last_line + SECONDS_BETWEEN_LINES:
-            self._unsaid = progress
+            self._unsaid = line
             return
-        self._last_line, self._unsaid = progress.seconds, None
-        self.say(progress)
+        self._last_line, self._unsaid = progress.seconds, ""
+        self.say(line)

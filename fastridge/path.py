@@ -50,11 +50,16 @@ class RidgePath:
     def __str__(self) -> str:
         low, high = self.alphas.min(), self.alphas.max()
         solvers = ", ".join(sorted({report.solver for report in self.reports}))
-        worst = max(report.error for report in self.reports)
+        worst = max(report.error_bound for report in self.reports)
+        n, converged = len(self.alphas), sum(report.converged for report in self.reports)
+        of_all = f"all converged, every error is proven to be at most {worst:.1e}"
         return (
-            f"ridge path of {len(self.alphas)} alphas from {high:.3g} to {low:.3g} by {solvers}: "
-            f"error at most {worst:.1e}, {self.reports[0].seconds:.2g} s"
+            f"ridge path of {n} alphas from {high:.3g} to {low:.3g} by {solvers}: "
+            f"{of_all if converged == n else f'{converged} of {n} converged'}, {self.reports[0].seconds:.2g} s"
         )
+
+    def __repr__(self) -> str:
+        return f"<{self}>"
 
     def predict(self, X: Any) -> Array:
         """Return X w + b at every alpha: (n_alphas, n_samples) or (n_alphas, n_samples, n_targets)
@@ -75,16 +80,16 @@ class RidgePath:
 def ridge_path(
     X: Any,
     y: Any,
-    alphas: Any = 100,
+    alphas: validation.Penalties = 100,
     *,
     sample_weight: Any = None,
     fit_intercept: bool = True,
     penalty_weights: Any = None,
     tol: float = 1e-6,
-    solver: str = "auto",
+    solver: validation.SolverName = "auto",
     max_iter: int | None = None,
     positive: bool = False,
-    bounds: Any = None,
+    bounds: tuple[Any, Any] | None = None,
     n_threads: int | None = None,
     time_limit: float | None = None,
     callback: Callable[[Progress], object] | None = None,
@@ -184,7 +189,10 @@ def solve_path(request: Request, method: Method, alphas: Vector | int) -> RidgeP
     else:
         given, penalties = alphas, original.own_penalties(alphas)
     problem = replace(problem, penalty=np.full(k, penalties.min()))
-    points = _Points(problem, penalties, gram)
+    points = _Points(problem, penalties, gram, given)
+    monitor.say(
+        f"{len(given)} alphas from {given.max():.3g} to {given.min():.3g}, to reach: errors proven to be at most {method.tol:g}"
+    )
     settings = Settings(method.tol, method.max_iter, monitor=monitor)
     (_solve if box is None else _solve_bounded)(problem, penalties, method.solver, settings, points)
     monitor.end()
@@ -194,9 +202,10 @@ def solve_path(request: Request, method: Method, alphas: Vector | int) -> RidgeP
     intercepts = np.stack([original.intercept(coef.T) if request.fit_intercept else np.zeros(k) for coef in coefs])
     seconds = time.perf_counter() - begin
     reports = tuple(points.report(i, method.tol, seconds) for i in range(len(penalties)))
-    if request.y.ndim == 1:
-        return RidgePath(given, coefs[:, 0], intercepts[:, 0], reports)
-    return RidgePath(given, coefs, intercepts, reports)
+    of_one = request.y.ndim == 1
+    found = RidgePath(given, coefs[:, 0] if of_one else coefs, intercepts[:, 0] if of_one else intercepts, reports)
+    monitor.say(found)
+    return found
 
 
 def _in_own_units(form: StandardForm, penalties: Vector, points: _Points) -> Vector:
@@ -221,8 +230,9 @@ def _in_user_units(
 class _Points:
     """What is known at every (alpha, target)"""
 
-    def __init__(self, problem: Problem, penalties: Vector, gram: Vector | None) -> None:
+    def __init__(self, problem: Problem, penalties: Vector, gram: Vector | None, alphas: Vector) -> None:
         self.gram = gram  # for whoever needs it first
+        self.alphas = alphas  # as the user knows them
         shape = (len(penalties), len(problem.penalty))
         self.penalties = penalties
         self.coefs = np.zeros((*shape, problem.design.shape[1]))
@@ -257,6 +267,12 @@ class _Points:
         """Count what the answers at a penalty lose on the way to the user, relative, as an error"""
         self.error[row] += lost
         self.bound[row] += lost
+
+    def name(self, rows: np.ndarray, target: int | None = None) -> str:
+        """Say which of the alphas, and of several targets which"""
+        of = self.alphas[rows]
+        which = f"alpha {of[0]:.3g}" if len(of) == 1 else f"{len(of)} alphas from {of.max():.3g} to {of.min():.3g}"
+        return which if target is None or self.error.shape[1] == 1 else f"{which}, target {target}"
 
     def left(self, rows: np.ndarray, target: int, tol: float) -> np.ndarray:
         """Those of the penalties `rows` at which the target is not proven to be solved; of alpha = 0 by the estimate"""
@@ -349,6 +365,7 @@ def _solve_bounded(problem: Problem, penalties: Vector, solver: str, settings: S
         for row in _first_of_each(penalties)[::-1]:
             if not monitor.go_on():
                 return
+            monitor.come_to(points.name(np.array([row]), target))
             answer = within.solve(np.array([target]), penalties[[row]], replace(settings, start=start))
             points.keep(np.array([row]), np.array([target]), answer, chosen.solver, chosen.reason, monitor.timed_out)
             start = answer.w
@@ -365,6 +382,7 @@ def _prefer_eigen(problem: Problem, n_penalties: int) -> tuple[bool, str]:
 def _by_eigen(problem: Problem, penalties: Vector, rows: np.ndarray, settings: Settings, points: _Points, reason: str) -> None:
     k = len(problem.penalty)
     monitor = settings.monitor
+    monitor.come_to(points.name(rows))
     monitor.turn_to("eigh")
     gram = problem.side.gram(monitor.go_on) if points.gram is None else points.gram
     if not monitor.go_on():
@@ -402,6 +420,7 @@ def _by_krylov(
     for target in range(len(problem.penalty)):
         if not monitor.go_on():
             break
+        monitor.come_to(points.name(rows, target))
         answer = solve(problem.for_target(target), penalties[rows], settings)
         targets = np.full(len(rows), target)
         points.keep(rows, targets, answer, "cg", f"{reason}: {name}", monitor.timed_out)
@@ -435,6 +454,7 @@ def _one_by_one(
     if start is not None and len(problem.rhs) > costs.MAX_DIRECT:
         return  # CG has gone as far as it can
     chosen = planner.plan(here, solver)
+    settings.monitor.come_to(points.name(rows, target))
     answer, ran, reason = planner.run(here, chosen, replace(settings, start=first))
     before = points.bound[rows, target].max(), points.error[rows, target].max()
     if (answer.error_bound.max(), answer.error.max()) <= before:

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from importlib import import_module
-from typing import Any, Self
+from typing import Any, Literal, Self
 
 import numpy as np
 from sklearn.utils.validation import check_is_fitted
@@ -347,7 +347,7 @@ class ScoreDisplay(_Display):
 
 
 class ConvergenceDisplay(_Display):
-    """Error estimate, proven bound and, where it is known, true error, after every step of an iterative solver
+    """Error estimate, proven bound and, where it is known, true error, after every step of a solver or against time
 
     All are relative H-norm errors, ``||w - w*||_H / ||w*||_H``.
 
@@ -360,13 +360,15 @@ class ConvergenceDisplay(_Display):
     tol : float or None
         What was asked for.
     true_errors : (n_steps,) array or None
+    seconds : (n_steps,) array or None
+        Since the beginning, after every step.
 
     Attributes
     ----------
     ax_, figure_ : matplotlib Axes, Figure
         After `plot`.
     lines_ : dict of str to matplotlib Line2D
-        "estimate", "bound", "true error" and "tol", those that are drawn.
+        "estimate", "bound", "true error" and "tol", those that are drawn; the name alone, where `plot` was given one.
 
     Raises
     ------
@@ -388,7 +390,9 @@ class ConvergenceDisplay(_Display):
 
     lines_: dict[str, Any]
 
-    def __init__(self, errors: Any, bounds: Any = None, *, tol: float | None = None, true_errors: Any = None) -> None:
+    def __init__(
+        self, errors: Any, bounds: Any = None, *, tol: float | None = None, true_errors: Any = None, seconds: Any = None
+    ) -> None:
         self.errors = np.asarray(errors, dtype=np.float64)
         n = self.errors.size
         if self.errors.ndim != 1 or not n:
@@ -399,7 +403,8 @@ class ConvergenceDisplay(_Display):
         if bounds is not None:
             self.bounds = np.asarray(bounds, dtype=np.float64) if np.ndim(bounds) else float(bounds)
         self.true_errors = None if true_errors is None else np.asarray(true_errors, dtype=np.float64)
-        for name, values in (("bounds", self.bounds), ("true_errors", self.true_errors)):
+        self.seconds = None if seconds is None else np.asarray(seconds, dtype=np.float64)
+        for name, values in (("bounds", self.bounds), ("true_errors", self.true_errors), ("seconds", self.seconds)):
             if values is not None and np.ndim(values) and np.shape(values) != (n,):
                 raise ValueError(f"{name} must be ({n},), one for every step, got shape {np.shape(values)}")
         self.tol = tol
@@ -426,7 +431,7 @@ class ConvergenceDisplay(_Display):
 
     @classmethod
     def from_progress(cls, steps: Iterable[Progress], *, tol: float | None = None, true_errors: Any = None) -> Self:
-        """Take what a callback was told, as in ``ridge(X, y, callback=steps.append)``: estimate and bound after every step
+        """Take what a callback was told, as in ``ridge(X, y, callback=steps.append)``: estimate, bound and time of every step
 
         Parameters
         ----------
@@ -436,15 +441,19 @@ class ConvergenceDisplay(_Display):
         """
         steps = list(steps)
         errors, bounds = [step.error for step in steps], [step.error_bound for step in steps]
-        return cls(errors, bounds, tol=tol, true_errors=true_errors)
+        return cls(errors, bounds, tol=tol, true_errors=true_errors, seconds=[step.seconds for step in steps])
 
-    def plot(self, ax: Any = None) -> Self:
+    def plot(self, ax: Any = None, *, x: Literal["steps", "seconds"] = "steps", name: str | None = None) -> Self:
         """Draw
 
         Parameters
         ----------
         ax : matplotlib Axes or None
             None: new ones.
+        x : {"steps", "seconds"}, default "steps"
+            What errors are drawn against.
+        name : str or None
+            Draw nothing but the bound, as a line of this name: one of several on the same axes.
 
         Returns
         -------
@@ -455,9 +464,32 @@ class ConvergenceDisplay(_Display):
         ------
         ImportError
             If matplotlib is missing.
+        ValueError
+            If there are no seconds, or for a name no bounds.
         """
+        if x not in ("steps", "seconds") or (x == "seconds" and self.seconds is None):
+            raise ValueError(f'x must be "steps", or "seconds" where the display has them, as those of a callback, got {x!r}')
+        bounds = np.asarray(np.nan if self.bounds is None else self.bounds)
+        if name is not None and not bounds.ndim:
+            raise ValueError("a display with a name draws bounds after every step: take it from_progress")
         ax = self._begin(ax)
-        steps = np.arange(1, len(self.errors) + 1)
+        steps = np.arange(1, len(self.errors) + 1) if x == "steps" else np.asarray(self.seconds)
+        if name is None:
+            self._draw(ax, steps)
+        else:
+            shown = np.isfinite(bounds) & (bounds > 0)
+            self.lines_ = {name: ax.plot(steps[shown], bounds[shown], "o-", markersize=4, label=name)[0]}
+        error = "relative error (H-norm)" if name is None else "proven relative error (H-norm)"
+        if x == "steps":
+            ax.set(yscale="log", xlabel="step of the solver", ylabel=error)
+            ax.xaxis.get_major_locator().set_params(integer=True)
+        else:
+            ax.set(yscale="log", xscale="log", xlabel="seconds", ylabel=error)
+        ax.legend(frameon=False, fontsize=FONT_POINTS, loc="upper right")
+        return self
+
+    def _draw(self, ax: Any, steps: Array) -> None:
+        """Draw whatever there is"""
         drawn: dict[str, tuple[Array, Vector, dict[str, Any]]] = {}
         if self.bounds is not None and np.ndim(self.bounds):
             drawn["bound"] = (steps, np.asarray(self.bounds), {"color": BOUND, "linewidth": 4})
@@ -475,10 +507,6 @@ class ConvergenceDisplay(_Display):
             self.lines_["tol"] = ax.axhline(self.tol, color="gray", linestyle=":", linewidth=1)
             place = {"xytext": (2, 2), "textcoords": "offset points", "va": "bottom", "fontsize": FONT_POINTS, "color": "gray"}
             ax.annotate(f"tol {self.tol:g}", (0.0, self.tol), xycoords=ax.get_yaxis_transform(), **place)
-        ax.set(yscale="log", xlabel="step of the solver", ylabel="relative error (H-norm)")
-        ax.xaxis.get_major_locator().set_params(integer=True)
-        ax.legend(frameon=False, fontsize=FONT_POINTS, loc="upper right")
-        return self
 
 
 class CoefficientDisplay(_Display):

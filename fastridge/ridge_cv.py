@@ -8,7 +8,7 @@ from dataclasses import replace
 from functools import partial
 from inspect import signature
 from numbers import Integral, Real
-from typing import Any, ClassVar, Self
+from typing import Any, ClassVar, Literal, Self
 
 import numpy as np
 from sklearn.base import BaseEstimator, MultiOutputMixin, RegressorMixin, is_classifier
@@ -97,7 +97,7 @@ class RidgeCVBase(RidgeBase):
 
     def __init__(
         self,
-        alphas: Any,
+        alphas: validation.Penalties | Literal["auto"],
         fit_intercept: bool,
         scoring: Any,
         cv: Any,
@@ -108,7 +108,7 @@ class RidgeCVBase(RidgeBase):
         n_threads: int | None,
         verbose: bool,
     ) -> None:
-        self.alphas = alphas
+        self.alphas: Any = alphas
         self.fit_intercept = fit_intercept
         self.scoring = scoring
         self.cv = cv
@@ -653,7 +653,7 @@ class RidgeCV(MultiOutputMixin, RegressorMixin, RidgeCVBase):  # type: ignore[mi
 
     def __init__(
         self,
-        alphas: Any = (0.1, 1.0, 10.0),
+        alphas: validation.Penalties | Literal["auto"] = (0.1, 1.0, 10.0),
         *,
         fit_intercept: bool = True,
         scoring: Any = None,
@@ -762,7 +762,7 @@ class RidgeClassifierCV(ClassesCoded, RidgeCVBase):
 
     def __init__(
         self,
-        alphas: Any = (0.1, 1.0, 10.0),
+        alphas: validation.Penalties | Literal["auto"] = (0.1, 1.0, 10.0),
         *,
         fit_intercept: bool = True,
         scoring: Any = None,

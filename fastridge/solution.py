@@ -85,6 +85,24 @@ class FitReport:
         """Whether the answer is as accurate as was asked"""
         return self.status is Status.CONVERGED
 
+    def __str__(self) -> str:
+        known = f"the error of the coefficients is about {self.error:.1e}, and proven to be at most {self.error_bound:.1e}"
+        outcome = {
+            Status.CONVERGED: f"the error of the coefficients is proven to be at most {self.error_bound:.1e}",
+            Status.UNCERTIFIED: "alpha is 0, so that no bound of the error is known",
+            Status.FAILED: "alpha is 0, and the answer is certain to miss every least squares solution",
+        }.get(self.status, known)
+        n, extra = int(self.n_iter.max(initial=0)), f"{self.extra_bytes / 1e6:.3g} MB beside the data"
+        step = "step" if self.solver in ("cg", "cd") else "refinement"
+        return (
+            f"{self.status}: {outcome} (relative, in the norm of the objective).\n"
+            f"solver {self.solver}, {n} {step}{'s' * (n != 1)}, {self.seconds:.2g} s, {extra}.\n"
+            f"why this solver: {self.reason}."
+        )
+
+    def __repr__(self) -> str:
+        return f"<FitReport {self}>"
+
 
 def report_of(
     solver: str,
@@ -133,6 +151,9 @@ class Solution:
     intercept: float | Vector
     report: FitReport
     _small_side: Vector | None = field(default=None, repr=False, compare=False)
+
+    def __repr__(self) -> str:
+        return f"<Solution with coef of shape {self.coef.shape}, {self.report}>"
 
 
 @dataclass(frozen=True)

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from difflib import get_close_matches
 from numbers import Integral, Real
-from typing import Any
+from typing import Any, Literal, get_args
 
 import numpy as np
 import scipy.sparse as sp
@@ -24,7 +25,11 @@ MAX_ALPHAS = 1_000_000
 """Penalties of a path, at most: a larger number is a mistake, and would not fit into memory."""
 MAX_COUNT = 2**31 - 1
 """Steps, sweeps and threads are at most this."""
-SOLVERS = ("auto", "cholesky", "svd", "cg", "cd")
+SolverName = Literal["auto", "cholesky", "svd", "cg", "cd"]
+SOLVERS: tuple[str, ...] = get_args(SolverName)
+Number = float | np.floating[Any] | np.integer[Any]
+Penalties = Number | Sequence[Number] | Array
+"""What alpha may be: a number, or one for each target."""
 BOUNDED_SOLVERS = ("auto", "cd")
 DATES = ("date", "time", "duration", "period")
 """Names begin like this of column types that numpy would count in nanoseconds or days."""

@@ -49,6 +49,7 @@ LAYERS = {
     "ridge_cv": 5,
     "model_file": 5,
     "installation": 6,
+    "comparison": 6,
     "cli": 6,
     "dask": 6,
     "plots": 6,
@@ -136,7 +137,7 @@ CLASSES_OF_OPERATORS = {
     for node in ast.parse(path.read_text(encoding="utf-8")).body
     if isinstance(node, ast.ClassDef)
 }
-TAKE_THE_DATA = {"validation", "estimators", "classifier", "model_file", "installation"}
+TAKE_THE_DATA = {"comparison", "validation", "estimators", "classifier", "model_file", "installation"}
 """Modules that are handed the user's X, and may ask what it is."""
 
 

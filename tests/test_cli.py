@@ -2,11 +2,14 @@
 
 import csv
 import gzip
+import io
 import json
 import os
+import re
 import subprocess
 import sys
 import tomllib
+from contextlib import redirect_stderr, suppress
 from importlib import import_module
 from pathlib import Path
 
@@ -325,9 +328,87 @@ def test_what_people_read():
     done = run("explain", path, *asked)
     assert done.stdout.strip() == str(fastridge.explain(scan(path, target="y")))
     assert run("--version").stdout.strip() == fastridge.__version__
-    for command in ("fit", "predict", "path", "explain", "info", "check"):
+    for command in ("fit", "predict", "path", "explain", "bench", "info", "check"):
         assert command in run("--help").stdout
         assert run(command, "--help").exit_code == 0
+
+
+@pytest.fixture
+def progress():
+    """A bar that no one looks at, as commands make it"""
+    from rich.console import Console
+    from rich.progress import Progress
+
+    return Progress(*cli.BAR, console=Console(file=io.StringIO(), force_terminal=True, width=120))
+
+
+def shown(progress):
+    progress.console.print(progress.get_renderable())
+    return progress.console.file.getvalue()
+
+
+def test_progress_of_a_path_is_counted_in_digits(progress):
+    steps = []
+    hard = X @ np.vander([1.0, 0.5, 0.1, 0.7])
+    fastridge.ridge_path(hard, Y, 5, solver="cg", tol=1e-9, callback=steps.append)
+    bar = cli._Steps(progress, 1e-9)
+    done = []
+    for step in steps:
+        bar(step)
+        done += [task.completed / task.total for task in progress.tasks]
+    assert done[0] == 0
+    assert all(0 <= part < 1 for part in done)
+    assert max(done) > 0.3
+    last = [step for step in steps if step.error > 1e-9][-1]
+    text = shown(progress)
+    assert f"cg, step {last.step}, " in text
+    assert "steps/s" in text
+    assert f"error {last.error:.0e}" in text
+    assert "%" in text
+
+
+def test_progress_of_folds_is_what_the_search_says(progress):
+    with redirect_stderr(cli._Lines(progress)):
+        RidgeCV("auto", cv=3, verbose=True).fit(X, Y)
+    (task,) = progress.tasks
+    assert (task.completed, task.total) == (2, 3)
+    assert "2/3 folds" in shown(progress)
+
+
+def test_progress_of_rows(progress):
+    write("csv")
+    source = cli._Watched(scan("data.csv", target="y"), progress)
+    for _ in range(2):
+        assert sum(len(block.y) for block in source.blocks()) == N
+    (task,) = progress.tasks
+    assert (task.completed, task.total, task.description) == (N, N, "data.csv, pass 2")
+    assert "300/300 rows" in shown(progress)
+
+
+@pytest.mark.parametrize("command", [["path"], ["fit", "--cv", "3"], ["fit"]])
+def test_progress_is_shown_on_a_terminal_alone(command):
+    """And what was chosen is not made to talk when it is used again"""
+    pty = pytest.importorskip("pty")
+    path, *asked = _table("csv")
+    there, here = pty.openpty()
+    name, *options = command
+    saved = ["--output", "model"] if name == "fit" else []
+    arguments = [sys.executable, "-m", "fastridge", name, path, *asked, *options, *saved]
+    env = os.environ | {"PYTHONPATH": str(PACKAGE.parent), "TERM": "xterm"}
+    with subprocess.Popen(arguments, stdin=here, stdout=here, stderr=here, env=env) as process:
+        os.close(here)
+        said = b""
+        with suppress(OSError):  # Linux ends a terminal that no one writes to with an error
+            while some := os.read(there, 65536):
+                said += some
+    os.close(there)
+    assert process.returncode == 0
+    assert b"pass 1" in said
+    if saved:
+        assert fastridge.load("model").verbose is False
+    done = run(name, path, *asked, *options)
+    assert done.stderr == ""
+    assert "pass 1" not in done.stdout
 
 
 @pytest.mark.parametrize("kind", ["png", "svg", "pdf"])
@@ -351,7 +432,27 @@ def test_a_fit_that_misses_tol_is_saved_and_says_so():
     said = ran("fit", path, *asked, "--tol", 1e-18, status=3)
     assert said["status"] == "stalled"
     assert len(said["warnings"]) == 1
-    assert ran("path", path, *asked, "--tol", 1e-18, status=3)["converged"] < 100
+    done = run("fit", path, *asked, "--tol", 1e-18, "--cv", "loo")
+    for text in (said["warnings"][0], done.stderr):
+        assert "where --tol 1e-18 was asked" in text
+        assert "give a larger --tol or --alpha" in text
+    said = ran("path", path, *asked, "--tol", 1e-18, status=3)
+    assert said["converged"] == 0
+    assert said["warnings"][0].startswith("100 of 100 answers are not proven to be within --tol 1e-18, the worst within ")
+    assert run("path", path, *asked, "--tol", 1e-18).stderr == f"warning: {said['warnings'][0]}\n"
+
+
+def test_warnings_are_worded_for_the_command_line():
+    """No advice names a parameter of Python"""
+    for advice in cli.ADVICE.values():
+        text = cli._worded_for_here(f"cg reached an H-norm error of 1e-5 (bound 1e-4) where tol=1e-06 was asked: {advice}")
+        assert "where --tol 1e-06 was asked: " in text
+        assert "--tol" in text.partition("asked: ")[2] or "--alpha above 0" in text
+        assert not re.search(r"solver=|(?<!--)\b(tol|max_iter|time_limit|X)\b", text)
+    with pytest.warns(UserWarning, match="the best alpha") as caught:
+        RidgeCV([1e-3, 1e-2]).fit(X, X @ [1.0, 1.0, 1.0, 1.0] + 30 * np.random.default_rng(5).standard_normal(N))
+    text = cli._worded_for_here(str(caught[0].message))
+    assert re.fullmatch(r"the best alpha is the largest, 0.01: a larger one may be better still", text)
 
 
 def test_without_a_penalty_no_bound_is_known():
@@ -436,7 +537,8 @@ MISTAKES = {
     "Latin-1": (
         ("fit", "latin.csv", "--target", "y"),
         1,
-        "latin.csv cannot be read as csv: 'utf-8' codec can't decode byte 0xdf",
+        "latin.csv cannot be read as csv: 'utf-8' codec can't decode byte 0xdf in position 4: invalid continuation byte: "
+        "save the file as UTF-8",
     ),
     "a folder as model": ((*FIT, "--output", "."), 1, "--output . is a folder"),
     "a date": (
@@ -451,11 +553,17 @@ MISTAKES = {
     ),
     "an empty file": (("fit", "empty.csv", "--target", "y"), 1, "empty.csv cannot be read as csv: Empty CSV file"),
     "no rows": (("fit", "head.csv", "--target", "y"), 1, "head.csv, the target, has no value in any of its first rows"),
-    "negative alpha": ((*FIT, "--alpha", -1), 1, "alpha must be finite and not negative, got -1"),
+    "no such tol": ((*FIT, "--tol", 2), 1, "--tol must lie between 0 and 1 (it is a relative error), got 2.0"),
+    "alpha that is no number": ((*FIT, "--alpha", "x"), 2, "'--alpha'"),
+    "negative weights": ((*FIT, "--weight", "a"), 1, "the column that --weight names must be finite and not negative"),
+    "a folder for predictions": (("predict", "model", "data.csv", "--output", "no/x.csv"), 1, "no/x.csv: No such file"),
+    "no folder for a picture": (("bench", "--plot", "nowhere/x.png"), 1, "there is no folder nowhere for --plot"),
+    "target without its option": (("fit", "data.csv", "y"), 2, "Got unexpected extra argument"),
+    "negative alpha": ((*FIT, "--alpha", -1), 1, "--alpha must be finite and not negative, got -1"),
     "alpha and cv": ((*FIT, "--alpha", 1, "--cv", "loo"), 2, "--alpha and --cv do not go together"),
     "one fold": ((*FIT, "--cv", 1), 2, '--cv must be "loo" or a number of folds'),
-    "more folds than rows": ((*FIT, "--cv", 1000), 1, "Cannot have number of splits n_splits=1000 greater"),
-    "classes of fractions": ((*FIT, "--classify"), 1, "classes must be whole numbers"),
+    "more folds than rows": ((*FIT, "--cv", 1000), 1, "--cv 1000 asks for more folds than the 300 rows"),
+    "classes of fractions": ((*FIT, "--classify"), 1, "classes must be whole numbers or words; without --classify"),
     "one class": (("fit", "one.csv", "--target", "kind", "--classify"), 1, "must hold at least two classes, got ['x']"),
     "no folder": ((*FIT, "--output", "nowhere/model"), 1, "there is no folder nowhere for --output"),
     "kind of picture": (("path", *FIT[1:], "--plot", "path.doc"), 1, "--plot path.doc: the name must end in one of"),
@@ -470,7 +578,7 @@ MISTAKES = {
         1,
         "fewer.csv has no column 'straße'; its columns are 'a', 'b', 'c'",
     ),
-    "text to predict": (("predict", "model", "stray.csv"), 1, "column 'b' of stray.csv is string, not a number"),
+    "text to predict": (("predict", "model", "stray.csv"), 1, "column 'b' of stray.csv is string, not a number: the model was"),
     "features of a model": (("predict", "model", "wide.npy"), 1, "wide.npy has 8 features, and model was fitted to 4"),
 }
 

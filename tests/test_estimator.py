@@ -370,6 +370,23 @@ def test_explain_is_what_a_fit_does(storage):
     assert "300 samples x 12 features" in text
     assert all(solver in text for solver in SOLVERS[:4])
     assert all(option.seconds > 0 and option.extra_bytes > 0 for option in plan.options)
+    assert repr(plan) == f"<Plan\n{text}>"
+
+
+def test_a_report_is_read_as_sentences():
+    X, y = make_X(300, 12, seed=103), np.arange(300.0)
+    report = Ridge(solver="cholesky").fit(X, y).report_
+    first, second, third = str(report).splitlines()
+    assert first.startswith(f"converged: the error of the coefficients is proven to be at most {report.error_bound:.1e} ")
+    assert second.startswith("solver cholesky, 0 refinements, ")
+    assert third == "why this solver: asked for."
+    assert repr(report) == f"<FitReport {report}>"
+    solution = fastridge.ridge(make_X(300, 12, seed=104), y, solver="cg", max_iter=2)
+    assert str(solution.report).startswith("max_iter: the error of the coefficients is about ")
+    assert f"proven to be at most {solution.report.error_bound:.1e}" in str(solution.report)
+    assert "solver cg, 2 steps, " in str(solution.report)
+    assert repr(solution) == f"<Solution with coef of shape (12,), {solution.report}>"
+    assert "no bound of the error is known" in str(fastridge.ridge(X, y, 0.0).report)
 
 
 def test_diabetes():

@@ -224,7 +224,8 @@ def test_an_exception_within_a_fit_leaves_the_estimator_as_it_was(make, error, m
     assert vars(model).keys() == before.keys()
 
 
-LINE = re.compile(r"(cg|cholesky|eigh), step (\d+): error \d\.\d\de[+-]\d\d, bound (inf|\d\.\d\de[+-]\d\d), \d+\.\d\d s")
+ERROR = r"(?:not known yet|\d\.\d\de[+-]\d\d)"
+LINE = re.compile(rf"(?:(.*): )?(cg|cholesky|svd|cd|eigh), step (\d+): error {ERROR}, bound {ERROR}, \d+\.\d\d s")
 
 
 @pytest.mark.usefixtures("clock")
@@ -234,8 +235,9 @@ def test_verbose_prints_the_plan_and_a_line_a_step_where_steps_take_long(capsys)
     ridge(X, y, 1e-2, solver="cg", tol=1e-9, verbose=True, callback=told.append)
     lines = capsys.readouterr().err.splitlines()
     assert "150 samples x 40 features" in lines[0]
-    steps = [int(LINE.fullmatch(line)[2]) for line in lines if ", step " in line]
+    steps = [int(LINE.fullmatch(line)[3]) for line in lines if ", step " in line]
     assert steps == [progress.step for progress in told]
+    assert "to reach: an error that is proven to be at most 1e-09" in lines
 
 
 def test_verbose_prints_the_first_and_the_last_step_where_steps_take_no_time(capsys, monkeypatch):
@@ -243,12 +245,42 @@ def test_verbose_prints_the_first_and_the_last_step_where_steps_take_no_time(cap
     X, y = hard((150, 40), 9)
     told: list[Progress] = []
     ridge(X, y, 1e-2, solver="cg", tol=1e-9, verbose=True, callback=told.append)
-    steps = [int(LINE.fullmatch(line)[2]) for line in capsys.readouterr().err.splitlines() if ", step " in line]
+    steps = [int(LINE.fullmatch(line)[3]) for line in capsys.readouterr().err.splitlines() if ", step " in line]
     assert steps == [1, told[-1].step]
     ridge_path(X, y, 3, verbose=True)
     lines = capsys.readouterr().err.splitlines()
-    assert "eigendecomposition" in lines[0]
-    assert LINE.fullmatch(lines[-1])
+    assert "eigendecomposition" in lines[1]
+    assert LINE.fullmatch(lines[-2])
+
+
+@pytest.mark.parametrize("solver", ["cholesky", "svd", "cg", "cd"])
+def test_verbose_ends_with_the_report(solver, capsys):
+    X, y = hard((150, 40), 9)
+    report = ridge(X, y, 1.0, solver=solver, verbose=True).report
+    said = capsys.readouterr().err
+    assert said.endswith(f"{report}\n")
+    assert LINE.fullmatch(said.removesuffix(f"{report}\n").splitlines()[-1])
+
+
+@pytest.mark.usefixtures("clock")
+@pytest.mark.parametrize(
+    ("options", "named"),
+    [
+        ({"positive": True}, ["alpha 100", "alpha 10", "alpha 1"]),
+        ({"solver": "cholesky"}, ["3 alphas from 100 to 1"]),
+        ({"solver": "cg"}, ["3 alphas from 100 to 1"]),
+        ({}, ["3 alphas from 100 to 1"]),
+    ],
+)
+def test_verbose_says_which_alphas_of_a_path_a_line_is_about(options, named, capsys):
+    X, y = hard((150, 40), 9)
+    path = ridge_path(X, y, [100.0, 10.0, 1.0], verbose=True, **options)
+    lines = capsys.readouterr().err.splitlines()
+    assert list(dict.fromkeys(found[1] for line in lines if (found := LINE.fullmatch(line)))) == named
+    assert lines[0] == "3 alphas from 100 to 1, to reach: errors proven to be at most 1e-06"
+    assert lines[-1] == str(path)
+    ridge_path(X, np.column_stack([y, -y]), [100.0, 10.0], positive=True, verbose=True)
+    assert "alpha 10, target 1: cd, step " in capsys.readouterr().err
 
 
 def test_conjugate_gradients_that_give_way_to_others_leave_them_their_iterate(monkeypatch):

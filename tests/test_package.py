@@ -1,6 +1,8 @@
 """What surrounds the solvers: the built package, its types, `python -m fastridge` and `python -m bench`."""
 
+import json
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -80,37 +82,53 @@ def test_check_fails_where_an_answer_is_not_what_it_claims(spoil, monkeypatch, c
 
 RIGHT = """
 import numpy as np
-from fastridge import FitReport, Plan, Ridge, RidgeClassifier, RidgePath, Solution, Status, explain, ridge, ridge_path
+from fastridge import FitReport, Plan, Ridge, RidgeClassifier, RidgeCV, RidgePath, Solution, Status, explain, ridge, ridge_path
 
 X, y = np.eye(3), np.ones(3)
 solution: Solution = ridge(X, y, alpha=1.0, solver="cg")
 report: FitReport = solution.report
 status: Status = report.status
-path: RidgePath = ridge_path(X, y)
-plan: Plan = explain(X, y)
+path: RidgePath = ridge_path(X, y, [1, 10])
+plan: Plan = explain(X, y, alpha=np.float32(1.0))
 model: Ridge = Ridge(alpha=1.0).fit(X, y)
-labels: RidgeClassifier = RidgeClassifier().fit(X, y)
+labels: RidgeClassifier = RidgeClassifier(alpha=[1, 0.5]).fit(X, y)
+chosen = [RidgeCV("auto").fit(X, y), RidgeCV(10), RidgeCV((0.1, 1)), RidgeCV(np.logspace(-3, 3))]
+print(solution, report, status, path, plan, model.report_, labels, chosen)
 """
 WRONG = """
 from fastridge import Rigde
 import fastridge
 fastridge.rigde([[1.0]], [1.0])
 fastridge.ridge([[1.0]], [1.0], tol="small")
+fastridge.ridge([[1.0]], [1.0], solver="lsqr")
+fastridge.ridge_path([[1.0]], [1.0], "many")
+fastridge.explain([[1.0]], solver="sag")
+fastridge.Ridge(alpha="x")
+fastridge.Ridge(solver="lsqr")
+fastridge.Ridge(alhpa=1.0)
+fastridge.RidgeClassifier(solver="saga")
+fastridge.RidgeCV(alphas="automatic")
 """
+CHECKERS = {"mypy": ("mypy", "--strict", "--follow-imports=silent"), "pyright": ("basedpyright", "--level", "error")}
 
 
-def test_a_type_checker_knows_every_public_name_and_no_other(tmp_path):
-    pytest.importorskip("mypy")
+@pytest.mark.parametrize("checker", CHECKERS)
+def test_a_type_checker_knows_every_public_name_and_no_other(checker, tmp_path):
+    module, *options = CHECKERS[checker]
+    pytest.importorskip(module)
     (tmp_path / "right.py").write_text(RIGHT)
     (tmp_path / "wrong.py").write_text(WRONG)
-    path = {} if "site-packages" in PACKAGE.parts else {"MYPYPATH": str(PACKAGE.parent)}
-    done = run("-m", "mypy", "--strict", "--follow-imports=silent", "right.py", "wrong.py", cwd=tmp_path, **path)
-    lines = [line for line in done.stdout.splitlines() if ": error:" in line]
-    assert [line.partition(": error:")[0] for line in lines] == ["wrong.py:2", "wrong.py:4", "wrong.py:5"], (
-        done.stdout + done.stderr
+    installed = "site-packages" in PACKAGE.parts
+    where = {"pythonPlatform": "Linux", "typeCheckingMode": "strict"} | (
+        {} if installed else {"extraPaths": [str(PACKAGE.parent)]}
     )
-    assert "Rigde" in lines[0]
-    assert "rigde" in lines[1]
+    (tmp_path / "pyrightconfig.json").write_text(json.dumps(where))
+    path = {} if installed else {"MYPYPATH": str(PACKAGE.parent)}
+    done = run("-m", module, *options, "right.py", "wrong.py", cwd=tmp_path, **path)
+    found = re.findall(r"(right|wrong)\.py:(\d+).*? error: (.*)", done.stdout)
+    assert {file for file, *_ in found} == {"wrong"}, done.stdout + done.stderr
+    assert {int(line) for _, line, _ in found} == {2, *range(4, WRONG.count("\n") + 1)}, done.stdout + done.stderr
+    assert "Rigde" in found[0][2]
 
 
 @pytest.fixture

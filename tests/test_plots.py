@@ -267,6 +267,26 @@ class TestConvergence:
         assert list(display.lines_["bound"].get_xdata()) == [len(model.report_.history)]
         assert display.tol == 1e-4
 
+    def test_against_time_several_solvers_share_the_axes(self):
+        X, y = made(200, 40)
+        figure, ax = pyplot.subplots()
+        for solver in ("cg", "cholesky"):
+            steps = []
+            fastridge.ridge(X, y, 0.1, solver=solver, callback=steps.append)
+            display = ConvergenceDisplay.from_progress(steps, tol=1e-6).plot(ax, x="seconds", name=solver)
+            known = [step for step in steps if 0 < step.error_bound < np.inf]
+            assert known
+            assert list(display.lines_) == [solver]
+            assert_array_equal(display.lines_[solver].get_xdata(), [step.seconds for step in known])
+            assert_array_equal(display.lines_[solver].get_ydata(), [step.error_bound for step in known])
+        assert [text.get_text() for text in ax.get_legend().get_texts()] == ["cg", "cholesky"]
+        assert (ax.get_xscale(), ax.get_yscale(), ax.get_xlabel()) == ("log", "log", "seconds")
+        assert "proven" in ax.get_ylabel()
+        assert display.figure_ is figure
+        lines = display.plot(x="seconds").lines_
+        assert list(lines) == ["bound", "estimate", "tol"]
+        assert_array_equal(lines["bound"].get_xdata(), [step.seconds for step in known])
+
     def test_what_is_not_finite_is_left_out(self):
         display = ConvergenceDisplay([np.inf, 0.5, 0.1], [np.inf, np.inf, np.inf]).plot()
         assert list(display.lines_) == ["estimate"]
@@ -279,6 +299,10 @@ class TestConvergence:
             ConvergenceDisplay.from_progress([])
         with pytest.raises(ValueError, match=r"true_errors must be \(2,\)"):
             ConvergenceDisplay([1.0, 0.5], true_errors=[1.0])
+        with pytest.raises(ValueError, match='x must be "steps", or "seconds" where the display has them'):
+            ConvergenceDisplay([1.0, 0.5]).plot(x="seconds")
+        with pytest.raises(ValueError, match="a display with a name draws bounds after every step"):
+            ConvergenceDisplay([1.0, 0.5], 1e-3).plot(name="cg")
 
 
 class TestCoefficients:
@@ -327,3 +351,7 @@ def test_scikit_learn_draws_predictions(data):
     model = Ridge(0.1).fit(*data)
     display = PredictionErrorDisplay.from_estimator(model, *data, subsample=None, kind="actual_vs_predicted")
     assert_allclose(display.y_pred, model.predict(data[0]))
+    display = PredictionErrorDisplay.from_estimator(
+        RidgeCV("auto").fit(*data), *data, subsample=None, kind="residual_vs_predicted"
+    )
+    assert_allclose(display.y_true, data[1])

@@ -79,7 +79,7 @@ class Step:
     def __str__(self) -> str:
         name = self.solver
         if self.fold:
-            name += " (float32 factor" + (f", rows {self.fold} to 1)" if self.fold > 1 else ")")
+            name += " (float32 factor" + (f" of rows added {self.fold} together)" if self.fold > 1 else ")")
         return name if self.max_iter is None else f"{name}, at most {self.max_iter} steps"
 
 

@@ -63,12 +63,17 @@ class Plan:
 
     def __str__(self) -> str:
         n, p = self.shape
-        lines = [f"{n} samples x {p} features, {self.n_threads} thread(s): {self.steps[0]}", f"because {self.reason}"]
-        lines += [f"falls back to {step}" for step in self.steps[1:]]
-        lines.append(f"{'estimates':40s} {'seconds':>9s} {'extra MB':>9s}")
+        threads = f"{self.n_threads} thread{'s' * (self.n_threads > 1)}"
+        lines = [f"{n} samples x {p} features, {threads}: {self.steps[0]}", f"why: {self.reason}"]
+        if len(self.steps) > 1:
+            lines.append(f"where that does not do: {', then '.join(map(str, self.steps[1:]))}")
+        lines.append(f"{'estimates':44s} {'seconds':>9s} {'extra MB':>9s}")
         for option in self.options:
-            lines.append(f"{option.step!s:40s} {option.seconds:9.2g} {option.extra_bytes / 1e6:9.1f}  {option.note}".rstrip())
+            lines.append(f"{option.step!s:44s} {option.seconds:9.2g} {option.extra_bytes / 1e6:9.1f}  {option.note}".rstrip())
         return "\n".join(lines)
+
+    def __repr__(self) -> str:
+        return f"<Plan\n{self}>"
 
 
 def plan(problem: Problem, solver: str) -> Plan:
@@ -212,6 +217,6 @@ def _choose(problem: Problem, options: list[Option]) -> tuple[tuple[Step, ...], 
         limit = replace(sure.step, max_iter=SURE_STEPS)
         return (limit, *fallback), f"an approximate factor of size {c} makes a few steps do, for less than a direct solve"
     budget = int(sure.seconds / product_seconds(problem))
-    reason = f"{EXPECTED_STEPS} CG steps cost less than a factorisation of size {c}, which stands by after {budget}"
+    reason = f"{EXPECTED_STEPS} CG steps are expected, and a factorisation of size {c} costs as much as {budget}"
     after = fallback if sure.step in fallback else (replace(sure.step, max_iter=SURE_STEPS), *fallback)
     return (Step("cg", max_iter=budget), *after), reason
