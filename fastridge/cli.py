@@ -325,7 +325,7 @@ def explain(
 
 @app.command()
 def bench(
-    quick: Annotated[bool, typer.Option("--quick", help="Smaller data: under 20 seconds, in place of some 2 minutes.")] = False,
+    quick: Annotated[bool, typer.Option("--quick", help="Smaller data: under 20 seconds, in place of a minute or two.")] = False,
     plot: Annotated[
         Path | None, typer.Option(metavar="FILE", help="Draw the seconds of both sides: png, svg or pdf.", show_default=False)
     ] = None,
@@ -361,7 +361,7 @@ def bench(
         theirs = (
             ("not reached", "", "")
             if row.theirs is None
-            else (_duration(row.theirs.seconds), f"{row.ratio:.2g}", row.theirs.solver)
+            else (_duration(row.theirs.seconds), _times(row.ratio), row.theirs.solver)
         )
         table.add_row(row.case, f"{n:,}", f"{p:,}", _duration(row.ours.seconds), *theirs)
     _show(table)
@@ -688,6 +688,10 @@ def _print(facts: dict[str, Any], as_json: bool, said: list[str]) -> None:
 
 def _show(table: Table) -> None:
     Console(highlight=False, width=None if sys.stdout.isatty() else WIDTH).print(table)
+
+
+def _times(ratio: float | None) -> str:
+    return "" if ratio is None else f"{ratio:.0f}" if ratio >= 10 else f"{ratio:.2g}"
 
 
 def _duration(seconds: float) -> str:
