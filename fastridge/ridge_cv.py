@@ -30,7 +30,7 @@ from fastridge.operators.base import Array, Vector
 from fastridge.penalty_range import useful_penalties
 from fastridge.request import Method, Request, RowsRequest
 from fastridge.rows import RowSource
-from fastridge.selection import streams
+from fastridge.selection import groups, streams
 from fastridge.selection.folds import fit_folds
 from fastridge.selection.loo import LeaveOneOut
 from fastridge.solution import Solution
@@ -87,6 +87,8 @@ class Choice:
         Squared errors or predictions, where they were asked for.
     doubt : float
         Largest H-norm error of the fits to training sets, as far as it is more than was asked for; 0 where none is.
+    note : str
+        What else there is to warn of.
     """
 
     alphas: Vector
@@ -94,6 +96,7 @@ class Choice:
     start: Vector | None = None
     results: Array | None = None
     doubt: float = 0.0
+    note: str = ""
 
     @property
     def best(self) -> Any:
@@ -122,11 +125,12 @@ class RidgeCVBase(RidgeBase):
     _parameter_constraints: ClassVar[dict[str, list[Any]]] = {
         "alphas": ["array-like", Interval(Real, 0, None, closed="neither"), StrOptions({"auto"})],
         "fit_intercept": ["boolean"],
-        "scoring": [StrOptions(set(get_scorer_names())), callable, None],
+        "scoring": [StrOptions({*get_scorer_names(), *groups.CRITERIA}), callable, None],
         "cv": ["cv_object"],
         "gcv_mode": [StrOptions({"auto", "svd", "eigen"}), None],
         "store_cv_results": ["boolean"],
         "alpha_per_target": ["boolean"],
+        "feature_groups": ["array-like", None],
     }
 
     # What `RidgeBase` has as parameters, and is no choice here.
@@ -134,7 +138,10 @@ class RidgeCVBase(RidgeBase):
 
     gcv_mode: str | None = None
     alpha_per_target: bool = False
+    feature_groups: Any = None
     cv_results_: Array
+    groups_: Array
+    n_evaluations_: int
 
     def __init__(
         self,
@@ -167,6 +174,8 @@ class RidgeCVBase(RidgeBase):
             for name in ("store_cv_results", "alpha_per_target"):
                 if getattr(self, name):
                     raise ValueError(f"cv!=None and {name}=True are incompatible")
+        if self.feature_groups is not None:
+            self._check_groups(X)
         method = self._method()
         if sample_weight is not None:
             params = params | {"sample_weight": sample_weight}
@@ -197,7 +206,9 @@ class RidgeCVBase(RidgeBase):
             asked: dict[str, Any] = {"fit_intercept": self.fit_intercept, "penalty_weights": self.penalty_weights}
             asked |= {"positive": False, "bounds": None}
             request = Request.of_data(X, target, weights, method, alpha=1.0, dtype=X.dtype, **asked)
-            if self.cv is None:
+            if self.feature_groups is not None and self.scoring is not None:
+                search = partial(self._by_criterion, request)
+            elif self.cv is None:
                 score = None if self.scoring is None else self._score_by(scorer, labels, routed.scorer.score)
                 search = partial(self._leave_one_out, request, score)
             else:
@@ -266,12 +277,15 @@ class RidgeCVBase(RidgeBase):
             choice = search(_extended(choice.alphas, *choice.edges))
             if not any(choice.edges):
                 break
+        for name in ("cv_results_", "groups_", "n_evaluations_"):
+            if hasattr(self, name):
+                delattr(self, name)
+        if self.feature_groups is not None:
+            return self._by_groups(request, choice, method)
         best = choice.best
         one, k = request.y.ndim == 1, len(request.penalty)
         penalty = np.broadcast_to(choice.alphas[best], (k,))
-        solution = _solve_from(replace(request, penalty=np.array(penalty)), method, choice.start)
-        if hasattr(self, "cv_results_"):
-            del self.cv_results_
+        solution = _solve_from(replace(request, penalty=np.array(penalty)), choice.start, method=method)
         if choice.results is not None:
             self.cv_results_ = choice.results[:, :, 0] if one else choice.results.transpose(0, 2, 1)
         self.alphas_, self.scores_ = choice.alphas, choice.scores
@@ -282,6 +296,38 @@ class RidgeCVBase(RidgeBase):
             self.alpha_, self.best_score_ = float(choice.alphas[best]), float(choice.scores[best])
         return solution, choice
 
+    def _check_groups(self, X: Any) -> None:
+        """Raise where groups of features do not go together with something else"""
+        if isinstance(X, RowSource):
+            raise ValueError("feature_groups takes X in memory: a source of rows has one alpha for all features")
+        if self.cv is not None or self.store_cv_results:
+            raise ValueError("feature_groups is chosen by a gradient of one score: it takes cv=None and store_cv_results=False")
+        if self.scoring not in (None, *groups.CRITERIA):
+            raise ValueError(f"with feature_groups, scoring must be None or one of {groups.CRITERIA}, got {self.scoring!r}")
+        if np.ndim(self.penalty_weights) == 2:
+            raise ValueError("feature_groups takes penalty_weights with one number for each feature, not a matrix")
+
+    def _by_criterion(self, request: Request, alphas: Vector) -> Choice:
+        """Scores of penalties that all groups share"""
+        index = np.zeros(request.X.shape[1], dtype=np.intp)
+        scores = groups.GroupSearch(request, index, self.n_threads).scores(str(self.scoring), alphas)
+        return Choice(alphas, scores if self.alpha_per_target and request.y.ndim == 2 else scores.mean(axis=1))
+
+    def _by_groups(self, request: Request, shared: Choice, method: Method) -> tuple[Solution, Choice]:
+        """Go on from the best penalty that all groups share to one for each, solve there, and keep what was found"""
+        labels, index = validation.check_feature_groups(self.feature_groups, request.X.shape[1])
+        name = groups.LOO if self.scoring is None else self.scoring
+        starts, least = shared.alphas[np.atleast_1d(shared.best)], np.atleast_1d(shared.scores.max(axis=0))
+        method.monitor().say(f"{len(labels)} groups of features: from one alpha, {starts.min():.3g} or more, to one for each")
+        found = groups.fit_groups(request, index, name, starts, least, self.n_threads, partial(_solve_from, method=method))
+        self.groups_, self.n_evaluations_ = labels, found.n_evaluations
+        self.alphas_, self.scores_ = shared.alphas, shared.scores
+        if np.ndim(shared.best):
+            self.alpha_, self.best_score_ = found.alphas, found.scores
+        else:
+            self.alpha_, self.best_score_ = found.alphas[0], float(found.scores[0])
+        return found.solution, Choice(starts[:1], least[:1], note=found.note(labels))
+
     def _warn_of_doubts(self, choice: Choice) -> Self:
         """Say where scores are in doubt or the best is at an edge; `fit` calls this itself, last, the warning names its caller"""
         if choice.doubt:
@@ -291,6 +337,8 @@ class RidgeCVBase(RidgeBase):
                 ConvergenceWarning,
                 stacklevel=3,
             )
+        if choice.note:
+            warnings.warn(choice.note, stacklevel=3)
         low, high = choice.edges
         for at_edge, which, beyond in ((low, "smallest", "smaller"), (high, "largest", "larger")):
             if at_edge:
@@ -427,7 +475,8 @@ class RidgeCVBase(RidgeBase):
         """The scorer, weighted as scikit-learn's is"""
         if _routing_enabled() and self.scoring is None:
             return get_scorer("accuracy" if is_classifier(self) else "r2").set_score_request(sample_weight=True)
-        return check_scoring(estimator=self, scoring=self.scoring, allow_none=True)
+        scoring = None if self.feature_groups is not None and self.scoring in groups.CRITERIA else self.scoring
+        return check_scoring(estimator=self, scoring=scoring, allow_none=True)
 
 
 def _predictions(search: LeaveOneOut, some: slice, y: Vector) -> Vector:
@@ -482,7 +531,7 @@ def _extended(alphas: Vector, low: bool, high: bool) -> Vector:
     return within
 
 
-def _solve_from(request: Request, method: Method, start: Vector | None) -> Solution:
+def _solve_from(request: Request, start: Vector | None, *, method: Method) -> Solution:
     """Solve, from an answer that is as good as exact where there is one: it takes as little as a proof"""
     if start is not None:
         solution = solve(request, replace(method, solver="cg", verbose=False), start, likely=True)
@@ -582,6 +631,7 @@ class RidgeCV(MultiOutputMixin, RegressorMixin, RidgeCVBase):  # type: ignore[mi
         gcv_mode: str | None = None,
         store_cv_results: bool = False,
         alpha_per_target: bool = False,
+        feature_groups: Any = None,
         tol: float = 1e-6,
         penalty_weights: Any = None,
         n_threads: int | None = None,
@@ -590,6 +640,7 @@ class RidgeCV(MultiOutputMixin, RegressorMixin, RidgeCVBase):  # type: ignore[mi
         super().__init__(alphas, fit_intercept, scoring, cv, store_cv_results, tol, penalty_weights, n_threads, verbose)
         self.gcv_mode = gcv_mode
         self.alpha_per_target = alpha_per_target
+        self.feature_groups = feature_groups
 
     def fit(self, X: Any, y: Any = None, sample_weight: Any = None, **params: Any) -> Self:
         """Choose the penalty and fit
@@ -688,6 +739,7 @@ class RidgeClassifierCV(ClassesCoded, RidgeCVBase):
         cv: Any = None,
         class_weight: Any = None,
         store_cv_results: bool = False,
+        feature_groups: Any = None,
         tol: float = 1e-6,
         penalty_weights: Any = None,
         n_threads: int | None = None,
@@ -695,6 +747,7 @@ class RidgeClassifierCV(ClassesCoded, RidgeCVBase):
     ) -> None:
         super().__init__(alphas, fit_intercept, scoring, cv, store_cv_results, tol, penalty_weights, n_threads, verbose)
         self.class_weight = class_weight
+        self.feature_groups = feature_groups
 
     def fit(self, X: Any, y: Any = None, sample_weight: Any = None, **params: Any) -> Self:
         """Choose the penalty and fit
