@@ -32,6 +32,7 @@ from fastridge.request import Method, Request, RowsRequest
 from fastridge.rows import RowSource
 from fastridge.selection import groups, streams
 from fastridge.selection.folds import fit_folds
+from fastridge.selection.group_scores import CRITERIA, LOO
 from fastridge.selection.loo import LeaveOneOut
 from fastridge.solution import Solution
 from fastridge.sums import check_memory
@@ -125,7 +126,7 @@ class RidgeCVBase(RidgeBase):
     _parameter_constraints: ClassVar[dict[str, list[Any]]] = {
         "alphas": ["array-like", Interval(Real, 0, None, closed="neither"), StrOptions({"auto"})],
         "fit_intercept": ["boolean"],
-        "scoring": [StrOptions({*get_scorer_names(), *groups.CRITERIA}), callable, None],
+        "scoring": [StrOptions({*get_scorer_names(), *CRITERIA}), callable, None],
         "cv": ["cv_object"],
         "gcv_mode": [StrOptions({"auto", "svd", "eigen"}), None],
         "store_cv_results": ["boolean"],
@@ -302,8 +303,8 @@ class RidgeCVBase(RidgeBase):
             raise ValueError("feature_groups takes X in memory: a source of rows has one alpha for all features")
         if self.cv is not None or self.store_cv_results:
             raise ValueError("feature_groups is chosen by a gradient of one score: it takes cv=None and store_cv_results=False")
-        if self.scoring not in (None, *groups.CRITERIA):
-            raise ValueError(f"with feature_groups, scoring must be None or one of {groups.CRITERIA}, got {self.scoring!r}")
+        if self.scoring not in (None, *CRITERIA):
+            raise ValueError(f"with feature_groups, scoring must be None or one of {CRITERIA}, got {self.scoring!r}")
         if np.ndim(self.penalty_weights) == 2:
             raise ValueError("feature_groups takes penalty_weights with one number for each feature, not a matrix")
 
@@ -316,7 +317,7 @@ class RidgeCVBase(RidgeBase):
     def _by_groups(self, request: Request, shared: Choice, method: Method) -> tuple[Solution, Choice]:
         """Go on from the best penalty that all groups share to one for each, solve there, and keep what was found"""
         labels, index = validation.check_feature_groups(self.feature_groups, request.X.shape[1])
-        name = groups.LOO if self.scoring is None else self.scoring
+        name = LOO if self.scoring is None else self.scoring
         starts, least = shared.alphas[np.atleast_1d(shared.best)], np.atleast_1d(shared.scores.max(axis=0))
         method.monitor().say(f"{len(labels)} groups of features: from one alpha, {starts.min():.3g} or more, to one for each")
         found = groups.fit_groups(request, index, name, starts, least, self.n_threads, partial(_solve_from, method=method))
@@ -475,7 +476,7 @@ class RidgeCVBase(RidgeBase):
         """The scorer, weighted as scikit-learn's is"""
         if _routing_enabled() and self.scoring is None:
             return get_scorer("accuracy" if is_classifier(self) else "r2").set_score_request(sample_weight=True)
-        scoring = None if self.feature_groups is not None and self.scoring in groups.CRITERIA else self.scoring
+        scoring = None if self.feature_groups is not None and self.scoring in CRITERIA else self.scoring
         return check_scoring(estimator=self, scoring=scoring, allow_none=True)
 
 
