@@ -264,11 +264,14 @@ class ScoreDisplay(_Display):
         sklearn.exceptions.NotFittedError
             If the estimator is not fitted.
         ValueError
-            If `target` is needed and not given, or the search went over something else.
+            If `target` is needed and not given, if groups of features have an alpha each, or if the search went over something
+            else.
         """
         if hasattr(estimator, "best_params_"):
             return cls._from_search(estimator)
         check_is_fitted(estimator)
+        if hasattr(estimator, "groups_"):
+            raise ValueError("the estimator has an alpha for each group of features; a score against alpha takes one for all")
         scores, alpha, stored = estimator.scores_, np.asarray(estimator.alpha_), getattr(estimator, "cv_results_", None)
         if alpha.ndim == 1:
             t = _target(target, len(alpha))

@@ -571,6 +571,11 @@ class RidgeCV(MultiOutputMixin, RegressorMixin, RidgeCVBase):  # type: ignore[mi
         Keep `cv_results_`; with cv=None only.
     alpha_per_target : bool, default False
         Choose a penalty for every target by itself; with cv=None only.
+    feature_groups : (n_features,) or None
+        Labels of groups of features, such as strings or integers, one for each feature. Every group then has a penalty of its own
+        (banded ridge): the search goes on from the best of `alphas` by gradient, to a score that is no worse. `alphas` do not
+        bound it. With cv=None and X in memory only; `scoring` is None, "gcv" (generalised cross-validation) or "evidence" (the
+        log marginal likelihood of the Bayesian model, its noise estimated), and penalty weights multiply the groups' penalties.
     tol : float, default 1e-6
         Of the fit at the end, as in `Ridge`.
     penalty_weights : (n_features,), (n_features, n_features) or None
@@ -581,13 +586,18 @@ class RidgeCV(MultiOutputMixin, RegressorMixin, RidgeCVBase):  # type: ignore[mi
     Attributes
     ----------
     alpha_ : float or (n_targets,) float64
-        The penalty chosen; of equal scores the first.
+        The penalty chosen; of equal scores the first. With `feature_groups` those of the groups, (n_groups,) or (n_targets,
+        n_groups).
     best_score_ : float or (n_targets,) float64
         Its score.
+    groups_ : (n_groups,) array
+        With `feature_groups`, the labels in sorted order: the order of `alpha_`.
+    n_evaluations_ : int
+        With `feature_groups`, how many times the score and its gradient were computed.
     alphas_ : (n_alphas,) float64
         The penalties tried.
     scores_ : (n_alphas,) or (n_alphas, n_targets) float64
-        Their scores; those of every target where each has a penalty of its own.
+        Their scores, shared by all features; those of every target where each has a penalty of its own.
     cv_results_ : (n_samples, n_alphas) or (n_samples, n_targets, n_alphas)
         Where `store_cv_results`: squared errors, or with `scoring` the predictions.
     coef_, intercept_, n_iter_, solver_, report_, n_features_in_, feature_names_in_
@@ -596,7 +606,8 @@ class RidgeCV(MultiOutputMixin, RegressorMixin, RidgeCVBase):  # type: ignore[mi
     Warns
     -----
     UserWarning
-        If the best alpha is the smallest or the largest one tried, by more than rounding: a better one may lie beyond.
+        If the best alpha is the smallest or the largest one tried, by more than rounding: a better one may lie beyond. If a group
+        of features counts for nothing, its penalty being the largest that is tried.
     sklearn.exceptions.ConvergenceWarning
         If tol was not reached, at the end or in a training set: the message says what was.
 
@@ -608,7 +619,8 @@ class RidgeCV(MultiOutputMixin, RegressorMixin, RidgeCVBase):  # type: ignore[mi
     References
     ----------
     Allen (1974), DOI 10.1080/00401706.1974.10489157; Golub, Heath & Wahba (1979), DOI 10.1080/00401706.1979.10489751; Rifkin &
-    Lippert (2007), MIT-CSAIL-TR-2007-025.
+    Lippert (2007), MIT-CSAIL-TR-2007-025. Groups of features: van de Wiel et al. (2016), DOI 10.1002/sim.6732; Nunez-Elizalde, Huth
+    & Gallant (2019), DOI 10.1016/j.neuroimage.2019.04.012; Dupre la Tour et al. (2022), DOI 10.1016/j.neuroimage.2022.119728.
 
     Examples
     --------
@@ -620,6 +632,13 @@ class RidgeCV(MultiOutputMixin, RegressorMixin, RidgeCVBase):  # type: ignore[mi
     (0.01, 0.5166)
     >>> model.report_.error < 1e-6
     True
+
+    The ten features are age, sex, body mass index, blood pressure, and six of blood serum:
+
+    >>> kinds = ["person"] * 4 + ["serum"] * 6
+    >>> model = RidgeCV(alphas=[1e-3, 1e-2, 1e-1, 1], feature_groups=kinds).fit(X, y)
+    >>> model.groups_.tolist(), model.alpha_.round(3).tolist()
+    (['person', 'serum'], [0.031, 0.004])
     """
 
     def __init__(
@@ -697,7 +716,7 @@ class RidgeClassifierCV(ClassesCoded, RidgeCVBase):
 
     Parameters
     ----------
-    alphas, fit_intercept, cv, store_cv_results, tol, penalty_weights, n_threads, verbose
+    alphas, fit_intercept, cv, store_cv_results, feature_groups, tol, penalty_weights, n_threads, verbose
         As in `RidgeCV`.
     scoring : str, callable or None
         As in scikit-learn, of labels and decision functions. None: the negative mean squared error of the coded targets; with
@@ -707,7 +726,7 @@ class RidgeClassifierCV(ClassesCoded, RidgeCVBase):
 
     Attributes
     ----------
-    alpha_, best_score_, alphas_, scores_, cv_results_
+    alpha_, best_score_, groups_, n_evaluations_, alphas_, scores_, cv_results_
         As in `RidgeCV`.
     coef_, intercept_, classes_, n_iter_, solver_, report_, n_features_in_, feature_names_in_
         As in `RidgeClassifier`; but coef_ is (n_features,) where there are two classes, as in scikit-learn.

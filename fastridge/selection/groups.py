@@ -222,7 +222,8 @@ class GroupSearch:
             )
         sigma = np.zeros(len(inner.penalty), dtype=np.intp) if self.problem.units is None else self.problem.units.target
         powers = sigma + units.of_weights(weights)[1] // 2  # of two, from the problem's errors to the user's
-        self._power = int(powers.max())
+        # L-BFGS ends by what is relative to a logarithm: the largest target is to be near one.
+        self._power = int(powers.max()) + int(np.frexp(np.sqrt(inner.sq_target.max() / n))[1])
         target = np.ldexp(inner.target, powers - self._power)
         make = Wide if inner.wide else Tall
         self._side: Side = make(inner, self.problem, target, index, self.rows)
