@@ -50,7 +50,7 @@ def sq_errors_of_refits(X, y, d, weights, intercept):
 
 
 def of_contrasts(X, y, d, weights, intercept):
-    """n - q, an orthonormal basis of what unpenalised columns leave, and the covariance there for sigma = 1"""
+    """What unpenalised columns leave of the weighted targets, (n - q, k), its covariance for sigma = 1, the sum of log roots"""
     root = np.ones(len(X)) if weights is None else np.sqrt(weights)
     X, y = X[root > 0], y[root > 0]
     root = root[root > 0]
