@@ -619,8 +619,8 @@ class RidgeCV(MultiOutputMixin, RegressorMixin, RidgeCVBase):  # type: ignore[mi
     References
     ----------
     Allen (1974), DOI 10.1080/00401706.1974.10489157; Golub, Heath & Wahba (1979), DOI 10.1080/00401706.1979.10489751; Rifkin &
-    Lippert (2007), MIT-CSAIL-TR-2007-025. Groups of features: van de Wiel et al. (2016), DOI 10.1002/sim.6732; Nunez-Elizalde,
-    Huth & Gallant (2019), DOI 10.1016/j.neuroimage.2019.04.012; Dupre la Tour et al. (2022), DOI 10.1016/j.neuroimage.2022.119728.
+    Lippert (2007), MIT-CSAIL-TR-2007-025. Groups of features: van de Wiel et al. (2016), DOI 10.1002/sim.6732; Nunez-Elizalde et
+    al. (2019), DOI 10.1016/j.neuroimage.2019.04.012; Dupre la Tour et al. (2022), DOI 10.1016/j.neuroimage.2022.119728.
 
     Examples
     --------
