@@ -14,7 +14,6 @@ from sklearn.svm import LinearSVR
 from bench.cases import Data
 from bench.contender import Answer, Contender, Stop, largest
 
-
 LEAST_SCALE = 1e-9
 
 
@@ -91,7 +90,9 @@ def _read_groups(result, data: Data) -> Answer:
     if isinstance(result, tuple):
         alphas, coef, intercept = result
         return Answer(coef, intercept, solver="kernels", alphas=alphas)
-    return Answer(result.coef_, result.intercept_, solver="svd", alphas=1 / _scales(result))
+    coef = np.empty(data.X.shape[1])
+    coef[np.argsort(data.groups, kind="stable")] = result.coef_  # they come group after group
+    return Answer(coef, result.intercept_, solver="svd", alphas=1 / _scales(result))
 
 
 def _scales(model):

@@ -34,7 +34,7 @@ NEAR_OFF = 1e-2
 """Penalty, relative to the sum of squared norms, from which on it is tried whether a group may as well be left out."""
 ALIKE = 1e-7
 """Difference of log scores up to which it may."""
-FTOL, GTOL, MAX_STEPS = 1e-9, 1e-6, 100
+FTOL, GTOL, MAX_STEPS = 1e-10, 1e-8, 100
 """When L-BFGS ends: relative decrease of the log score, largest entry of its gradient, steps."""
 MANY = 16
 """Groups from which on they are not tried one at a time before the search."""
