@@ -318,7 +318,9 @@ class RidgeCVBase(RidgeBase):
         """Go on from the best penalty that all groups share to one for each, solve there, and keep what was found"""
         labels, index = validation.check_feature_groups(self.feature_groups, request.X.shape[1])
         name = LOO if self.scoring is None else self.scoring
-        starts, least = shared.alphas[np.atleast_1d(shared.best)], np.atleast_1d(shared.scores.max(axis=0))
+        best = shared.best
+        starts, least = np.atleast_1d(shared.alphas[best]), shared.scores[best]
+        least = np.diag(least) if np.ndim(best) else np.atleast_1d(least)
         method.monitor().say(f"{len(labels)} groups of features: from one alpha, {starts.min():.3g} or more, to one for each")
         found = groups.fit_groups(request, index, name, starts, least, self.n_threads, partial(_solve_from, method=method))
         self.groups_, self.n_evaluations_ = labels, found.n_evaluations

@@ -50,6 +50,8 @@ LARGEST_LOSS = 1e-4
 """Relative error that rounding may make of the factor at the smallest penalties."""
 LEFT = 1e-9
 """Of 1 - h, at least: a row with less has no error that a residual could tell."""
+NOTHING = 1e-30
+"""Share of y that a fit leaves, squared, at least: less is rounding, of either sign."""
 KERNELS_SHARE = 0.25
 """Of the memory that kernels may take; more of them are summed anew for every evaluation."""
 
@@ -164,6 +166,7 @@ class Tall(Side):
         w = inverse @ self.rhs
         moved = w - self.near
         sq = self.sq_near - 2 * column_dots(moved, self.slope) + column_dots(moved, np.ascontiguousarray(self.gram @ moved))
+        sq = np.maximum(sq, NOTHING * column_dots(self.target, self.target))
         diagonal = inverse.diagonal()
         if name == GCV:
             left = n - q - len(d) + float(d @ diagonal)

@@ -145,8 +145,8 @@ def fit_groups(
         found = search.choose(name, start, targets) if n_groups > 1 else GroupChoice.of_one(start, least[j], n_groups)
         weighted, score, begin = _at(one, found.alphas[index], n_threads, name, found.score)
         if not score >= least[j]:
-            found = GroupChoice.of_one(start, least[j], n_groups, found.n_evaluations)
-            weighted, score, begin = _at(one, found.alphas[index], n_threads, name, found.score)
+            found, score = GroupChoice.of_one(start, least[j], n_groups, found.n_evaluations), least[j]
+            weighted, _, begin = _at(one, found.alphas[index], n_threads, name, score)
         chosen.append(found)
         scores.append(score)
         solutions.append(solve_from(weighted, begin))
