@@ -25,6 +25,7 @@ from fastridge.scales import (
     alpha_to_mean_loss,
     alpha_to_spark,
 )
+from fastridge.selection.choice import Choice
 from fastridge.solution import FitReport, Solution, Status
 
 if TYPE_CHECKING:
@@ -35,6 +36,7 @@ if TYPE_CHECKING:
     from fastridge.ridge_cv import RidgeClassifierCV, RidgeCV
 
 __all__ = [
+    "Choice",
     "FitReport",
     "Moments",
     "Plan",

@@ -157,6 +157,7 @@ def fit(
             "features": model.n_features_in_,
             **({"classes": model.classes_.tolist()} if classify else {}),
             "alpha": chosen if np.ndim(chosen) == 0 else chosen.tolist(),
+            **({} if cv is None else {"choice": str(model.choice_)}),
             "accuracy" if classify else "r2": score,
             "status": str(report.status),
             "error_bound": report.error_bound,

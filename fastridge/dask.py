@@ -103,9 +103,9 @@ class RidgeClassifier(classifier.RidgeClassifier):
 
 
 class RidgeCV(ridge_cv.RidgeCV):
-    """`fastridge.RidgeCV` by exact leave-one-out (``cv=None``) for dask arrays and data frames; see `Ridge` here
+    """`fastridge.RidgeCV` by exact leave-one-out or a criterion (``cv=None``) for dask arrays and data frames; see `Ridge` here
 
-    Sums, leave-one-out errors and the proof take a pass each, by tasks where the rows are.
+    Sums, leave-one-out errors and the proof take a pass each, by tasks where the rows are; criteria take none of their own.
 
     Examples
     --------

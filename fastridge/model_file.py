@@ -17,6 +17,7 @@ from fastridge.classifier import RidgeClassifier
 from fastridge.estimators import Ridge, RidgeBase
 from fastridge.operators.base import Array
 from fastridge.ridge_cv import RidgeClassifierCV, RidgeCV
+from fastridge.selection.choice import Choice
 from fastridge.solution import FitReport, Status
 
 KIND, VERSION = "fastridge", 1
@@ -163,8 +164,9 @@ def _packed(value: Any, name: str, arrays: dict[str, Array]) -> Any:
             return {"tuple": [packed(item) for item in value]}
         if isinstance(value, dict):
             return {"dict": [[packed(key), packed(item)] for key, item in value.items()]}
-        if isinstance(value, FitReport):
-            return {"report": {field.name: packed(getattr(value, field.name)) for field in fields(value)}}
+        if isinstance(value, FitReport | Choice):
+            kind = "report" if isinstance(value, FitReport) else "choice"
+            return {kind: {field.name: packed(getattr(value, field.name)) for field in fields(value)}}
         if type(value) is LabelBinarizer:
             return {"binarizer": {of: packed(getattr(value, of)) for of in OF_BINARIZER}}
         raise TypeError(f"{name} is {value!r}: a model file holds numbers, strings, arrays, and lists and dicts of these")
@@ -202,6 +204,8 @@ def _unpacked(value: Any, arrays: dict[str, Array]) -> Any:
             case "report":
                 parts = {name: unpacked(item) for name, item in content.items()}
                 return FitReport(**parts | {"status": Status(parts["status"])})
+            case "choice":
+                return Choice(**{name: unpacked(item) for name, item in content.items()})
             case "binarizer":
                 binarizer = LabelBinarizer(neg_label=-1, pos_label=1)
                 vars(binarizer).update({name: unpacked(content[name]) for name in OF_BINARIZER})

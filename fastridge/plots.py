@@ -179,7 +179,7 @@ class PathDisplay(_Display):
 
 
 class ScoreDisplay(_Display):
-    """Score against alpha, its standard error as a band, the alpha chosen marked
+    """Score against alpha, its standard error as a band; the alpha chosen and those as good as the best marked
 
     Parameters
     ----------
@@ -189,6 +189,8 @@ class ScoreDisplay(_Display):
         Larger is better, as everywhere in scikit-learn.
     standard_errors : (n_alphas,) array or None
         Of the scores.
+    indistinguishable : (n_alphas,) bool array or None
+        Which penalties cannot be told apart from the best.
     alpha : float or None
         The penalty that was chosen.
     score_name : str, default "score"
@@ -202,6 +204,8 @@ class ScoreDisplay(_Display):
     line_ : matplotlib Line2D
     band_ : matplotlib PolyCollection or None
         One standard error to each side.
+    points_ : matplotlib Line2D or None
+        The penalties that cannot be told apart from the best.
 
     Raises
     ------
@@ -211,14 +215,15 @@ class ScoreDisplay(_Display):
     Notes
     -----
     Scores at two penalties come from the same rows, so that their difference is far surer than either of them. The band says how
-    well the score itself is known.
+    well the score itself is known; which penalties are as good as the best is told from differences row by row, or fold by fold:
+    see `fastridge.Choice`.
 
     Examples
     --------
     >>> from sklearn.datasets import load_diabetes
     >>> from fastridge import RidgeCV
     >>> from fastridge.plots import ScoreDisplay
-    >>> model = RidgeCV(alphas="auto", store_cv_results=True).fit(*load_diabetes(return_X_y=True))
+    >>> model = RidgeCV(alphas="auto").fit(*load_diabetes(return_X_y=True))
     >>> display = ScoreDisplay.from_estimator(model)
     >>> display.scores.shape == display.standard_errors.shape == model.alphas_.shape
     True
@@ -226,6 +231,7 @@ class ScoreDisplay(_Display):
 
     line_: Any
     band_: Any
+    points_: Any
 
     def __init__(
         self,
@@ -233,19 +239,22 @@ class ScoreDisplay(_Display):
         scores: Any,
         *,
         standard_errors: Any = None,
+        indistinguishable: Any = None,
         alpha: float | None = None,
         score_name: str = "score",
         how: str = "",
     ) -> None:
         alphas, scores = np.asarray(alphas, dtype=np.float64), np.asarray(scores, dtype=np.float64)
         errors = None if standard_errors is None else np.asarray(standard_errors, dtype=np.float64)
-        for name, values in (("scores", scores), ("standard_errors", errors)):
+        alike = None if indistinguishable is None else np.asarray(indistinguishable, dtype=bool)
+        for name, values in (("scores", scores), ("standard_errors", errors), ("indistinguishable", alike)):
             if values is not None and values.shape != (alphas.size,):
                 raise ValueError(f"{name} must be ({alphas.size},), one for every alpha, got shape {values.shape}")
         order = np.argsort(_positive(alphas), kind="stable")
         self.alphas, self.scores, self.alpha = alphas[order], scores[order], alpha
         self.score_name, self.how = score_name, how
         self.standard_errors = None if errors is None else errors[order]
+        self.indistinguishable = None if alike is None else alike[order]
 
     @classmethod
     def from_estimator(cls, estimator: Any, *, target: int | None = None) -> Self:
@@ -254,8 +263,7 @@ class ScoreDisplay(_Display):
         Parameters
         ----------
         estimator : RidgeCV, RidgeClassifierCV or sklearn.model_selection.GridSearchCV
-            The standard errors of ours come from the squared errors of all rows, which ``store_cv_results=True`` keeps; those of
-            a search from the scores of its folds.
+            Of ours `choice_` is drawn. The standard errors of a search come from the scores of its folds.
         target : int or None
             Which of several targets to draw, where each has an alpha of its own.
 
@@ -272,24 +280,19 @@ class ScoreDisplay(_Display):
         check_is_fitted(estimator)
         if hasattr(estimator, "groups_"):
             raise ValueError("the estimator has an alpha for each group of features; a score against alpha takes one for all")
-        scores, alpha, stored = estimator.scores_, np.asarray(estimator.alpha_), getattr(estimator, "cv_results_", None)
-        if alpha.ndim == 1:
-            t = _target(target, len(alpha))
-            scores, alpha = scores[:, t], alpha[t]
-            stored = None if stored is None else stored[:, t]
-        squares = estimator.scoring is None and estimator.cv is None
-        errors = None
-        if stored is not None and squares:  # else they are predictions
-            of_rows = stored if stored.ndim == 2 else stored.mean(axis=1)
-            errors = of_rows.std(axis=0, ddof=1) / np.sqrt(len(of_rows))
-        name = estimator.scoring if isinstance(estimator.scoring, str) else "score"
+        choice = estimator.choice_
+        parts, chosen = [choice.scores, choice.standard_errors, choice.indistinguishable], choice.chosen
+        if choice.scores.ndim == 2:
+            t = _target(target, choice.scores.shape[1])
+            parts, chosen = [None if part is None else part[:, t] for part in parts], chosen[t]
         return cls(
-            estimator.alphas_,
-            scores,
-            standard_errors=errors,
-            alpha=float(alpha),
-            score_name="negative mean squared error" if squares else name,
-            how="leave-one-out" if estimator.cv is None else "mean of folds",
+            choice.alphas,
+            parts[0],
+            standard_errors=parts[1],
+            indistinguishable=parts[2],
+            alpha=float(choice.alphas[chosen]),
+            score_name=choice.score_name,
+            how=choice.method,
         )
 
     @classmethod
@@ -330,13 +333,17 @@ class ScoreDisplay(_Display):
         ax = self._begin(ax)
         marker = "o" if len(self.alphas) <= 40 else ""
         (self.line_,) = ax.plot(self.alphas, self.scores, marker=marker, markersize=3, color="tab:blue")
-        self.band_ = None
+        self.band_ = self.points_ = None
         if self.standard_errors is not None:
             low, high = self.scores - self.standard_errors, self.scores + self.standard_errors
             self.band_ = ax.fill_between(self.alphas, low, high, color="tab:blue", alpha=0.15, linewidth=0)
+        if self.indistinguishable is not None:
+            alike = self.indistinguishable
+            (self.points_,) = ax.plot(self.alphas[alike], self.scores[alike], "o", markersize=4, color=CHOSEN, zorder=3)
         ax.set(xscale="log", xlabel=ALPHA, ylabel=self.score_name)
         band = "" if self.band_ is None else "band: one standard error"
-        ax.set_title("; ".join(filter(None, [self.how, band])), fontsize=FONT_POINTS)
+        points = "" if self.points_ is None else "red: not told apart from the best"
+        ax.set_title("; ".join(filter(None, [self.how, band])) + (f"\n{points}" if points else ""), fontsize=FONT_POINTS)
         if self.alpha is not None:
             _mark_alpha(ax, self.alpha, top=False)
         return self

@@ -1,10 +1,10 @@
-"""RidgeCV and RidgeClassifierCV: the penalty is chosen by leave-one-out or by folds, the final fit is certified."""
+"""RidgeCV and RidgeClassifierCV: the penalty is chosen by leave-one-out, folds or a criterion; the final fit is certified."""
 
 from __future__ import annotations
 
 import warnings
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import partial
 from inspect import signature
 from numbers import Integral, Real
@@ -30,10 +30,13 @@ from fastridge.operators.base import Array, Vector
 from fastridge.penalty_range import useful_penalties
 from fastridge.request import Method, Request, RowsRequest
 from fastridge.rows import RowSource
-from fastridge.selection import groups, streams
+from fastridge.selection import groups, probes, streams
+from fastridge.selection.choice import BEST, RULES, Choice, Found
+from fastridge.selection.criteria import CRITERIA
 from fastridge.selection.folds import fit_folds
-from fastridge.selection.group_scores import CRITERIA, LOO
+from fastridge.selection.group_scores import LOO, OF_GROUPS
 from fastridge.selection.loo import LeaveOneOut
+from fastridge.selection.spread import MOST_TARGETS, Spread
 from fastridge.solution import Solution
 from fastridge.sums import check_memory
 
@@ -43,8 +46,6 @@ PENALTIES = 30
 """On the grid of alphas="auto"."""
 EXTENSIONS, MORE = 3, 10
 """How often that grid goes on past an edge where the best alpha is, and by how many."""
-FLAT = 1e-6
-"""Relative difference of scores up to which going past an edge is not worth it."""
 
 
 class _Given(RegressorMixin, BaseEstimator):  # type: ignore[misc]
@@ -73,64 +74,18 @@ class _GivenScores(ClassesCoded):
         return True
 
 
-@dataclass(frozen=True)
-class Choice:
-    """What a search has found
-
-    Attributes
-    ----------
-    alphas : (a,) float64
-    scores : (a,) or (a, k) float64
-        Larger is better.
-    start : (c, k) float64 or None
-        Where the fit at the best may begin.
-    results : (n, a, k) or None
-        Squared errors or predictions, where they were asked for.
-    doubt : float
-        Largest H-norm error of the fits to training sets, as far as it is more than was asked for; 0 where none is.
-    note : str
-        What else there is to warn of.
-    """
-
-    alphas: Vector
-    scores: Vector
-    start: Vector | None = None
-    results: Array | None = None
-    doubt: float = 0.0
-    note: str = ""
-
-    @property
-    def best(self) -> Any:
-        """The first of the best, for all targets, an int, or for each, (k,) int"""
-        return np.where(np.isnan(self.scores), -np.inf, self.scores).argmax(axis=0)
-
-    @property
-    def edges(self) -> tuple[bool, bool]:
-        """Whether the best is the smallest alpha, or the largest, and more than what is next to it; of any target"""
-        order = np.argsort(self.alphas, kind="stable")
-        if len(order) < 2 or self.alphas[order[0]] == self.alphas[order[-1]]:
-            return False, False
-        scores = self.scores.reshape(len(order), -1)[order]
-        best = np.where(np.isnan(scores), -np.inf, scores).max(axis=0)
-        with np.errstate(invalid="ignore"):
-            low, high = (
-                bool(((scores[edge] == best) & (best - scores[beside] > FLAT * np.abs(best))).any())
-                for edge, beside in ((0, 1), (-1, -2))
-            )
-        return low and self.alphas[order[0]] > 0, high
-
-
 class RidgeCVBase(RidgeBase):
     """What both share: parameters (described in `RidgeCV`), the search, the final fit"""
 
     _parameter_constraints: ClassVar[dict[str, list[Any]]] = {
         "alphas": ["array-like", Interval(Real, 0, None, closed="neither"), StrOptions({"auto"})],
         "fit_intercept": ["boolean"],
-        "scoring": [StrOptions({*get_scorer_names(), *CRITERIA}), callable, None],
+        "scoring": [StrOptions(set(get_scorer_names()) | set(CRITERIA)), callable, None],
         "cv": ["cv_object"],
         "gcv_mode": [StrOptions({"auto", "svd", "eigen"}), None],
         "store_cv_results": ["boolean"],
         "alpha_per_target": ["boolean"],
+        "rule": [StrOptions(set(RULES))],
         "feature_groups": ["array-like", None],
     }
 
@@ -141,6 +96,7 @@ class RidgeCVBase(RidgeBase):
     alpha_per_target: bool = False
     feature_groups: Any = None
     cv_results_: Array
+    choice_: Choice
     groups_: Array
     n_evaluations_: int
 
@@ -151,6 +107,7 @@ class RidgeCVBase(RidgeBase):
         scoring: Any,
         cv: Any,
         store_cv_results: bool,
+        rule: str,
         tol: float,
         penalty_weights: Any,
         n_threads: int | None,
@@ -161,22 +118,18 @@ class RidgeCVBase(RidgeBase):
         self.scoring = scoring
         self.cv = cv
         self.store_cv_results = store_cv_results
+        self.rule = rule
         self.tol = tol
         self.penalty_weights = penalty_weights
         self.n_threads = n_threads
         self.verbose = verbose
 
-    def _search_and_solve(self, X: Any, y: Any, sample_weight: Any, params: dict[str, Any]) -> tuple[Solution, Choice]:
+    def _search_and_solve(self, X: Any, y: Any, sample_weight: Any, params: dict[str, Any]) -> tuple[Solution, Found]:
         """Choose the penalty and solve there; where that raises, what was fitted before stays"""
         _raise_for_params(params, self, "fit")
         self._validate_params()
         alphas = self._alphas()
-        if self.cv is not None:
-            for name in ("store_cv_results", "alpha_per_target"):
-                if getattr(self, name):
-                    raise ValueError(f"cv!=None and {name}=True are incompatible")
-        if self.feature_groups is not None:
-            self._check_groups(X)
+        self._check_together()
         method = self._method()
         if sample_weight is not None:
             params = params | {"sample_weight": sample_weight}
@@ -197,6 +150,8 @@ class RidgeCVBase(RidgeBase):
         request: Request
         with unchanged_on_failure(self):
             if isinstance(X, RowSource):
+                if self.feature_groups is not None:
+                    raise ValueError("feature_groups takes X in memory: rows of a source have one alpha for all features")
                 if y is not None or params:
                     raise ValueError("y, sample_weight and groups live with the rows: name them in scan(..., target=, weight=)")
                 request, search = self._search_of_rows(X, method)
@@ -207,8 +162,8 @@ class RidgeCVBase(RidgeBase):
             asked: dict[str, Any] = {"fit_intercept": self.fit_intercept, "penalty_weights": self.penalty_weights}
             asked |= {"positive": False, "bounds": None}
             request = Request.of_data(X, target, weights, method, alpha=1.0, dtype=X.dtype, **asked)
-            if self.feature_groups is not None and self.scoring is not None:
-                search = partial(self._by_criterion, request)
+            if self._criterion is not None:
+                search = partial(self._by_criterion, request, method)
             elif self.cv is None:
                 score = None if self.scoring is None else self._score_by(scorer, labels, routed.scorer.score)
                 search = partial(self._leave_one_out, request, score)
@@ -221,14 +176,50 @@ class RidgeCVBase(RidgeBase):
                 search = partial(self._by_folds, request, labels, splits, method, scorer, routed.scorer.score)
             return self._chosen(request, search, alphas, method)
 
-    def _search_of_rows(self, source: RowSource, method: Method) -> tuple[RowsRequest, Callable[[Vector], Choice]]:
+    @property
+    def _criterion(self) -> str | None:
+        """The name of the criterion that scores penalties, where it is one of fits to all rows"""
+        return self.scoring if isinstance(self.scoring, str) and self.scoring in CRITERIA else None
+
+    def _check_together(self) -> None:
+        """Refuse parameters that do not go together"""
+        if self.cv is not None:
+            for name in ("store_cv_results", "alpha_per_target"):
+                if getattr(self, name):
+                    raise ValueError(f"cv!=None and {name}=True are incompatible")
+        if self._criterion is not None:
+            if self.cv is not None:
+                raise ValueError(
+                    f"scoring={self.scoring!r} is a criterion of the fit to all rows: it takes cv=None, got {self.cv!r}"
+                )
+            if self.store_cv_results:
+                raise ValueError(f"scoring={self.scoring!r} has no results of rows that store_cv_results=True could keep")
+        if self.rule != BEST and self.cv is None and self.scoring is not None:
+            raise ValueError(
+                f"rule={self.rule!r} needs standard errors, and with scoring={self.scoring!r} and cv=None scores have none: take "
+                "scoring=None (leave-one-out errors), or folds (cv=5)"
+            )
+        if self.feature_groups is not None:
+            if self.cv is not None or self.store_cv_results or self.rule != BEST:
+                raise ValueError(
+                    f"feature_groups finds penalties by a gradient: it takes cv=None, store_cv_results=False and rule={BEST!r}"
+                )
+            if self.scoring is not None and self.scoring not in OF_GROUPS:
+                raise ValueError(f"with feature_groups, scoring must be None or one of {OF_GROUPS}, got {self.scoring!r}")
+            if np.ndim(self.penalty_weights) == 2:
+                raise ValueError("feature_groups takes penalty_weights with one number for each feature, not a matrix")
+
+    def _search_of_rows(self, source: RowSource, method: Method) -> tuple[RowsRequest, Callable[[Vector], Found]]:
         """The request of rows that a source yields, after a first pass, and what scores penalties there"""
         if self.store_cv_results:
             raise ValueError("store_cv_results=True keeps a number for every row, which a source of rows is too long for")
         by_moments: Callable[[Vector, Vector, float], Vector] | None = None
         if self.cv is None:
-            if self.scoring is not None:
-                raise ValueError("leave-one-out of a source of rows is scored by squared errors: scoring must be None")
+            if self.scoring is not None and self._criterion is None:
+                raise ValueError(
+                    "leave-one-out of a source of rows is scored by squared errors: scoring must be None, or one of "
+                    + ", ".join(CRITERIA)
+                )
         elif isinstance(self.cv, Integral) and int(self.cv) > 1:
             by_moments = None if is_classifier(self) else self._scores_of_moments()
             if by_moments is None:
@@ -246,15 +237,24 @@ class RidgeCVBase(RidgeBase):
         k = source.n_targets
         moments = [] if self.cv is None else streams.fold_moments(source, int(self.cv), self.n_threads)
 
-        def leave_one_out(alphas: Vector) -> Choice:
-            sums, answer = streams.leave_one_out(form.problem, alphas, self.fit_intercept)
-            scores = -sums / problem.design.shape[0]
-            choice = Choice(alphas, scores if self.alpha_per_target and not source.one_target else scores.mean(axis=1))
-            best = np.broadcast_to(choice.best, (k,))
-            start = np.column_stack([form.coefficients(answer(int(a)))[:, j] for j, a in enumerate(best)])
-            return replace(choice, start=np.ascontiguousarray(start))
+        each = self.alpha_per_target and not source.one_target
 
-        def folds(alphas: Vector) -> Choice:
+        def start(answer: streams.Answer, chosen: Array) -> Vector:
+            return np.ascontiguousarray(form.coefficients(answer(chosen)))
+
+        def leave_one_out(alphas: Vector) -> Found:
+            n_groups = _groups(k, each)
+            sums, spread, answer = streams.leave_one_out(form.problem, alphas, self.fit_intercept, n_groups)
+            scores = -sums / problem.design.shape[0]
+            return Found(alphas, scores if each else scores.mean(axis=1), spread, partial(start, answer))
+
+        def criterion(alphas: Vector) -> Found:
+            assert self._criterion is not None
+            scores, answer = streams.criterion(self._criterion, form.problem, alphas, self.fit_intercept)
+            size = None if self._criterion == "gcv" else float(problem.design.shape[0])
+            return Found(alphas, scores if each else scores.mean(axis=1), start=partial(start, answer), size=size)
+
+        def folds(alphas: Vector) -> Found:
             assert by_moments is not None
             scores, doubt = [], 0.0
             for fold in streams.fold_fits(moments, request, alphas, method):
@@ -263,94 +263,94 @@ class RidgeCVBase(RidgeBase):
                     raise ValueError("the fits leave next to nothing of y, and sums cannot tell how little: use cv=None")
                 scores.append(by_moments(*known))
                 doubt = max(doubt, fold.doubt)
-            return Choice(alphas, np.mean(scores, axis=0), doubt=doubt)
+            return _found_by_folds(alphas, np.array(scores), doubt)
 
-        return request, leave_one_out if self.cv is None else folds
+        return request, folds if self.cv is not None else leave_one_out if self._criterion is None else criterion
 
     def _chosen(
-        self, request: Request, search: Callable[[Vector], Choice], given: Vector | int, method: Method
-    ) -> tuple[Solution, Choice]:
+        self, request: Request, search: Callable[[Vector], Found], given: Vector | int, method: Method
+    ) -> tuple[Solution, Found]:
         """Search, go on past an edge where that is asked for, solve at the best, and keep what was found"""
         alphas = _grid(request, given, self.n_threads) if isinstance(given, int) else given
         method.monitor().say(f"{len(alphas)} penalties from {alphas.min():.3g} to {alphas.max():.3g} are scored")
-        choice = search(alphas)
-        for _ in range(EXTENSIONS if isinstance(self.alphas, str) and any(choice.edges) else 0):
-            choice = search(_extended(choice.alphas, *choice.edges))
-            if not any(choice.edges):
+        found = search(alphas)
+        for _ in range(EXTENSIONS if isinstance(self.alphas, str) and any(found.edges(self.rule)) else 0):
+            found = search(_extended(found.alphas, *found.edges(self.rule)))
+            if not any(found.edges(self.rule)):
                 break
-        for name in ("cv_results_", "groups_", "n_evaluations_"):
+        for name in ("cv_results_", "choice_", "groups_", "n_evaluations_"):
             if hasattr(self, name):
                 delattr(self, name)
         if self.feature_groups is not None:
-            return self._by_groups(request, choice, method)
-        best = choice.best
+            return self._by_groups(request, found, method)
+        chosen, best = found.chosen(self.rule), found.best
         one, k = request.y.ndim == 1, len(request.penalty)
-        penalty = np.broadcast_to(choice.alphas[best], (k,))
-        solution = _solve_from(replace(request, penalty=np.array(penalty)), choice.start, method=method)
-        if choice.results is not None:
-            self.cv_results_ = choice.results[:, :, 0] if one else choice.results.transpose(0, 2, 1)
-        self.alphas_, self.scores_ = choice.alphas, choice.scores
-        if np.ndim(best):
+        penalty = np.broadcast_to(found.alphas[chosen], (k,))
+        start = None if found.start is None else found.start(np.broadcast_to(chosen, (k,)))
+        found = replace(found, start=None)
+        solution = _solve_from(replace(request, penalty=np.array(penalty)), start, method=method)
+        if found.results is not None:
+            self.cv_results_ = found.results[:, :, 0] if one else found.results.transpose(0, 2, 1)
+        self.alphas_, self.scores_ = found.alphas, found.scores
+        if np.ndim(chosen):
             self.alpha_ = np.array(penalty) if k > 1 else float(penalty[0])  # as scikit-learn's shapes are
-            self.best_score_ = choice.scores[best, np.arange(k)]
+            self.best_score_ = found.scores[chosen, np.arange(k)]
         else:
-            self.alpha_, self.best_score_ = float(choice.alphas[best]), float(choice.scores[best])
-        return solution, choice
+            chosen, best = int(chosen), int(best)
+            self.alpha_, self.best_score_ = float(found.alphas[chosen]), float(found.scores[chosen])
+        sure = found.standard_errors, found.indistinguishable
+        bound = float(solution.report.error_bound)
+        self.choice_ = Choice(found.alphas, found.scores, *sure, best, chosen, self.rule, bound, *self._how(found))
+        return solution, found
 
-    def _check_groups(self, X: Any) -> None:
-        """Raise where groups of features do not go together with something else"""
-        if isinstance(X, RowSource):
-            raise ValueError("feature_groups takes X in memory: a source of rows has one alpha for all features")
-        if self.cv is not None or self.store_cv_results:
-            raise ValueError("feature_groups is chosen by a gradient of one score: it takes cv=None and store_cv_results=False")
-        if self.scoring not in (None, *CRITERIA):
-            raise ValueError(f"with feature_groups, scoring must be None or one of {CRITERIA}, got {self.scoring!r}")
-        if np.ndim(self.penalty_weights) == 2:
-            raise ValueError("feature_groups takes penalty_weights with one number for each feature, not a matrix")
-
-    def _by_criterion(self, request: Request, alphas: Vector) -> Choice:
-        """Scores of penalties that all groups share"""
-        index = np.zeros(request.X.shape[1], dtype=np.intp)
-        scores = groups.GroupSearch(request, index, self.n_threads).scores(str(self.scoring), alphas)
-        return Choice(alphas, scores if self.alpha_per_target and request.y.ndim == 2 else scores.mean(axis=1))
-
-    def _by_groups(self, request: Request, shared: Choice, method: Method) -> tuple[Solution, Choice]:
+    def _by_groups(self, request: Request, shared: Found, method: Method) -> tuple[Solution, Found]:
         """Go on from the best penalty that all groups share to one for each, solve there, and keep what was found"""
         labels, index = validation.check_feature_groups(self.feature_groups, request.X.shape[1])
-        name = LOO if self.scoring is None else self.scoring
-        best = shared.best
-        starts, least = np.atleast_1d(shared.alphas[best]), shared.scores[best]
-        least = np.diag(least) if np.ndim(best) else np.atleast_1d(least)
+        name, best = LOO if self.scoring is None else self.scoring, shared.best
+        apart = np.ndim(best) > 0  # the targets
+        starts = np.atleast_1d(shared.alphas[best])
+        least = shared.scores[best, np.arange(len(starts))] if apart else np.atleast_1d(shared.scores[best])
         method.monitor().say(f"{len(labels)} groups of features: from one alpha, {starts.min():.3g} or more, to one for each")
-        found = groups.fit_groups(request, index, name, starts, least, self.n_threads, partial(_solve_from, method=method))
-        self.groups_, self.n_evaluations_ = labels, found.n_evaluations
+        fit = groups.fit_groups(request, index, name, starts, least, self.n_threads, partial(_solve_from, method=method))
+        self.groups_, self.n_evaluations_ = labels, fit.n_evaluations
         self.alphas_, self.scores_ = shared.alphas, shared.scores
-        if np.ndim(shared.best):
-            self.alpha_, self.best_score_ = found.alphas, found.scores
-        else:
-            self.alpha_, self.best_score_ = found.alphas[0], float(found.scores[0])
-        return found.solution, Choice(starts[:1], least[:1], note=found.note(labels))
+        self.alpha_, self.best_score_ = (fit.alphas, fit.scores) if apart else (fit.alphas[0], float(fit.scores[0]))
+        return fit.solution, Found(starts[:1], least[:1], doubt=shared.doubt, note=fit.note(labels))
 
-    def _warn_of_doubts(self, choice: Choice) -> Self:
+    def _how(self, found: Found) -> tuple[str, str]:
+        """Where scores come from, and what they are called"""
+        name = getattr(self.scoring, "__name__", "score") if callable(self.scoring) else self.scoring
+        if self._criterion is not None:
+            by = CRITERIA[self._criterion] + f", with degrees of freedom from {found.n_probes} probes" * bool(found.n_probes)
+            return by, "log evidence" if self._criterion == "evidence" else f"negative {name.upper()}"
+        if self.cv is None:
+            return "leave-one-out", _words(name or "neg_mean_squared_error")
+        default = "accuracy" if is_classifier(self) else "r2"
+        return f"{found.n_folds} fold" + "s" * (found.n_folds > 1), _words(name or default)
+
+    def _warn_of_doubts(self, found: Found) -> Self:
         """Say where scores are in doubt or the best is at an edge; `fit` calls this itself, last, the warning names its caller"""
-        if choice.doubt:
+        if found.doubt:
             warnings.warn(
-                f"fits to training sets reached an H-norm error of {choice.doubt:.1e} where tol={self.tol:g} was asked: scores "
+                f"the fits that are scored reached an H-norm error of {found.doubt:.1e} where tol={self.tol:g} was asked: scores "
                 "may be off; loosen tol, or leave out the smallest alphas",
                 ConvergenceWarning,
                 stacklevel=3,
             )
-        if choice.note:
-            warnings.warn(choice.note, stacklevel=3)
-        low, high = choice.edges
-        for at_edge, which, beyond in ((low, "smallest", "smaller"), (high, "largest", "larger")):
-            if at_edge:
-                edge = choice.alphas.max() if which == "largest" else choice.alphas.min()
-                warnings.warn(
-                    f"the best alpha is the {which}, {edge:g}: a {beyond} one may be better still. "
-                    'Try more of them, or alphas="auto"',
-                    stacklevel=3,  # who called fit
-                )
+        if found.note:
+            warnings.warn(found.note, stacklevel=3)
+        low, high = found.edges(self.rule)
+        said = []
+        if low:
+            said.append(f"the best alpha is the smallest, {found.alphas.min():g}: a smaller one may be better still")
+        if high and self.rule == BEST:
+            said.append(f"the best alpha is the largest, {found.alphas.max():g}: a larger one may be better still")
+        elif high:
+            said.append(
+                f"the alpha chosen is the largest, {found.alphas.max():g}: a larger one may be within one standard error too"
+            )
+        for words in said:
+            warnings.warn(f'{words}. Try more of them, or alphas="auto"', stacklevel=3)  # who called fit
         return self
 
     def _method(self) -> Method:
@@ -382,18 +382,19 @@ class RidgeCVBase(RidgeBase):
             return lambda out: [scorer(_Given(), out[:, j], labels[:, j], **score_params) for j in range(out.shape[1])]
         return lambda out: scorer(_Given(), out[:, 0] if labels.ndim == 1 else out, labels, **score_params)
 
-    def _leave_one_out(self, request: Request, score: Callable[[Vector], Any] | None, alphas: Vector) -> Choice:
+    def _leave_one_out(self, request: Request, score: Callable[[Vector], Any] | None, alphas: Vector) -> Found:
         """Scores of all penalties by leave-one-out errors"""
         n, y = request.X.shape[0], request.y.reshape(len(request.y), -1)
         k = y.shape[1]
-        search = LeaveOneOut(request, alphas, self.n_threads, self.gcv_mode == "svd")
+        each = self.alpha_per_target and request.y.ndim == 2
+        search, spread = LeaveOneOut(request, alphas, self.n_threads, self.gcv_mode == "svd"), None
         results = np.empty((n, len(alphas), k), dtype=request.X.dtype) if self.store_cv_results else None
         if score is None:
-            left_out = search.errors(keep=self.store_cv_results)
-            scores = -left_out.sq_sums / n
+            left_out = search.errors(keep=self.store_cv_results, n_groups=_groups(k, each))
+            scores, spread = -left_out.sq_sums / n, left_out.spread
             if results is not None and left_out.errors is not None:
                 results[...] = np.square(left_out.errors)
-            if not (self.alpha_per_target and request.y.ndim == 2):
+            if not each:
                 scores = scores.mean(axis=1)
         else:
             per_target, at_once = [], max(PREDICTION_BYTES, search.problem.design.traits.n_bytes // 4) // (8 * n * k)
@@ -404,8 +405,22 @@ class RidgeCVBase(RidgeBase):
                     results[:, some] = predictions
                 per_target += [score(np.ascontiguousarray(predictions[:, a])) for a in range(predictions.shape[1])]
             scores = np.asarray(per_target, dtype=np.float64)
-        choice = Choice(alphas, scores, results=results)
-        return replace(choice, start=search.start(np.broadcast_to(choice.best, (k,))))
+        return Found(alphas, scores, spread, search.start, results)
+
+    def _by_criterion(self, request: Request, method: Method, alphas: Vector) -> Found:
+        """Scores of all penalties by a criterion of the fits to all rows"""
+        assert self._criterion is not None
+        each, name = self.alpha_per_target and request.y.ndim == 2, self._criterion
+        size = None if name == "gcv" else float(len(request.y))  # what a relative difference of residuals makes of logarithms
+        if self.gcv_mode in (None, "auto") and name != "evidence" and min(request.X.shape) > probes.MAX_EXACT:
+            scores, of_probes, doubt = probes.scores(name, request, alphas, method)
+            if not each:
+                scores, of_probes = scores.mean(axis=1), of_probes.mean(axis=1)
+            spread = Spread.of(of_probes) if np.isfinite(of_probes).all() else None
+            return Found(alphas, scores, spread, doubt=doubt, size=size, n_probes=len(of_probes))
+        search = LeaveOneOut(request, alphas, self.n_threads, self.gcv_mode == "svd", strict=True)
+        scores = search.scores(name)
+        return Found(alphas, scores if each else scores.mean(axis=1), start=search.start, size=size)
 
     def _by_folds(
         self,
@@ -416,7 +431,7 @@ class RidgeCVBase(RidgeBase):
         scorer: Any,
         score_params: dict[str, Any],
         alphas: Vector,
-    ) -> Choice:
+    ) -> Found:
         """Scores of all penalties in the mean over folds"""
         X = request.X
         by_moments = self._known_from_moments(request, score_params)
@@ -438,7 +453,7 @@ class RidgeCVBase(RidgeBase):
             score = self._score_by(scorer, y, params)
             for a in range(len(alphas)):
                 scores[i, a] = score(rows @ fold.coefs[a].T + fold.intercepts[a])
-        return Choice(alphas, scores.mean(axis=0), doubt=doubt)
+        return _found_by_folds(alphas, scores, doubt)
 
     def _known_from_moments(
         self, request: Request, score_params: dict[str, Any]
@@ -476,10 +491,29 @@ class RidgeCVBase(RidgeBase):
 
     def _get_scorer(self) -> Any:
         """The scorer, weighted as scikit-learn's is"""
-        if _routing_enabled() and self.scoring is None:
+        scoring = None if self._criterion is not None else self.scoring
+        if _routing_enabled() and scoring is None:
             return get_scorer("accuracy" if is_classifier(self) else "r2").set_score_request(sample_weight=True)
-        scoring = None if self.feature_groups is not None and self.scoring in CRITERIA else self.scoring
         return check_scoring(estimator=self, scoring=scoring, allow_none=True)
+
+
+def _groups(k: int, each: bool) -> int:
+    """How many groups of targets have a spread of their own; 0 where that would take too long"""
+    if not each:
+        return 1
+    return k if k <= MOST_TARGETS else 0
+
+
+def _found_by_folds(alphas: Vector, scores: Vector, doubt: float) -> Found:
+    """Of the scores of all folds, (m, a)"""
+    spread = Spread.of(scores) if len(scores) > 1 and np.isfinite(scores).all() else None
+    return Found(alphas, scores.mean(axis=0), spread, doubt=doubt, n_folds=len(scores))
+
+
+def _words(name: str) -> str:
+    """The name of a scorer in words"""
+    words = name.replace("_", " ")
+    return "negative " + words.removeprefix("neg ") if words.startswith("neg ") else words
 
 
 def _predictions(search: LeaveOneOut, some: slice, y: Vector) -> Vector:
@@ -550,8 +584,8 @@ class RidgeCV(MultiOutputMixin, RegressorMixin, RidgeCVBase):  # type: ignore[mi
     """Ridge regression whose penalty is chosen by cross-validation: a drop-in for ``sklearn.linear_model.RidgeCV``
 
     The score of every penalty is that of exact leave-one-out errors (``cv=None``): predictions of each sample by the model that
-    has not seen it, all of them from one decomposition. Or it is the mean over folds. The fit at the penalty of the best score
-    is certified as that of `Ridge` is.
+    has not seen it, all of them from one decomposition. Or it is the mean over folds, or a criterion of the fit to all samples.
+    The fit at the penalty chosen is certified as that of `Ridge` is, and `choice_` says how sure the choice is.
 
     Parameters
     ----------
@@ -563,21 +597,26 @@ class RidgeCV(MultiOutputMixin, RegressorMixin, RidgeCVBase):  # type: ignore[mi
         As in `Ridge`.
     scoring : str, callable or None
         As in scikit-learn. None: the negative mean squared error of the leave-one-out predictions, each weighted by its
-        sample weight; with `cv` the mean over the folds of R2.
+        sample weight; with `cv` the mean over the folds of R2. With cv=None also "gcv", "aic", "bic" (negative, since larger
+        is better) and "evidence" (the logarithm): see Notes. With several targets their mean.
     cv : int, splitter, iterable of (train, test) or None
         None: leave-one-out. Else as in scikit-learn.
     gcv_mode : {"auto", "svd", "eigen"} or None
         "svd" takes singular values from a QR factorisation at once. All else begins with eigenvalues of the Gram matrix of the
-        small side, and goes on to that where they have too few digits: the scores are the same.
+        small side, or a few Cholesky factors, and goes on to that where they have too few digits: the scores are the same. But
+        where samples and features are both more than 10,000, "auto" and None take the degrees of freedom in GCV, AIC and BIC
+        from probes; "eigen" and "svd" never do.
     store_cv_results : bool, default False
         Keep `cv_results_`; with cv=None only.
     alpha_per_target : bool, default False
         Choose a penalty for every target by itself; with cv=None only.
+    rule : {"best", "one_standard_error"}, default "best"
+        "one_standard_error": the largest penalty whose score is within one standard error of the best score, the simplest model
+        that the data do not tell from the best (Breiman et al. 1984). It takes scoring=None or folds.
     feature_groups : (n_features,) or None
         Labels of groups of features, such as strings or integers, one for each feature. Every group then has a penalty of its own
         (banded ridge): the search goes on from the best of `alphas` by gradient, to a score that is no worse. `alphas` do not
-        bound it. With cv=None and X in memory only; `scoring` is None, "gcv" (generalised cross-validation) or "evidence" (the
-        log marginal likelihood of the Bayesian model, its noise estimated), and penalty weights multiply the groups' penalties.
+        bound it. It takes cv=None, X in memory and scoring None, "gcv" or "evidence"; penalty weights multiply the penalties.
     tol : float, default 1e-6
         Of the fit at the end, as in `Ridge`.
     penalty_weights : (n_features,), (n_features, n_features) or None
@@ -590,6 +629,9 @@ class RidgeCV(MultiOutputMixin, RegressorMixin, RidgeCVBase):  # type: ignore[mi
     alpha_ : float or (n_targets,) float64
         The penalty chosen; of equal scores the first. With `feature_groups` those of the groups, (n_groups,) or (n_targets,
         n_groups).
+    choice_ : Choice
+        How sure that is: standard errors, the penalties that cannot be told apart from the best, and the bound of the error of
+        the coefficients. Printed, it is a few sentences. Not with `feature_groups`.
     best_score_ : float or (n_targets,) float64
         Its score.
     groups_ : (n_groups,) array
@@ -608,8 +650,9 @@ class RidgeCV(MultiOutputMixin, RegressorMixin, RidgeCVBase):  # type: ignore[mi
     Warns
     -----
     UserWarning
-        If the best alpha is the smallest or the largest one tried, by more than rounding: a better one may lie beyond. If a group
-        of features counts for nothing, its penalty being the largest that is tried.
+        If the best alpha is the smallest or the largest one tried, by more than rounding: a better one may lie beyond. With
+        rule="one_standard_error" if the one chosen is the largest. If a group of features counts for nothing, its penalty being
+        the largest that is tried.
     sklearn.exceptions.ConvergenceWarning
         If tol was not reached, at the end or in a training set: the message says what was.
 
@@ -618,11 +661,26 @@ class RidgeCV(MultiOutputMixin, RegressorMixin, RidgeCVBase):  # type: ignore[mi
     A sample that nothing else predicts, as the only one of its category, is predicted by what the others leave: penalised
     coefficients of zero. What only such a sample tells of an unpenalised column counts as zero as well.
 
+    With RSS the weighted sum of squared residuals, n the number of samples that have a weight, df the trace of the hat matrix,
+    the intercept and unpenalised columns included, the criteria are GCV = n RSS / (n - df)^2, AIC = n log(RSS / n) + 2 df and
+    BIC = n log(RSS / n) + log(n) df. The evidence is the density of y where the coefficients are N(0, sigma^2 / alpha) (over
+    their penalty weights) and the noise is N(0, sigma^2) (over sample weights), with a flat prior for the q columns, or
+    combinations of columns, that are not penalised, and sigma^2 where that density is largest:
+
+        log evidence = -1/2 [(n - q) (log(2 pi Q / (n - q)) + 1) + log det(I + K / alpha) - sum log(sample_weight)]
+
+    Q is the minimum of RSS + alpha sum_j d_j w_j^2, and K the kernel A D^-1 A' of what the unpenalised leave of the others.
+    With `feature_groups` the penalties stand in D, and alpha is 1.
+
     References
     ----------
-    Allen (1974), DOI 10.1080/00401706.1974.10489157; Golub, Heath & Wahba (1979), DOI 10.1080/00401706.1979.10489751; Rifkin &
-    Lippert (2007), MIT-CSAIL-TR-2007-025. Groups of features: van de Wiel et al. (2016), DOI 10.1002/sim.6732; Nunez-Elizalde et
-    al. (2019), DOI 10.1016/j.neuroimage.2019.04.012; Dupre la Tour et al. (2022), DOI 10.1016/j.neuroimage.2022.119728.
+    Allen (1974), DOI 10.1080/00401706.1974.10489157, and Rifkin & Lippert (2007), MIT-CSAIL-TR-2007-025 (leave-one-out); Golub,
+    Heath & Wahba (1979), DOI 10.1080/00401706.1979.10489751 (GCV); Akaike (1974), DOI 10.1109/TAC.1974.1100705; Schwarz (1978),
+    DOI 10.1214/aos/1176344136 (BIC); MacKay (1992), DOI 10.1162/neco.1992.4.3.415 (evidence); Patterson & Thompson (1971),
+    DOI 10.1093/biomet/58.3.545 (restricted likelihood); Breiman, Friedman, Olshen & Stone (1984), Classification and Regression
+    Trees, section 3.4.3, and Hastie, Tibshirani & Friedman (2009), The Elements of Statistical Learning, section 7.10, DOI
+    10.1007/978-0-387-84858-7 (one standard error); van de Wiel et al. (2016), DOI 10.1002/sim.6732, Nunez-Elizalde et al. (2019),
+    DOI 10.1016/j.neuroimage.2019.04.012, and Dupre la Tour et al. (2022), DOI 10.1016/j.neuroimage.2022.119728 (groups).
 
     Examples
     --------
@@ -634,6 +692,10 @@ class RidgeCV(MultiOutputMixin, RegressorMixin, RidgeCVBase):  # type: ignore[mi
     (0.01, 0.5166)
     >>> model.report_.error < 1e-6
     True
+    >>> RidgeCV(alphas=[1e-3, 1e-2, 1e-1, 1], rule="one_standard_error").fit(X, y).alpha_
+    0.1
+    >>> RidgeCV(alphas="auto", scoring="evidence").fit(X, y).choice_.method
+    'evidence'
 
     The ten features are age, sex, body mass index, blood pressure, and six of blood serum:
 
@@ -653,13 +715,14 @@ class RidgeCV(MultiOutputMixin, RegressorMixin, RidgeCVBase):  # type: ignore[mi
         gcv_mode: str | None = None,
         store_cv_results: bool = False,
         alpha_per_target: bool = False,
+        rule: str = BEST,
         feature_groups: Any = None,
         tol: float = 1e-6,
         penalty_weights: Any = None,
         n_threads: int | None = None,
         verbose: bool = False,
     ) -> None:
-        super().__init__(alphas, fit_intercept, scoring, cv, store_cv_results, tol, penalty_weights, n_threads, verbose)
+        super().__init__(alphas, fit_intercept, scoring, cv, store_cv_results, rule, tol, penalty_weights, n_threads, verbose)
         self.gcv_mode = gcv_mode
         self.alpha_per_target = alpha_per_target
         self.feature_groups = feature_groups
@@ -671,7 +734,7 @@ class RidgeCV(MultiOutputMixin, RegressorMixin, RidgeCVBase):  # type: ignore[mi
         ----------
         X : (n_samples, n_features) array, data frame or sparse matrix
             As in `Ridge.fit`. A `fastridge.scan`, whose rows need not fit in memory, is scored by squared leave-one-out errors in
-            one pass after the first, or with `cv` a number, by sums over every `cv`-th row in one pass.
+            one pass after the first, by criteria without one, or with `cv` a number, by sums over every `cv`-th row in one pass.
         y : (n_samples,) or (n_samples, n_targets)
             None where X is a scan, which has it.
         sample_weight : float, (n_samples,) or None
@@ -687,12 +750,13 @@ class RidgeCV(MultiOutputMixin, RegressorMixin, RidgeCVBase):  # type: ignore[mi
         Raises
         ------
         ValueError, TypeError
-            If an argument or parameter is not what it should be; nothing fitted before is lost.
+            If an argument or parameter is not what it should be, or scores have no standard error where `rule` needs one; nothing
+            fitted before is lost.
         """
-        solution, choice = self._search_and_solve(X, y, sample_weight, params)
+        solution, found = self._search_and_solve(X, y, sample_weight, params)
         coef = solution.coef
         self._keep(coef.ravel() if coef.size == self.n_features_in_ else coef, solution)
-        return self._warn_of_doubts(choice)
+        return self._warn_of_doubts(found)
 
     def predict(self, X: Any) -> Array:
         """Return X w + b, (n_samples,) or (n_samples, n_targets)
@@ -718,17 +782,17 @@ class RidgeClassifierCV(ClassesCoded, RidgeCVBase):
 
     Parameters
     ----------
-    alphas, fit_intercept, cv, store_cv_results, feature_groups, tol, penalty_weights, n_threads, verbose
+    alphas, fit_intercept, cv, store_cv_results, rule, feature_groups, tol, penalty_weights, n_threads, verbose
         As in `RidgeCV`.
     scoring : str, callable or None
         As in scikit-learn, of labels and decision functions. None: the negative mean squared error of the coded targets; with
-        `cv` the accuracy.
+        `cv` the accuracy. Or one of the criteria of `RidgeCV`, of the coded targets.
     class_weight : dict, "balanced" or None
         As in `RidgeClassifier`.
 
     Attributes
     ----------
-    alpha_, best_score_, groups_, n_evaluations_, alphas_, scores_, cv_results_
+    alpha_, choice_, best_score_, groups_, n_evaluations_, alphas_, scores_, cv_results_
         As in `RidgeCV`.
     coef_, intercept_, classes_, n_iter_, solver_, report_, n_features_in_, feature_names_in_
         As in `RidgeClassifier`; but coef_ is (n_features,) where there are two classes, as in scikit-learn.
@@ -761,13 +825,14 @@ class RidgeClassifierCV(ClassesCoded, RidgeCVBase):
         cv: Any = None,
         class_weight: Any = None,
         store_cv_results: bool = False,
+        rule: str = BEST,
         feature_groups: Any = None,
         tol: float = 1e-6,
         penalty_weights: Any = None,
         n_threads: int | None = None,
         verbose: bool = False,
     ) -> None:
-        super().__init__(alphas, fit_intercept, scoring, cv, store_cv_results, tol, penalty_weights, n_threads, verbose)
+        super().__init__(alphas, fit_intercept, scoring, cv, store_cv_results, rule, tol, penalty_weights, n_threads, verbose)
         self.class_weight = class_weight
         self.feature_groups = feature_groups
 
@@ -790,7 +855,7 @@ class RidgeClassifierCV(ClassesCoded, RidgeCVBase):
         ValueError, TypeError
             As `RidgeCV.fit` does.
         """
-        solution, choice = self._search_and_solve(X, y, sample_weight, params)
+        solution, found = self._search_and_solve(X, y, sample_weight, params)
         coef = solution.coef
         self._keep(coef.ravel() if len(coef) == 1 else coef, solution)
-        return self._warn_of_doubts(choice)
+        return self._warn_of_doubts(found)

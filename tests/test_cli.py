@@ -194,6 +194,7 @@ def test_the_penalty_is_chosen_as_in_python(cv):
     said = ran("fit", *_table("parquet"), "--cv", cv, "--output", "model")
     model = RidgeCV(alphas="auto", cv=None if cv == "loo" else cv).fit(X, Y)
     assert said["alpha"] == pytest.approx(model.alpha_, rel=1e-12)
+    assert said["choice"].startswith(str(model.choice_).partition("The coefficients")[0])
     assert said["reason"] == model.report_.reason != "asked for"
     again = fastridge.load("model")
     assert type(again) is RidgeCV

@@ -133,8 +133,24 @@ def test_a_penalty_is_chosen(anywhere, n_targets):
     np.testing.assert_allclose(model.best_score_, expected.best_score_, rtol=1e-8)
     np.testing.assert_allclose(model.coef_, expected.coef_, rtol=1e-6)
     np.testing.assert_allclose(model.predict(chunked(X)).compute(), expected.predict(X), rtol=1e-6)
+    np.testing.assert_allclose(model.choice_.standard_errors, expected.choice_.standard_errors, rtol=1e-6)
+    np.testing.assert_array_equal(model.choice_.indistinguishable, expected.choice_.indistinguishable)
     with pytest.raises(ValueError, match="cv must be None"):
         fd.RidgeCV(alphas, cv=3).fit(chunked(X), chunked(y))
+
+
+@pytest.mark.filterwarnings("ignore:the best alpha is")
+@pytest.mark.parametrize("noise", [30.0, 1e-4])
+@pytest.mark.parametrize("name", ["gcv", "evidence"])
+def test_a_penalty_is_chosen_by_a_criterion(anywhere, name, noise):
+    """With next to no noise what is left of y is read from the rows"""
+    X, y, weights = make()
+    y = X @ np.ones(X.shape[1]) + noise * np.random.default_rng(6).standard_normal(y.shape)
+    alphas = [1e-6, 0.1, 1000.0]
+    model = fd.RidgeCV(alphas, scoring=name).fit(chunked(X), chunked(y), chunked(weights))
+    expected = fastridge.RidgeCV(alphas, scoring=name).fit(X, y, weights)
+    assert model.alpha_ == expected.alpha_
+    np.testing.assert_allclose(model.scores_, expected.scores_, rtol=1e-7)
 
 
 def test_penalty_weights_and_several_chunks_of_columns(anywhere):

@@ -13,7 +13,7 @@ from sklearn.base import clone
 import fastridge
 from fastridge import Ridge, RidgeClassifierCV, RidgeCV, plots, scan
 from fastridge.request import Method, Request
-from fastridge.selection import group_scores
+from fastridge.selection import group_scores, groups
 from fastridge.selection.group_scores import EVIDENCE, GCV, LOO
 from fastridge.selection.groups import GroupSearch
 
@@ -159,6 +159,24 @@ def test_what_is_planted_is_found(seed, shape, scoring):
     assert model.score(X_new, y_new) > shared.score(X_new, y_new) + 0.03
     assert 1 < model.n_evaluations_ < 200
     assert model.best_score_ > model.scores_.max()
+
+
+@pytest.mark.parametrize("weighted", [False, True])
+@pytest.mark.parametrize("shape", SHAPES)
+def test_scores_are_those_of_the_search_with_one_alpha(shape, weighted):
+    X, y, weights, d, index = problem(shape, weighted, "free")
+    found = search(X, y, index, weights, True, d)
+    for name, scoring in SCORES.items():
+        model = RidgeCV([20.0], penalty_weights=d, scoring=scoring).fit(X, y, weights)
+        value = found._side.evaluate(name, np.full(3, 20.0))[0]
+        np.testing.assert_allclose(found._score(name, value, 1 if name == EVIDENCE else 2), model.best_score_, rtol=1e-9)
+
+
+def test_what_does_not_fit_in_memory(monkeypatch):
+    X, y, _, _, index = problem((40, 9), False, "plain")
+    monkeypatch.setattr(groups, "physical_memory", lambda: 1000.0)
+    with pytest.raises(ValueError, match="5 matrices of the smaller side"):
+        RidgeCV(ALPHAS, feature_groups=index).fit(X, y)
 
 
 @at_edges
@@ -365,11 +383,13 @@ def test_what_is_kept(tmp_path):
         assert (other.groups_ == model.groups_).all()
     np.testing.assert_array_equal(model.alphas_, ALPHAS)
     np.testing.assert_allclose(model.scores_, RidgeCV(ALPHAS).fit(X, y).scores_)
+    assert not hasattr(model, "choice_")
     with pytest.raises(ValueError, match="an alpha for each group"):
         plots.ScoreDisplay.from_estimator(model)
     model.set_params(feature_groups=None).fit(X, y)
     assert not hasattr(model, "groups_")
     assert not hasattr(model, "n_evaluations_")
+    assert model.choice_.chosen == model.scores_.argmax()
     assert np.ndim(model.alpha_) == 0
 
 
@@ -396,8 +416,10 @@ def test_labels_of_any_kind_that_sorts():
         ({"feature_groups": np.array([1, "a", 2, 1, 2], dtype=object)}, "labels of one kind, which sort, got int, str"),
         ({"feature_groups": "abcde"}, "feature_groups"),
         ({"cv": 3}, "cv=None"),
+        ({"rule": "one_standard_error"}, "rule='best'"),
         ({"store_cv_results": True}, "store_cv_results=False"),
         ({"scoring": "r2"}, "scoring must be None or one of .'gcv', 'evidence'., got 'r2'"),
+        ({"scoring": "bic"}, "scoring must be None or one of .'gcv', 'evidence'., got 'bic'"),
         ({"penalty_weights": np.eye(5)}, "not a matrix"),
     ],
 )

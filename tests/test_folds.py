@@ -201,7 +201,7 @@ def test_training_sets_that_miss_the_tolerance_are_said(monkeypatch):
 
     RidgeCV(ALPHAS, cv=3).fit(X, y)
     monkeypatch.setattr(folds, "solve_path", cut_short)
-    with pytest.warns(ConvergenceWarning, match="fits to training sets reached an H-norm error of .* where tol=1e-06") as said:
+    with pytest.warns(ConvergenceWarning, match="the fits that are scored reached an H-norm error of .* where tol=1e-06") as said:
         RidgeCV(ALPHAS, cv=3).fit(X, y)
     assert said[0].filename == __file__
 

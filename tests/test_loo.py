@@ -9,7 +9,7 @@ from helpers import STORAGES, make_weights, make_X, make_y
 from truth import Exact
 
 from fastridge.request import Method, Request
-from fastridge.selection import decomposition, loo
+from fastridge.selection import decomposition, factors, loo
 from fastridge.selection.loo import LeaveOneOut
 
 ALPHAS = np.array([1e-6, 1e-2, 1.0, 1e3])
@@ -61,9 +61,11 @@ def test_against_refits(storage, shape, intercept, weighted, pieces, request):
     judge(STORAGES[storage](X), y, ALPHAS, make_weights(shape[0], 3) if weighted else None, intercept, dense=X, tol=1e-8)
 
 
+@pytest.mark.parametrize("least", [factors.MIN_SIZE, 1])
 @pytest.mark.parametrize("seed", range(150))
-def test_random_problems(seed):
+def test_random_problems(seed, least, monkeypatch):
     """Rows and columns that repeat, categories with one member, weights of zero, scales over six decades, penalties likewise"""
+    monkeypatch.setattr(factors, "MIN_SIZE", least)
     rng = np.random.default_rng(seed)
     n, p = rng.integers(2, 16), rng.integers(1, 16)
     X = rng.standard_normal((n, p)) + rng.choice([0, 5], p)
@@ -185,9 +187,48 @@ def test_large_problems_take_two_matrices(shape, monkeypatch):
     assert peak < 2.3 * 8 * (min(shape) + 10) ** 2 + 3 * 2**20
 
 
+@pytest.mark.parametrize("intercept", [False, True])
+def test_factors_agree_in_any_order_of_penalties(intercept):
+    X = np.random.default_rng(20).standard_normal((600, 900)) + 0.2
+    y = make_y(X, 21, 2)
+    alphas = np.geomspace(1e-1, 1e4, 6)
+    found, wanted = search(X, y, alphas, None, intercept), search(X, y, alphas, None, intercept, precise=True)
+    assert found._factors is not None
+    chosen = np.array([4, 1])
+    np.testing.assert_allclose(found.coefficients(chosen)[0], wanted.coefficients(chosen)[0], rtol=1e-8, atol=1e-11)
+    errors = wanted.errors(keep=True).errors
+    for some in (slice(3, 6), slice(0, 3), slice(None)):
+        close(found.errors(some, keep=True).errors, errors[:, some], 1e-9)
+
+
+def test_factors_take_one_matrix():
+    rng = np.random.default_rng(22)
+    X, y = rng.standard_normal((900, 1200)), rng.standard_normal(900)
+    search(X, y, [1.0, 1e3]).errors()
+    tracemalloc.start()
+    try:
+        found = search(X, y, [1.0, 1e3])
+        found.errors()
+        peak = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    assert found._factors is not None
+    assert peak < 1.3 * 8 * 900**2 + 3 * 2**20
+
+
+def test_factors_give_way_where_they_lack_digits():
+    X = make_X(600, 900, seed=23)
+    X[1] = X[0]
+    found = search(X, make_y(X, 24), [1e-9, 1.0])
+    assert found._factors is None
+    assert np.isfinite(found.errors().sq_sums).all()
+
+
+@pytest.mark.parametrize("least", [factors.MIN_SIZE, 1])
 @pytest.mark.parametrize("n", [30, 4])
 @pytest.mark.parametrize("d", ["weights", "unpenalised", "matrix", "singular matrix", "fixed"])
-def test_penalty_weights(d, n):
+def test_penalty_weights(d, n, least, monkeypatch):
+    monkeypatch.setattr(factors, "MIN_SIZE", least)
     rng = np.random.default_rng(7)
     X = rng.standard_normal((n, 5)) + 1
     y = make_y(X, 8)

@@ -11,7 +11,7 @@ from sklearn.exceptions import ConvergenceWarning, NotFittedError
 from sklearn.model_selection import KFold
 
 import fastridge
-from fastridge import FitReport, Ridge, RidgeClassifier, RidgeClassifierCV, RidgeCV, archive, model_file
+from fastridge import Choice, FitReport, Ridge, RidgeClassifier, RidgeClassifierCV, RidgeCV, archive, model_file
 
 pandas = pytest.importorskip("pandas")
 
@@ -44,6 +44,8 @@ MODELS = {
     "sparse labels": lambda: RidgeClassifier().fit(X, sp.csr_array(np.column_stack([Y > 0, X[:, 0] > 0]).astype(int))),
     "leave one out": lambda: RidgeCV(alphas="auto", store_cv_results=True).fit(NAMED, Y),
     "folds": lambda: RidgeCV(alphas=[1e-3, 0.1, 1.0, 100.0], cv=3, scoring="r2").fit(X, Y),
+    "criterion": lambda: RidgeCV(alphas="auto", scoring="evidence").fit(X, Y),
+    "one standard error": lambda: RidgeCV(alphas="auto", rule="one_standard_error").fit(X, Y),
     "per target": lambda: RidgeCV(alphas="auto", alpha_per_target=True).fit(X, np.column_stack([Y, -Y])),
     "classes": lambda: RidgeClassifierCV(alphas="auto", cv=3).fit(X, WORDS),
 }
@@ -52,7 +54,7 @@ MODELS = {
 def same(a, b):
     """Whether two values are the same to the last bit, types and dtypes included"""
     assert type(a) is type(b)
-    if isinstance(a, FitReport):
+    if isinstance(a, FitReport | Choice):
         assert all(same(getattr(a, field.name), getattr(b, field.name)) for field in fields(a))
     elif sp.issparse(a):
         assert a.format == b.format

@@ -56,7 +56,7 @@ def displays():
     X, y = made()
     return [
         PathDisplay.from_path(ridge_path(X, y, 20), alpha=1.0),
-        ScoreDisplay([1.0, 10.0], [-2.0, -1.0], standard_errors=[0.1, 0.2], alpha=10.0),
+        ScoreDisplay([1.0, 10.0], [-2.0, -1.0], standard_errors=[0.1, 0.2], indistinguishable=[True, True], alpha=10.0),
         ConvergenceDisplay.from_progress(steps_of(X, y)[0], tol=1e-6),
         CoefficientDisplay.from_inference(Inference(X, y)),
     ]
@@ -182,6 +182,9 @@ class TestScore:
         for edge in (-mean - error, -mean + error):
             assert all(np.isclose(corners[:, 1], value).any() for value in edge)
         assert display.alpha == model.alpha_
+        alike = model.choice_.indistinguishable[::-1]
+        assert_array_equal(display.points_.get_xdata(), model.alphas_[::-1][alike])
+        assert_array_equal(display.points_.get_ydata(), model.scores_[::-1][alike])
         assert texts(display.ax_) == [f"alpha {model.alpha_:.3g}"]
         assert display.ax_.get_ylabel() == "negative mean squared error"
         assert "leave-one-out" in display.ax_.get_title()
@@ -193,6 +196,8 @@ class TestScore:
         each = RidgeCV(alphas=ALPHAS, store_cv_results=True, alpha_per_target=True).fit(X, y)
         display = ScoreDisplay.from_estimator(each, target=1)
         assert_allclose(display.scores, -each.cv_results_[:, 1].mean(axis=0))
+        assert_array_equal(display.standard_errors, each.choice_.standard_errors[:, 1])
+        assert_array_equal(display.indistinguishable, each.choice_.indistinguishable[:, 1])
         assert display.alpha == each.alpha_[1]
         with pytest.raises(ValueError, match="there are 2 targets"):
             ScoreDisplay.from_estimator(each)
@@ -201,12 +206,14 @@ class TestScore:
         model = RidgeCV(alphas=[1e-6, 1.0, 1e6], cv=5, scoring="r2").fit(*made())
         display = ScoreDisplay.from_estimator(model).plot()
         assert_array_equal(display.line_.get_ydata(), model.scores_)
-        assert display.band_ is None
+        assert_array_equal(display.standard_errors, model.choice_.standard_errors)
         assert display.ax_.get_ylabel() == "r2"
+        assert display.ax_.get_title().startswith("5 folds")
         predictions = RidgeCV(alphas=[1e-6, 1.0, 1e6], scoring="r2", store_cv_results=True).fit(*made())
         display = ScoreDisplay.from_estimator(predictions)
         assert_array_equal(display.scores, predictions.scores_)
         assert display.standard_errors is None
+        assert display.plot().band_ is display.points_ is None
 
     def test_a_classifier(self):
         X, y = made()
@@ -229,6 +236,8 @@ class TestScore:
             ScoreDisplay.from_estimator(RidgeCV())
         with pytest.raises(ValueError, match=r"standard_errors must be \(2,\)"):
             ScoreDisplay([1.0, 2.0], [1.0, 2.0], standard_errors=[1.0])
+        with pytest.raises(ValueError, match=r"indistinguishable must be \(2,\)"):
+            ScoreDisplay([1.0, 2.0], [1.0, 2.0], indistinguishable=[True])
 
 
 class TestConvergence:

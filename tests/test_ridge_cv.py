@@ -22,12 +22,27 @@ from fastridge.selection import loo
 
 ALPHAS = [1e-3, 0.1, 1.0, 10.0, 1e3]
 NAMES = ("alpha_", "best_score_", "coef_", "intercept_", "cv_results_", "classes_", "n_features_in_")
-edges = pytest.mark.filterwarnings("ignore:the best alpha is")
+SETS_CV = {
+    f"check_sample_weight_equivalence_on_{kind}_data": "it sets cv, and criteria judge fits to all rows"
+    for kind in ("dense", "sparse")
+}
+edges = pytest.mark.filterwarnings("ignore:the (best alpha|alpha chosen) is")
 
 
 @edges
 @parametrize_with_checks(
-    [RidgeCV(), RidgeClassifierCV(), RidgeCV(cv=3), RidgeClassifierCV(cv=2), RidgeCV(alphas=7), RidgeClassifierCV(alphas="auto")]
+    [
+        RidgeCV(),
+        RidgeClassifierCV(),
+        RidgeCV(cv=3),
+        RidgeClassifierCV(cv=2),
+        RidgeCV(alphas=7),
+        RidgeClassifierCV(alphas="auto"),
+        RidgeCV(scoring="gcv"),
+        RidgeClassifierCV(scoring="evidence", alphas=5),
+        RidgeCV(rule="one_standard_error"),
+    ],
+    expected_failed_checks=lambda estimator: {} if estimator.scoring is None else SETS_CV,
 )
 def test_scikit_learns_checks(estimator, check):
     check(estimator)
@@ -284,6 +299,8 @@ WRONG = [
     ({"cv": 3, "alpha_per_target": True}, ValueError, "cv!=None and alpha_per_target=True are incompatible"),
     ({"scoring": "no score"}, ValueError, "scoring"),
     ({"gcv_mode": "qr"}, ValueError, "gcv_mode"),
+    ({"rule": "two standard errors"}, ValueError, "rule"),
+    ({"scoring": "gcv", "cv": 3}, ValueError, "takes cv=None, got 3"),
     ({"tol": 2.0}, ValueError, "tol"),
     ({"penalty_weights": [1.0]}, ValueError, "penalty_weights"),
     ({"cv": 1000}, ValueError, "1000"),

@@ -32,11 +32,12 @@ def test_leave_one_out(n_targets, weighted, intercept, store):
     none = {"positive": False, "bounds": None, "penalty_weights": None, "fit_intercept": intercept, "alpha": 1.0}
     request = RowsRequest.of_source(scan(store(X), target=y, weight=weights), Method(), **none)
     problem = request.problem(2)
-    sums, answer = leave_one_out(problem, ALPHAS, intercept)
+    sums, _, answer = leave_one_out(problem, ALPHAS, intercept)
     whole = LeaveOneOut(Request.checked(X, y, weights, Method(), **none), ALPHAS, 2)
     np.testing.assert_allclose(sums, whole.errors().sq_sums, rtol=1e-9)
     for a in range(3):
-        np.testing.assert_allclose(answer(a), whole.coefficients(np.full(max(1, n_targets), a))[0], rtol=1e-7, atol=1e-10)
+        chosen = np.full(max(1, n_targets), a)
+        np.testing.assert_allclose(answer(chosen), whole.coefficients(chosen)[0], rtol=1e-7, atol=1e-10)
 
 
 def test_a_row_that_nothing_else_predicts():

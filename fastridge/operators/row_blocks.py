@@ -55,6 +55,10 @@ class Facts:
     sparse : bool
     shifted : (p,) bool or None
         Columns of sparse blocks whose entries are all stored and far from zero: they are shifted as they are read.
+    n_weighted : int
+        Rows that have a weight.
+    log_weights : float
+        Sum of the logarithms of their weights.
     gram : (p, p) float64, lower triangle, or None
         A'A, where it was summed on the way.
     """
@@ -70,6 +74,8 @@ class Facts:
     n_entries: int
     sparse: bool
     shifted: Array | None
+    n_weighted: int
+    log_weights: float
     gram: Vector | None = field(default=None, repr=False)
 
     def with_shifts(self, full: Array | None) -> Facts:
@@ -115,6 +121,16 @@ class RowBlocks(Operator):
     def weight(self) -> float:
         """Sum of the weights"""
         return self._facts.weight
+
+    @property
+    def n_weighted(self) -> int:
+        """Rows that have a weight"""
+        return self._facts.n_weighted
+
+    @property
+    def log_weights(self) -> float:
+        """Sum of the logarithms of their weights"""
+        return self._facts.log_weights
 
     @property
     def target(self) -> OwnTarget:
@@ -297,7 +313,8 @@ class Totals:
 
     def __init__(self, p: int, k: int, fit_intercept: bool, with_gram: bool) -> None:
         self.p, self.fit_intercept, self.weight = p, fit_intercept, 0.0
-        self.n_rows = self.n_bytes = self.n_entries = 0
+        self.n_rows = self.n_bytes = self.n_entries = self.n_weighted = 0
+        self.log_weights = 0.0
         self.sparse = False
         self.full: Array | None = None
         self.sums = Sums(p, k) if with_gram and fit_intercept else None
@@ -317,6 +334,11 @@ class Totals:
         full = full_columns(X) if sparse else None
         n_bytes = X.data.nbytes + X.indices.nbytes if sparse else X.nbytes
         self._count(X.shape[0], n_bytes, X.data.size if sparse else X.size, full)
+        if weights is None:
+            self.n_weighted += X.shape[0]
+        else:
+            used = weights[weights > 0]
+            self.n_weighted, self.log_weights = self.n_weighted + len(used), self.log_weights + float(np.log(used).sum())
         try:
             if self.sums is not None:
                 self.sums.add(sum_block(X, block.y, weights, n_threads))
@@ -331,6 +353,7 @@ class Totals:
     def join(self, other: Totals) -> None:
         """Add the rows of another one"""
         self._count(other.n_rows, other.n_bytes, other.n_entries, other.full)
+        self.n_weighted, self.log_weights = self.n_weighted + other.n_weighted, self.log_weights + other.log_weights
         if self.sums is not None:
             assert other.sums is not None
             self.sums.add(other.sums)
@@ -404,6 +427,8 @@ class Totals:
             n_entries=self.n_entries,
             sparse=self.sparse,
             shifted=None,
+            n_weighted=self.n_weighted,
+            log_weights=self.log_weights,
             gram=gram,
         )
         return facts.with_shifts(self.full) if self.fit_intercept else facts

@@ -33,6 +33,8 @@ QR_FLOPS = 1.2e10
 """Of one thread."""
 EIGH_FLOPS = 1.5e10
 """Of one thread, of the 10 c^3 of an eigendecomposition."""
+INVERSE_FLOPS = 1.6e10
+"""Of one thread, of the 2/3 c^3 of a Cholesky factor and its inverse, what reads and scales the matrix for them included."""
 EXPECTED_STEPS = 25
 """CG steps to 1e-6 that a well-scaled problem takes; a guess that the fall-back makes harmless."""
 PATH_STEPS = 100
@@ -141,6 +143,11 @@ def path_seconds(problem: Problem, n_penalties: int) -> tuple[float, float]:
     rate = EIGH_FLOPS * min(problem.design.traits.n_threads, 8)
     rest = 4.0 * c * c * k * n_penalties / GEMM_FLOPS
     return _gram_seconds(problem) + 10 * c**3 / rate + rest, PATH_STEPS * product
+
+
+def factors_cost_less(n_penalties: int) -> bool:
+    """Whether inverting the small side at every penalty by a Cholesky factor takes less than one eigendecomposition"""
+    return n_penalties * 2 / 3 / INVERSE_FLOPS < 10 / EIGH_FLOPS
 
 
 def product_seconds(problem: Problem) -> float:

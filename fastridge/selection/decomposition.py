@@ -53,12 +53,26 @@ class Pencil:
         Z.
     image : (r, k) float64
         Z'b with b = A'y, or y of a wide problem.
+    penalties : (a,) float64
+        alpha, or what counts as it: see `LEAST`.
+    sizes : (r,) float64
+        The diagonal of Z'Z: tau, or ones.
+    log_det : float
+        log det(B'B + alpha_0 I), or 0: det(B'B + alpha I) is that of it over the product of the weights.
     """
 
     chosen: np.ndarray
     weights: Vector
     basis: Vector
     image: Vector
+    penalties: Vector
+    sizes: Vector
+    log_det: float = 0.0
+
+    @property
+    def shares(self) -> Vector:
+        """What the penalty takes of every direction, alpha / (s + alpha): (r, a)"""
+        return np.asarray(self.sizes[:, None] * (self.penalties * self.weights))
 
 
 def decompose(problem: Problem, penalties: Vector, *, precise: bool = False, strict: bool = False) -> Iterator[Pencil]:
@@ -77,19 +91,19 @@ def decompose(problem: Problem, penalties: Vector, *, precise: bool = False, str
         with blas_for(len(gram)):
             s, v = eigh(gram, lower=True, overwrite_a=large, check_finite=False, driver="evr" if large else "evd")
         s = np.maximum(s, 0.0)
+        least = LEAST * float(s.max(initial=0.0))
         fine = rounding_error(s, penalties[left], strict or problem.wide) <= (TELLING if large else ACCURATE)
         chosen, left = left[fine], left[~fine]
         if large:
             del gram
         if len(chosen):
-            image, v = v.T @ rhs, _lifted(v, reflect)
-            yield Pencil(chosen, 1.0 / (s[:, None] + penalties[chosen]), v, image)
+            image, v, own = v.T @ rhs, _lifted(v, reflect), np.maximum(penalties[chosen], least)
+            yield Pencil(chosen, 1.0 / (s[:, None] + own), v, image, own, np.ones(len(s)))
         del v
         if not len(left):
             return
         if large:
             gram = _gram(problem, reflect)
-        least = LEAST * float(s.max(initial=0.0))
         while len(left):
             first = max(float(penalties[left[0]]), least)
             inverse = _by_cholesky(gram, first, max(problem.design.shape))
@@ -100,8 +114,10 @@ def decompose(problem: Problem, penalties: Vector, *, precise: bool = False, str
             with blas_for(len(inverse)):
                 tau, q = eigh(inverse @ inverse.T, lower=True, overwrite_a=True, check_finite=False, driver="evd")
                 basis = inverse.T @ q
-            weights = 1.0 / (1.0 + np.maximum(tau, 0.0)[:, None] * (np.maximum(penalties[chosen], first) - first))
-            yield Pencil(chosen, weights, _lifted(basis, reflect), basis.T @ rhs)
+            tau, own = np.maximum(tau, 0.0), np.maximum(penalties[chosen], first)
+            weights = 1.0 / (1.0 + tau[:, None] * (own - first))
+            log_det = -2.0 * float(np.log(inverse.diagonal()).sum())
+            yield Pencil(chosen, weights, _lifted(basis, reflect), basis.T @ rhs, own, tau, log_det)
         del gram
     if len(left):
         yield _by_triangle(problem, penalties, left, reflect, rhs)
@@ -123,6 +139,11 @@ def rounding_error(s: Vector, penalties: Vector, strict: bool = False) -> Vector
         return np.asarray(doubt / (s.min(initial=np.inf) + penalties))
     share = np.sqrt(s + doubt)[:, None] / (s[:, None] + penalties)
     return np.asarray(doubt * share.max(axis=0, initial=0.0) ** 2)
+
+
+def tells(c: int, condition: float) -> bool:
+    """Whether rounding of a matrix of size c leaves its inverse the digits that are asked for"""
+    return bool(EPS * np.sqrt(c) * condition <= (TELLING if c > LARGE else ACCURATE))
 
 
 def _by_cholesky(gram: Vector, penalty: float, longest: int) -> Vector | None:
@@ -152,7 +173,8 @@ def _by_triangle(problem: Problem, penalties: Vector, chosen: np.ndarray, reflec
     else:  # by bounded factors: A'y itself has lost digits beside the smallest singular values
         image = np.zeros((len(vt), target.shape[1]))
         image[: len(sizes)] = sizes[:, None] * (u.T @ target)[: len(sizes)]
-    return Pencil(chosen, 1.0 / (s[:, None] + np.where(held > 0, held, 1.0)), _lifted(basis, reflect), image)
+    held = np.where(held > 0, held, 1.0)
+    return Pencil(chosen, 1.0 / (s[:, None] + held), _lifted(basis, reflect), image, held, np.ones(len(s)))
 
 
 def _clear_directions_without_data(basis: Vector, empty: np.ndarray) -> None:

@@ -72,7 +72,7 @@ def fit_folds(request: Request, alphas: Vector, splits: list[tuple[Array, Array]
         for train, test in splits:
             path = solve_path(_rows_of(request, train), method, alphas)
             coefs, intercepts = path.coefs.reshape(len(alphas), k, p), path.intercepts.reshape(len(alphas), k)
-            yield Fold(test, coefs, intercepts, None, _doubt(path))
+            yield Fold(test, coefs, intercepts, None, doubt_of(path))
         return
     sums = _FoldSums(request, splits, method.n_threads)
     for i, (train, test) in enumerate(splits):
@@ -83,7 +83,7 @@ def fit_folds(request: Request, alphas: Vector, splits: list[tuple[Array, Array]
         yield Fold(test, coefs, intercepts, held_out, doubt)
 
 
-def _doubt(path: RidgePath) -> float:
+def doubt_of(path: RidgePath) -> float:
     """Largest error of its answers that did not reach the tolerance; without a penalty no error is known"""
     short = [report.error for report in path.reports if report.status not in (Status.CONVERGED, Status.UNCERTIFIED)]
     return max(short, default=0.0)
@@ -184,4 +184,4 @@ def fit_moments(training: Moments, request: Request, alphas: Vector, tol: float)
                 intercepts = [sums.intercept(at.T) if centred else np.zeros(k) for at in coefs]
                 return coefs, np.array(intercepts), 0.0
     path: Any = training.solve(alphas, penalty_weights=request.penalty_weights, fit_intercept=request.fit_intercept, tol=tol)
-    return path.coefs.reshape(len(alphas), k, p), path.intercepts.reshape(len(alphas), k), _doubt(path)
+    return path.coefs.reshape(len(alphas), k, p), path.intercepts.reshape(len(alphas), k), doubt_of(path)

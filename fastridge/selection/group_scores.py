@@ -29,7 +29,7 @@ ridge); Dupre la Tour, Eickenberg, Nunez-Elizalde & Gallant (2022), DOI 10.1016/
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 import numpy as np
 
@@ -40,9 +40,10 @@ from fastridge.operators.base import Array, Vector, column_dots
 from fastridge.penalty_range import useful_penalties
 from fastridge.planning.costs import physical_memory
 from fastridge.problem import Problem
+from fastridge.selection.criteria import Rows
 
 LOO, GCV, EVIDENCE = "leave-one-out", "gcv", "evidence"
-CRITERIA = GCV, EVIDENCE
+OF_GROUPS = GCV, EVIDENCE
 """What `scoring` may be besides None."""
 SWITCHED_OFF = 1e4
 """The largest penalty of a group, relative to the sum of the squared norms of its columns: it leaves nothing of them."""
@@ -54,15 +55,6 @@ NOTHING = 1e-30
 """Share of y that a fit leaves, squared, at least: less is rounding, of either sign."""
 KERNELS_SHARE = 0.25
 """Of the memory that kernels may take; more of them are summed anew for every evaluation."""
-
-
-@dataclass(frozen=True)
-class Rows:
-    """n, q, and the sum of log weights, of rows that have a weight"""
-
-    n: int
-    n_free: int
-    log_weights: float
 
 
 class Side(ABC):

@@ -25,8 +25,10 @@ from scipy.optimize import minimize
 from fastridge import parallel, units
 from fastridge.formulation import plain_form
 from fastridge.operators.base import Array, Vector
+from fastridge.planning.costs import physical_memory
 from fastridge.request import Request
-from fastridge.selection.group_scores import EVIDENCE, GCV, LOO, SWITCHED_OFF, Rows, Side, Tall, Wide
+from fastridge.selection.criteria import Rows
+from fastridge.selection.group_scores import EVIDENCE, GCV, LOO, SWITCHED_OFF, Side, Tall, Wide
 from fastridge.selection.loo import NEARLY_SQUARE, LeaveOneOut
 from fastridge.solution import Solution
 
@@ -40,6 +42,8 @@ MANY = 16
 """Groups from which on they are not tried one at a time before the search."""
 SMALLER = 1e2
 """By what a penalty is divided when its group is tried."""
+MATRICES, MEMORY_SHARE = 5, 0.5
+"""Of the size of the smaller side, without kernels, that are held at a time; and the share of the memory they may take."""
 
 
 @dataclass(frozen=True)
@@ -202,7 +206,7 @@ class GroupSearch:
     Raises
     ------
     ValueError
-        If the intercept and unpenalised columns fit every row.
+        If the intercept and unpenalised columns fit every row; if the smaller side is too large for the memory.
     """
 
     def __init__(self, request: Request, index: Array, n_threads: int | None) -> None:
@@ -210,6 +214,12 @@ class GroupSearch:
         self.index, self.n_groups = index, int(index.max()) + 1
         form = plain_form(self.problem)
         inner, (n, p) = form.problem, form.problem.design.shape
+        needed, memory = MATRICES * 8.0 * min(n, p) ** 2, physical_memory()
+        if needed > MEMORY_SHARE * memory:
+            raise ValueError(
+                f"feature_groups takes {MATRICES} matrices of the smaller side, {needed / 1e9:.0f} GB for {n} samples x "
+                f"{p} features, and the machine has {memory / 1e9:.0f} GB: choose features, or one alpha for all"
+            )
         if p < n <= NEARLY_SQUARE * p and inner.design.traits.transposes:
             inner = replace(inner, dual=True, relaid=None)
         null, weights = inner.design.left_null, request.weights
@@ -229,18 +239,6 @@ class GroupSearch:
         self._side: Side = make(inner, self.problem, target, index, self.rows)
         self._wide, self._has_columns = inner.wide, np.bincount(index, inner.design.sq_norms) > 0
         self._low, self._high = self._side.range()
-
-    def scores(self, name: str, alphas: Vector) -> Vector:
-        """Of penalties that all groups share, for every target: (a,) -> (a, k)"""
-        own, k = self.problem.own_penalties(alphas), self._side.target.shape[1]
-        out = np.empty((len(alphas), k))
-        for j in range(k):
-            side = self._side.of_targets([j])
-            for a, penalty in enumerate(own):
-                with self._blas():
-                    value, _ = side.evaluate(name, np.full(self.n_groups, penalty))
-                out[a, j] = self._score(name, value, 1)
-        return out
 
     def choose(self, name: str, start: float, targets: list[int]) -> GroupChoice:
         """The penalties of the groups, one each for all the `targets` together

@@ -1,27 +1,37 @@
-"""Scores of penalties on rows that are read block by block: leave-one-out in a pass after the first, folds in one."""
+"""Scores of penalties on rows that come block by block: leave-one-out in a pass after the first, folds and criteria in one."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from typing import Any
+from functools import partial
+from typing import Any, TypeAlias
 
 import numpy as np
 
 from fastridge.moments import Moments
-from fastridge.operators.base import Vector
-from fastridge.operators.row_blocks import RowBlocks
+from fastridge.operators.base import Array, Vector, column_dots
+from fastridge.operators.row_blocks import RowBlocks, add_to_pair
 from fastridge.problem import Problem
 from fastridge.request import Method, Request
 from fastridge.rows import RowSource
+from fastridge.selection import criteria
 from fastridge.selection.decomposition import Pencil, decompose
 from fastridge.selection.folds import Fold, fit_moments, known_well
+from fastridge.selection.spread import Spread, second_moments
 
 LEFT = 1e-8
 """Of 1 - h: a row with less has no error that float64 could tell."""
+KNOWN = 1e-3
+"""Share of y that fits must leave for its size to be told from sums, whose relative error may be a millionth of that."""
+
+Answer: TypeAlias = Callable[[Array], Vector]
+"""From the penalty of each target, (k,) int, to the answers there, (p, k)."""
 
 
-def leave_one_out(problem: Problem, penalties: Vector, fit_intercept: bool) -> tuple[Vector, Callable[[int], Vector]]:
-    """Sums of squared leave-one-out errors, (a, k), and a function that gives the answers (p, k) at one of the penalties
+def leave_one_out(
+    problem: Problem, penalties: Vector, fit_intercept: bool, n_groups: int = 0
+) -> tuple[Vector, Spread | None, Answer]:
+    """Sums of squared leave-one-out errors, (a, k), their spread, and a function that gives answers
 
     Parameters
     ----------
@@ -30,6 +40,8 @@ def leave_one_out(problem: Problem, penalties: Vector, fit_intercept: bool) -> t
     penalties : (a,) float64
         > 0.
     fit_intercept : bool
+    n_groups : int
+        As in `LeaveOneOut.errors`.
 
     Raises
     ------
@@ -37,35 +49,88 @@ def leave_one_out(problem: Problem, penalties: Vector, fit_intercept: bool) -> t
         If a row is predicted by itself alone, at one of the penalties.
     """
     rows: Any = problem.design
-    k = len(problem.penalty)
+    k, a = len(problem.penalty), len(penalties)
     pencils = list(decompose(problem, penalties))
-    sums = rows.over_rows(_left_out, pencils, len(penalties), k, rows.weight if fit_intercept else np.inf)
+    order = np.concatenate([pencil.chosen for pencil in pencils])
+    found = rows.over_rows(_left_out, pencils, a, k, rows.weight if fit_intercept else np.inf, n_groups)
+    sums, spread = np.empty((a, k)), None
+    by_order, moments = found[: k * a].reshape(k, a), found[k * a :].reshape(n_groups, a, a)
+    sums[order] = by_order.T
+    if n_groups and rows.n_weighted > 1:
+        groups = by_order if n_groups > 1 else by_order.sum(axis=0, keepdims=True)
+        size = np.full(n_groups, rows.shape[0] * k / n_groups)
+        spread = Spread(groups, moments, rows.n_weighted, size, order)
+    return sums, spread, partial(_answers, pencils)
 
-    def answer(chosen: int) -> Vector:
+
+def criterion(name: str, problem: Problem, penalties: Vector, fit_intercept: bool) -> tuple[Vector, Answer]:
+    """Scores by one of `CRITERIA`, (a, k), and a function that gives answers, from the Gram matrix of a design as above
+
+    Rows are read once more only where the fits leave so little of y that sums do not tell how little.
+
+    Raises
+    ------
+    ValueError
+        If the intercept fits every row.
+    """
+    design: Any = problem.design
+    known = criteria.Rows(design.n_weighted, int(fit_intercept), design.log_weights)
+    known.check(name)
+    pencils = list(decompose(problem, penalties, strict=True))
+
+    def sq_residual(x: Vector, penalty: Vector | float) -> Vector:
+        sq = problem.sq_target - column_dots(x, problem.rhs) - penalty * column_dots(x, x)
+        if (sq > KNOWN * problem.sq_target).all():
+            return sq
+        return np.asarray(design.over_rows(_sq_residual, x))
+
+    scores = criteria.scores(name, known, pencils, False, sq_residual)
+    return scores, partial(_answers, pencils)
+
+
+def _answers(pencils: list[Pencil], chosen: Array) -> Vector:
+    """At the penalty of each target, (k,) int: (p, k)"""
+    answers = np.empty((len(pencils[0].basis), len(chosen)))
+    for j, a in enumerate(chosen):
         for pencil in pencils:
-            for place in np.flatnonzero(pencil.chosen == chosen):
-                return np.ascontiguousarray(pencil.basis @ (pencil.weights[:, [place]] * pencil.image))
-        raise IndexError(chosen)
-
-    return sums, answer
+            for place in np.flatnonzero(pencil.chosen == a):
+                answers[:, j] = pencil.basis @ (pencil.weights[:, place] * pencil.image[:, j])
+    return answers
 
 
-def _left_out(rows: RowBlocks, pencils: list[Pencil], n_penalties: int, k: int, weight: float) -> Vector:
-    sums = np.zeros((n_penalties, k))
+def _left_out(rows: RowBlocks, pencils: list[Pencil], n_penalties: int, k: int, weight: float, n_groups: int) -> Vector:
+    """Sums of squares, (k, a), and moments, (g, a, a), in the order of the pencils, one after the other"""
+    sums, moments = np.zeros((k, n_penalties)), np.zeros((n_groups, n_penalties, n_penalties))
     for lo, block, target, root in rows.rows():
-        for pencil in pencils:
-            image = block @ pencil.basis
-            left = 1.0 - image**2 @ pencil.weights - root**2 / weight
-            if (left < LEFT).any():
-                i = lo + int(np.flatnonzero((left < LEFT).any(axis=1))[0])
-                raise ValueError(
-                    f"row {i} is predicted by itself alone at alpha as small as one of these: leave-one-out has no error for it; "
-                    "use folds (cv=5), or larger alphas"
-                )
-            for j in range(k):
-                errors = (target[:, [j]] - image @ (pencil.weights * pencil.image[:, [j]])) / left
-                sums[pencil.chosen, j] += (errors**2).sum(axis=0)
-    return sums
+        images = [block @ pencil.basis for pencil in pencils]
+        leverages = [image**2 @ pencil.weights for image, pencil in zip(images, pencils, strict=True)]
+        left = 1.0 - np.hstack(leverages) - root**2 / weight
+        if (left < LEFT).any():
+            i = lo + int(np.flatnonzero((left < LEFT).any(axis=1))[0])
+            raise ValueError(
+                f"row {i} is predicted by itself alone at alpha as small as one of these: leave-one-out has no error for it; "
+                "use folds (cv=5), or larger alphas"
+            )
+        whole = np.zeros(left.shape)
+        for j in range(k):
+            fits = [image @ (pencil.weights * pencil.image[:, [j]]) for image, pencil in zip(images, pencils, strict=True)]
+            sq = ((target[:, [j]] - np.hstack(fits)) / left) ** 2
+            sums[j] += sq.sum(axis=0)
+            if n_groups > 1:
+                moments[j] += second_moments(sq[:, None])[0]
+            else:
+                whole += sq
+        if n_groups == 1:
+            moments += second_moments(whole[:, None])
+    return np.concatenate([sums.ravel(), moments.ravel()])
+
+
+def _sq_residual(rows: RowBlocks, x: Vector) -> Vector:
+    """Sums of squared residuals of answers, (p, k): (k,)"""
+    total = np.zeros((2, x.shape[1]))
+    for _, block, target, _ in rows.rows():
+        add_to_pair(total, ((target - block @ x) ** 2).sum(axis=0))
+    return np.asarray(total.sum(axis=0))
 
 
 def fold_fits(folds: list[Moments], request: Request, alphas: Vector, method: Method) -> Iterator[Fold]:
