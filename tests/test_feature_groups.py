@@ -233,6 +233,22 @@ def test_the_fit_is_that_of_ridge_with_these_penalty_weights(shape):
 
 
 @at_edges
+@pytest.mark.parametrize("dtype", [np.float64, np.float32])
+@pytest.mark.parametrize("shape", [(60, 12), (15, 40)])
+@pytest.mark.parametrize("storage", ["F", "csr_array", "csc_array"])
+def test_storages(storage, shape, dtype):
+    X, y, weights, d, index = problem(shape, True, "free")
+    X = X.astype(dtype)
+    options = {"feature_groups": index, "penalty_weights": d}
+    wanted = RidgeCV(ALPHAS, **options).fit(X.astype(np.float64), y, weights)
+    model = RidgeCV(ALPHAS, **options).fit(STORAGES[storage](X), y, weights)
+    assert model.coef_.dtype == dtype
+    assert model.report_.converged
+    np.testing.assert_allclose(model.best_score_, wanted.best_score_, rtol=1e-7)
+    np.testing.assert_allclose(model.coef_, wanted.coef_, rtol=1e-3, atol=1e-3 * np.abs(wanted.coef_).max())
+
+
+@at_edges
 @pytest.mark.parametrize("scoring", SCORES.values())
 def test_a_penalty_for_every_target_and_group(scoring):
     labels, X, y, _, _ = planted(100, 30, 1, n_targets=3)
