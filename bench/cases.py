@@ -22,6 +22,7 @@ REAL = (
     *("nir_corn_m5", "nir_gasoline", "nir_tecator_meats", "sgemm_pairs", "skl_diabetes_raw", "uci_elevators"),
     *("uci_keggundirected", "uci_parkinsons", "uci_protein"),
 )
+N_GROUPS = 4  # of features, where each has a penalty of its own
 SAMPLES = 5  # of the penalties of a path, where fitting all would take too long
 
 
@@ -30,7 +31,8 @@ class Data:
     """Hold one ridge problem: X (n, p) dense or sparse, y (n,) or (n, k) float64, and its penalty alpha > 0.
 
     `alpha` is a number or (k,), one for each target. `bounds` are a lower and an upper one, numbers or (p,), or None.
-    `alphas`, falling, are the penalties of a path; `choices` those that one is to be chosen from.
+    `alphas`, falling, are the penalties of a path; `choices` those that one is to be chosen from. `groups`, (p,), are
+    labels of features where each group is to have a penalty of its own, or None.
     """
 
     X: np.ndarray | sparse.csr_array
@@ -40,6 +42,7 @@ class Data:
     bounds: tuple | None = None
     alphas: np.ndarray | None = None
     choices: np.ndarray | None = None
+    groups: np.ndarray | None = None
 
     @property
     def n_bytes(self) -> int:
@@ -83,9 +86,10 @@ class Case:
 
     Tasks: "fit", "predict" (after a fit that is not timed), "positive", "bounds", "path" and "classify" (y is then +1 for the
     class of a sample and -1 for the others). "choose": one of `choices` for all targets by leave-one-out errors, and a fit there;
-    "choose for each target", "choose by folds" and "choose for classes" alike. `bounds` makes bounds for p columns; `family` and
-    `axis` ("n", "p" or "nnz") tie cases of several sizes together. Large cases need memory of `needs_bytes`, and are run when
-    they are asked for by name, as are families.
+    "choose for each target", "choose by folds" and "choose for classes" alike; "choose for groups": one for each of N_GROUPS
+    groups of features, by leave-one-out errors, and `choices` are where a peer may look. `bounds` makes bounds for p columns;
+    `family` and `axis` ("n", "p" or "nnz") tie cases of several sizes together. Large cases need memory of `needs_bytes`, and are
+    run when they are asked for by name, as are families.
     """
 
     name: str
@@ -122,6 +126,7 @@ def _load(case: Case, scale: float) -> Data:
         case.bounds and case.bounds(X.shape[1]),
         None if case.alphas is None else np.array(case.alphas),
         None if case.choices is None else np.array(case.choices),
+        np.arange(X.shape[1]) % N_GROUPS if case.task == "choose for groups" else None,
     )
 
 
@@ -233,6 +238,10 @@ def choices() -> list[Case]:
             goal=Goal(8),
         ),
         Case("choose_by_folds", tall, quick_scale=0.05, task="choose by folds", choices=grid(20), goal=Goal(40)),
+        *(
+            Case(name, partial(banded, *shape), quick_scale=0.3, task="choose for groups", choices=grid(10))
+            for name, shape in (("choose_groups", (2000, 100)), ("choose_groups_wide", (200, 1000)))
+        ),
         Case("choose_onehot", partial(onehot, 200_000, 2000), quick_scale=0.05, task="choose", choices=grid(20)),
         Case(
             "choose_classes",
@@ -370,6 +379,15 @@ def dense(
 def dense_wide(n: int, p: int, scale: float = 1.0, *, dtype=np.float64) -> tuple:
     """Make n rows of p >> n columns, as `dense` does."""
     return dense(_scaled(n, scale), _scaled(p, scale), dtype=dtype, seed=5)
+
+
+def banded(n: int, p: int, scale: float = 1.0, *, seed: int = 9) -> tuple:
+    """Make n rows of p independent columns, every N_GROUPS-th of one group: of strong effects, of weaker ones, of none."""
+    n, p = _scaled(n, scale), _scaled(p, scale)
+    rng = np.random.default_rng(seed)
+    X = rng.standard_normal((n, p))
+    _, y = _with_signal(X * np.resize([1.0, 0.3, 0.1, 0.0], p), rng)
+    return X, y
 
 
 def classes(n: int, p: int, scale: float = 1.0, *, n_classes: int = 10) -> tuple:

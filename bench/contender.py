@@ -24,6 +24,7 @@ class Stop:
 class Answer:
     """Hold what a fit returned: coef (p,) or (k, p), its intercept, and what it says of itself.
 
+    Where `alphas` of groups were to be chosen, they are judged with the coefficients.
     A path has a row for each of `Data.measured_alphas`, or for the first of them. A prediction, (n,), stands alone.
     """
 
@@ -39,6 +40,7 @@ class Answer:
     reason: str | None = None
     preconditioner: str | None = None
     prediction: np.ndarray | None = None
+    alphas: np.ndarray | None = None  # of groups of features, (n_groups,)
 
 
 @dataclass(frozen=True)

@@ -14,17 +14,21 @@ from sklearn.svm import LinearSVR
 from bench.cases import Data
 from bench.contender import Answer, Contender, Stop, largest
 
+LEAST_SCALE = 1e-9
+
 
 def contenders() -> list[Contender]:
     """List those whose package is installed."""
-    every = {
-        "sklearnex": Contender("sklearnex", _sklearnex, _read_model, takes=_is_dense),
-        "glum": Contender("glum", _glum, _read_model, takes=_is_small_gram),
-        "himalaya": Contender("himalaya", _himalaya, _read_model, takes=_is_small_svd),
-        "snapml": Contender("snapml", _snapml, _read_centred, takes=_is_dense_tall, start_tol=1e-7),
-        "sklearn": Contender("liblinear", _liblinear, _read_centred, takes=_is_dense_tall, start_tol=1e-6),
-    }
-    return [contender for package, contender in every.items() if find_spec(package)]
+    every = [
+        ("sklearnex", Contender("sklearnex", _sklearnex, _read_model, takes=_is_dense)),
+        ("glum", Contender("glum", _glum, _read_model, takes=_is_small_gram)),
+        ("himalaya", Contender("himalaya", _himalaya, _read_model, takes=_is_small_svd)),
+        ("himalaya", Contender("himalaya-random", _himalaya_random, _read_groups, task="choose for groups")),
+        ("himalaya", Contender("himalaya-gradient", _himalaya_gradient, _read_groups, task="choose for groups", takes=_is_wide)),
+        ("snapml", Contender("snapml", _snapml, _read_centred, takes=_is_dense_tall, start_tol=1e-7)),
+        ("sklearn", Contender("liblinear", _liblinear, _read_centred, takes=_is_dense_tall, start_tol=1e-6)),
+    ]
+    return [contender for package, contender in every if find_spec(package)]
 
 
 def _sklearnex(data: Data, stop: Stop):
@@ -47,6 +51,53 @@ def _himalaya(data: Data, stop: Stop):
     from himalaya.ridge import Ridge
 
     return partial(Ridge(alpha=data.alpha, fit_intercept=True).fit, data.X, data.y)
+
+
+def _himalaya_random(data: Data, stop: Stop):
+    """Its default number of random ratios of penalties, each with all of the choices, scored by five folds."""
+    from himalaya.kernel_ridge import MultipleKernelRidgeCV
+    from himalaya.ridge import GroupRidgeCV
+
+    params = {"n_iter": 100, "alphas": data.choices, "progress_bar": False}
+    options = {"fit_intercept": True, "random_state": 0, "solver_params": params}
+    if data.X.shape[0] >= data.X.shape[1]:
+        return partial(GroupRidgeCV(groups=data.groups, **options).fit, data.X, data.y)
+    return partial(_fit_kernels, MultipleKernelRidgeCV, data, options)
+
+
+def _himalaya_gradient(data: Data, stop: Stop):
+    """Its gradient of the error over five folds."""
+    from himalaya.kernel_ridge import MultipleKernelRidgeCV
+
+    options = {"solver": "hyper_gradient", "random_state": 0, "solver_params": {"max_iter": 100, "progress_bar": False}}
+    return partial(_fit_kernels, MultipleKernelRidgeCV, data, options)
+
+
+def _fit_kernels(cls, data: Data, options: dict) -> tuple:
+    """Fit on kernels of the groups, and return the penalties, the coefficients and the intercept"""
+    A, mean = data.X - data.X.mean(axis=0), data.y.mean()
+    groups = [A[:, data.groups == g] for g in range(data.groups.max() + 1)]
+    options = {name: value for name, value in options.items() if name != "fit_intercept"}
+    model = cls(kernels="precomputed", **options).fit(np.stack([some @ some.T for some in groups]), data.y - mean)
+    scales = _scales(model)
+    coef = np.empty(data.X.shape[1])
+    for g, some in enumerate(groups):
+        coef[data.groups == g] = scales[g] * (some.T @ model.dual_coef_)
+    return 1 / scales, coef, mean - data.X.mean(axis=0) @ coef
+
+
+def _read_groups(result, data: Data) -> Answer:
+    if isinstance(result, tuple):
+        alphas, coef, intercept = result
+        return Answer(coef, intercept, solver="kernels", alphas=alphas)
+    coef = np.empty(data.X.shape[1])
+    coef[np.argsort(data.groups, kind="stable")] = result.coef_  # they come group after group
+    return Answer(coef, result.intercept_, solver="svd", alphas=1 / _scales(result))
+
+
+def _scales(model):
+    """Return the inverse penalties of groups; what is left of a group with a share of 1e-20 is rounding"""
+    return np.maximum(np.exp(model.deltas_).ravel(), LEAST_SCALE)
 
 
 def _snapml(data: Data, stop: Stop):
@@ -90,6 +141,10 @@ def _is_dense_tall(data: Data) -> bool:
     n, p = data.X.shape
     # Both take a multiple of the others' time on large data: a copy in their own format, and hundreds of passes.
     return _is_dense(data) and n >= p and data.X.size <= 2e6 and data.y.ndim == 1
+
+
+def _is_wide(data: Data) -> bool:
+    return data.X.shape[0] < data.X.shape[1]
 
 
 def _is_small_gram(data: Data) -> bool:

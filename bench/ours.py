@@ -2,6 +2,7 @@
 
 import inspect
 import re
+from dataclasses import replace
 from functools import partial
 
 import numpy as np
@@ -29,6 +30,7 @@ def contenders() -> list[Contender]:
         Contender("fastridge", _path, _read_path, task="path", lacks=partial(_lacks, "ridge_path")),
         Contender("fastridge", _classifier, _read_model, task="classify", lacks=partial(_lacks, "RidgeClassifier")),
         *(Contender("fastridge", _choose, _read_model, task=task, lacks=partial(_lacks, "RidgeCV")) for task in CHOOSING),
+        Contender("fastridge", _choose_for_groups, _read_groups, task="choose for groups", lacks=partial(_lacks, "RidgeCV")),
         Contender("fastridge", _choose_for_classes, _read_model, task="choose for classes", lacks=partial(_lacks, "RidgeCV")),
     ]
 
@@ -71,6 +73,10 @@ def _choose_for_classes(data: Data, stop: Stop):
     return partial(fastridge.RidgeClassifierCV(data.choices, **_options(stop)).fit, data.X, data.y.argmax(axis=1))
 
 
+def _choose_for_groups(data: Data, stop: Stop):
+    return partial(fastridge.RidgeCV(data.choices, feature_groups=data.groups, **_options(stop)).fit, data.X, data.y)
+
+
 def _options(stop: Stop) -> dict:
     return {} if stop.tol is None else {"tol": stop.tol}
 
@@ -90,6 +96,10 @@ def _read_model(model, data: Data) -> Answer:
         reason=report.reason,
         preconditioner=_preconditioner(report, data) if report.solver == "cg" else None,
     )
+
+
+def _read_groups(model, data: Data) -> Answer:
+    return replace(_read_model(model, data), alphas=model.alpha_)
 
 
 def _proof_steps(history: tuple[float, ...], tol: float) -> int:

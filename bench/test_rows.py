@@ -15,6 +15,7 @@ import pytest
 
 from bench.accuracy import Reference
 from bench.cases import Case
+from bench.choice import GroupReference
 from bench.contender import Stop, loosest_tol
 
 TARGET = 1e-6  # the accuracy at which contenders are compared: fastridge's default tol
@@ -28,8 +29,9 @@ LONGEST_SECONDS = 20.0  # of a peer's iterations in one fit; less where it has b
 
 
 @lru_cache(maxsize=1)  # as many as data sets are kept
-def _reference(case: Case, scale: float) -> Reference:
-    return Reference(case.load(scale=scale))
+def _reference(case: Case, scale: float) -> Reference | GroupReference:
+    data = case.load(scale=scale)
+    return Reference(data) if data.groups is None else GroupReference(data)
 
 
 def test_row(case, contender, benchmark, known_tols, save_row, fastest, request):
@@ -101,7 +103,7 @@ def test_row(case, contender, benchmark, known_tols, save_row, fastest, request)
     if reached and benchmark.stats:
         fastest[side] = min(fastest.get(side, np.inf), benchmark.stats["median"])
 
-    if answer.claimed_bound is not None:
+    if answer.claimed_bound is not None and data.groups is None:
         assert reference.coef_error(answer.coef) <= answer.claimed_bound + reference.floor(answer.coef.dtype)
 
 

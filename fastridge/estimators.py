@@ -42,6 +42,7 @@ SEARCHED = "RidgeCV and RidgeClassifierCV choose alpha by cross-validation"
 INSTEAD = {
     "alphas": "RidgeCV and RidgeClassifierCV choose from several, ridge_path(X, y, alphas) solves at all of them",
     **dict.fromkeys(("cv", "scoring", "gcv_mode", "store_cv_results", "store_cv_values", "alpha_per_target"), SEARCHED),
+    "feature_groups": "RidgeCV and RidgeClassifierCV find a penalty for each group; here penalty_weights sets them",
     "normalize": "put a StandardScaler before it in a pipeline",
     **dict.fromkeys(("lambda_", "lambd", "lam", "l2", "reg", "reg_lambda", "reg_param"), "it is called alpha here"),
     "C": "alpha=alpha_from_C(C)",

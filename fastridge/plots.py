@@ -272,11 +272,14 @@ class ScoreDisplay(_Display):
         sklearn.exceptions.NotFittedError
             If the estimator is not fitted.
         ValueError
-            If `target` is needed and not given, or the search went over something else.
+            If `target` is needed and not given, if groups of features have an alpha each, or if the search went over something
+            else.
         """
         if hasattr(estimator, "best_params_"):
             return cls._from_search(estimator)
         check_is_fitted(estimator)
+        if hasattr(estimator, "groups_"):
+            raise ValueError("the estimator has an alpha for each group of features; a score against alpha takes one for all")
         choice = estimator.choice_
         parts, chosen = [choice.scores, choice.standard_errors, choice.indistinguishable], choice.chosen
         if choice.scores.ndim == 2:

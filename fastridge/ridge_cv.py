@@ -30,10 +30,11 @@ from fastridge.operators.base import Array, Vector
 from fastridge.penalty_range import useful_penalties
 from fastridge.request import Method, Request, RowsRequest
 from fastridge.rows import RowSource
-from fastridge.selection import probes, streams
+from fastridge.selection import groups, probes, streams
 from fastridge.selection.choice import BEST, RULES, Choice, Found
 from fastridge.selection.criteria import CRITERIA
 from fastridge.selection.folds import fit_folds
+from fastridge.selection.group_scores import LOO, OF_GROUPS
 from fastridge.selection.loo import LeaveOneOut
 from fastridge.selection.spread import MOST_TARGETS, Spread
 from fastridge.solution import Solution
@@ -85,6 +86,7 @@ class RidgeCVBase(RidgeBase):
         "store_cv_results": ["boolean"],
         "alpha_per_target": ["boolean"],
         "rule": [StrOptions(set(RULES))],
+        "feature_groups": ["array-like", None],
     }
 
     # What `RidgeBase` has as parameters, and is no choice here.
@@ -92,8 +94,11 @@ class RidgeCVBase(RidgeBase):
 
     gcv_mode: str | None = None
     alpha_per_target: bool = False
+    feature_groups: Any = None
     cv_results_: Array
     choice_: Choice
+    groups_: Array
+    n_evaluations_: int
 
     def __init__(
         self,
@@ -145,6 +150,8 @@ class RidgeCVBase(RidgeBase):
         request: Request
         with unchanged_on_failure(self):
             if isinstance(X, RowSource):
+                if self.feature_groups is not None:
+                    raise ValueError("feature_groups takes X in memory: rows of a source have one alpha for all features")
                 if y is not None or params:
                     raise ValueError("y, sample_weight and groups live with the rows: name them in scan(..., target=, weight=)")
                 request, search = self._search_of_rows(X, method)
@@ -192,6 +199,15 @@ class RidgeCVBase(RidgeBase):
                 f"rule={self.rule!r} needs standard errors, and with scoring={self.scoring!r} and cv=None scores have none: take "
                 "scoring=None (leave-one-out errors), or folds (cv=5)"
             )
+        if self.feature_groups is not None:
+            if self.cv is not None or self.store_cv_results or self.rule != BEST:
+                raise ValueError(
+                    f"feature_groups finds penalties by a gradient: it takes cv=None, store_cv_results=False and rule={BEST!r}"
+                )
+            if self.scoring is not None and self.scoring not in OF_GROUPS:
+                raise ValueError(f"with feature_groups, scoring must be None or one of {OF_GROUPS}, got {self.scoring!r}")
+            if np.ndim(self.penalty_weights) == 2:
+                raise ValueError("feature_groups takes penalty_weights with one number for each feature, not a matrix")
 
     def _search_of_rows(self, source: RowSource, method: Method) -> tuple[RowsRequest, Callable[[Vector], Found]]:
         """The request of rows that a source yields, after a first pass, and what scores penalties there"""
@@ -262,14 +278,17 @@ class RidgeCVBase(RidgeBase):
             found = search(_extended(found.alphas, *found.edges(self.rule)))
             if not any(found.edges(self.rule)):
                 break
+        for name in ("cv_results_", "choice_", "groups_", "n_evaluations_"):
+            if hasattr(self, name):
+                delattr(self, name)
+        if self.feature_groups is not None:
+            return self._by_groups(request, found, method)
         chosen, best = found.chosen(self.rule), found.best
         one, k = request.y.ndim == 1, len(request.penalty)
         penalty = np.broadcast_to(found.alphas[chosen], (k,))
         start = None if found.start is None else found.start(np.broadcast_to(chosen, (k,)))
         found = replace(found, start=None)
-        solution = _solve_from(replace(request, penalty=np.array(penalty)), method, start)
-        if hasattr(self, "cv_results_"):
-            del self.cv_results_
+        solution = _solve_from(replace(request, penalty=np.array(penalty)), start, method=method)
         if found.results is not None:
             self.cv_results_ = found.results[:, :, 0] if one else found.results.transpose(0, 2, 1)
         self.alphas_, self.scores_ = found.alphas, found.scores
@@ -283,6 +302,20 @@ class RidgeCVBase(RidgeBase):
         bound = float(solution.report.error_bound)
         self.choice_ = Choice(found.alphas, found.scores, *sure, best, chosen, self.rule, bound, *self._how(found))
         return solution, found
+
+    def _by_groups(self, request: Request, shared: Found, method: Method) -> tuple[Solution, Found]:
+        """Go on from the best penalty that all groups share to one for each, solve there, and keep what was found"""
+        labels, index = validation.check_feature_groups(self.feature_groups, request.X.shape[1])
+        name, best = LOO if self.scoring is None else self.scoring, shared.best
+        apart = np.ndim(best) > 0  # the targets
+        starts = np.atleast_1d(shared.alphas[best])
+        least = shared.scores[best, np.arange(len(starts))] if apart else np.atleast_1d(shared.scores[best])
+        method.monitor().say(f"{len(labels)} groups of features: from one alpha, {starts.min():.3g} or more, to one for each")
+        fit = groups.fit_groups(request, index, name, starts, least, self.n_threads, partial(_solve_from, method=method))
+        self.groups_, self.n_evaluations_ = labels, fit.n_evaluations
+        self.alphas_, self.scores_ = shared.alphas, shared.scores
+        self.alpha_, self.best_score_ = (fit.alphas, fit.scores) if apart else (fit.alphas[0], float(fit.scores[0]))
+        return fit.solution, Found(starts[:1], least[:1], doubt=shared.doubt, note=fit.note(labels))
 
     def _how(self, found: Found) -> tuple[str, str]:
         """Where scores come from, and what they are called"""
@@ -304,6 +337,8 @@ class RidgeCVBase(RidgeBase):
                 ConvergenceWarning,
                 stacklevel=3,
             )
+        if found.note:
+            warnings.warn(found.note, stacklevel=3)
         low, high = found.edges(self.rule)
         said = []
         if low:
@@ -533,7 +568,7 @@ def _extended(alphas: Vector, low: bool, high: bool) -> Vector:
     return within
 
 
-def _solve_from(request: Request, method: Method, start: Vector | None) -> Solution:
+def _solve_from(request: Request, start: Vector | None, *, method: Method) -> Solution:
     """Solve, from an answer that is as good as exact where there is one: it takes as little as a proof"""
     if start is not None:
         solution = solve(request, replace(method, solver="cg", verbose=False), start, likely=True)
@@ -578,6 +613,10 @@ class RidgeCV(MultiOutputMixin, RegressorMixin, RidgeCVBase):  # type: ignore[mi
     rule : {"best", "one_standard_error"}, default "best"
         "one_standard_error": the largest penalty whose score is within one standard error of the best score, the simplest model
         that the data do not tell from the best (Breiman et al. 1984). It takes scoring=None or folds.
+    feature_groups : (n_features,) or None
+        Labels of groups of features, such as strings or integers, one for each feature. Every group then has a penalty of its own
+        (banded ridge): the search goes on from the best of `alphas` by gradient, to a score that is no worse. `alphas` do not
+        bound it. It takes cv=None, X in memory and scoring None, "gcv" or "evidence"; penalty weights multiply the penalties.
     tol : float, default 1e-6
         Of the fit at the end, as in `Ridge`.
     penalty_weights : (n_features,), (n_features, n_features) or None
@@ -588,16 +627,21 @@ class RidgeCV(MultiOutputMixin, RegressorMixin, RidgeCVBase):  # type: ignore[mi
     Attributes
     ----------
     alpha_ : float or (n_targets,) float64
-        The penalty chosen; of equal scores the first.
+        The penalty chosen; of equal scores the first. With `feature_groups` those of the groups, (n_groups,) or (n_targets,
+        n_groups).
     choice_ : Choice
         How sure that is: standard errors, the penalties that cannot be told apart from the best, and the bound of the error of
-        the coefficients. Printed, it is a few sentences.
+        the coefficients. Printed, it is a few sentences. Not with `feature_groups`.
     best_score_ : float or (n_targets,) float64
         Its score.
+    groups_ : (n_groups,) array
+        With `feature_groups`, the labels in sorted order: the order of `alpha_`.
+    n_evaluations_ : int
+        With `feature_groups`, how many times the score and its gradient were computed.
     alphas_ : (n_alphas,) float64
         The penalties tried.
     scores_ : (n_alphas,) or (n_alphas, n_targets) float64
-        Their scores; those of every target where each has a penalty of its own.
+        Their scores, shared by all features; those of every target where each has a penalty of its own.
     cv_results_ : (n_samples, n_alphas) or (n_samples, n_targets, n_alphas)
         Where `store_cv_results`: squared errors, or with `scoring` the predictions.
     coef_, intercept_, n_iter_, solver_, report_, n_features_in_, feature_names_in_
@@ -607,7 +651,8 @@ class RidgeCV(MultiOutputMixin, RegressorMixin, RidgeCVBase):  # type: ignore[mi
     -----
     UserWarning
         If the best alpha is the smallest or the largest one tried, by more than rounding: a better one may lie beyond. With
-        rule="one_standard_error" if the one chosen is the largest.
+        rule="one_standard_error" if the one chosen is the largest. If a group of features counts for nothing, its penalty being
+        the largest that is tried.
     sklearn.exceptions.ConvergenceWarning
         If tol was not reached, at the end or in a training set: the message says what was.
 
@@ -625,6 +670,7 @@ class RidgeCV(MultiOutputMixin, RegressorMixin, RidgeCVBase):  # type: ignore[mi
         log evidence = -1/2 [(n - q) (log(2 pi Q / (n - q)) + 1) + log det(I + K / alpha) - sum log(sample_weight)]
 
     Q is the minimum of RSS + alpha sum_j d_j w_j^2, and K the kernel A D^-1 A' of what the unpenalised leave of the others.
+    With `feature_groups` the penalties stand in D, and alpha is 1.
 
     References
     ----------
@@ -633,7 +679,8 @@ class RidgeCV(MultiOutputMixin, RegressorMixin, RidgeCVBase):  # type: ignore[mi
     DOI 10.1214/aos/1176344136 (BIC); MacKay (1992), DOI 10.1162/neco.1992.4.3.415 (evidence); Patterson & Thompson (1971),
     DOI 10.1093/biomet/58.3.545 (restricted likelihood); Breiman, Friedman, Olshen & Stone (1984), Classification and Regression
     Trees, section 3.4.3, and Hastie, Tibshirani & Friedman (2009), The Elements of Statistical Learning, section 7.10, DOI
-    10.1007/978-0-387-84858-7 (one standard error).
+    10.1007/978-0-387-84858-7 (one standard error); van de Wiel et al. (2016), DOI 10.1002/sim.6732, Nunez-Elizalde et al. (2019),
+    DOI 10.1016/j.neuroimage.2019.04.012, and Dupre la Tour et al. (2022), DOI 10.1016/j.neuroimage.2022.119728 (groups).
 
     Examples
     --------
@@ -649,6 +696,13 @@ class RidgeCV(MultiOutputMixin, RegressorMixin, RidgeCVBase):  # type: ignore[mi
     0.1
     >>> RidgeCV(alphas="auto", scoring="evidence").fit(X, y).choice_.method
     'evidence'
+
+    The ten features are age, sex, body mass index, blood pressure, and six of blood serum:
+
+    >>> kinds = ["person"] * 4 + ["serum"] * 6
+    >>> model = RidgeCV(alphas=[1e-3, 1e-2, 1e-1, 1], feature_groups=kinds).fit(X, y)
+    >>> model.groups_.tolist(), model.alpha_.round(3).tolist()
+    (['person', 'serum'], [0.031, 0.004])
     """
 
     def __init__(
@@ -662,6 +716,7 @@ class RidgeCV(MultiOutputMixin, RegressorMixin, RidgeCVBase):  # type: ignore[mi
         store_cv_results: bool = False,
         alpha_per_target: bool = False,
         rule: str = BEST,
+        feature_groups: Any = None,
         tol: float = 1e-6,
         penalty_weights: Any = None,
         n_threads: int | None = None,
@@ -670,6 +725,7 @@ class RidgeCV(MultiOutputMixin, RegressorMixin, RidgeCVBase):  # type: ignore[mi
         super().__init__(alphas, fit_intercept, scoring, cv, store_cv_results, rule, tol, penalty_weights, n_threads, verbose)
         self.gcv_mode = gcv_mode
         self.alpha_per_target = alpha_per_target
+        self.feature_groups = feature_groups
 
     def fit(self, X: Any, y: Any = None, sample_weight: Any = None, **params: Any) -> Self:
         """Choose the penalty and fit
@@ -726,7 +782,7 @@ class RidgeClassifierCV(ClassesCoded, RidgeCVBase):
 
     Parameters
     ----------
-    alphas, fit_intercept, cv, store_cv_results, rule, tol, penalty_weights, n_threads, verbose
+    alphas, fit_intercept, cv, store_cv_results, rule, feature_groups, tol, penalty_weights, n_threads, verbose
         As in `RidgeCV`.
     scoring : str, callable or None
         As in scikit-learn, of labels and decision functions. None: the negative mean squared error of the coded targets; with
@@ -736,7 +792,7 @@ class RidgeClassifierCV(ClassesCoded, RidgeCVBase):
 
     Attributes
     ----------
-    alpha_, choice_, best_score_, alphas_, scores_, cv_results_
+    alpha_, choice_, best_score_, groups_, n_evaluations_, alphas_, scores_, cv_results_
         As in `RidgeCV`.
     coef_, intercept_, classes_, n_iter_, solver_, report_, n_features_in_, feature_names_in_
         As in `RidgeClassifier`; but coef_ is (n_features,) where there are two classes, as in scikit-learn.
@@ -770,6 +826,7 @@ class RidgeClassifierCV(ClassesCoded, RidgeCVBase):
         class_weight: Any = None,
         store_cv_results: bool = False,
         rule: str = BEST,
+        feature_groups: Any = None,
         tol: float = 1e-6,
         penalty_weights: Any = None,
         n_threads: int | None = None,
@@ -777,6 +834,7 @@ class RidgeClassifierCV(ClassesCoded, RidgeCVBase):
     ) -> None:
         super().__init__(alphas, fit_intercept, scoring, cv, store_cv_results, rule, tol, penalty_weights, n_threads, verbose)
         self.class_weight = class_weight
+        self.feature_groups = feature_groups
 
     def fit(self, X: Any, y: Any = None, sample_weight: Any = None, **params: Any) -> Self:
         """Choose the penalty and fit

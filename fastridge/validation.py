@@ -451,6 +451,28 @@ def check_penalty_weights(penalty_weights: Any, n_features: int, bounds: Bounds 
     return None if (d == 1).all() else d
 
 
+def check_feature_groups(feature_groups: Any, n_features: int) -> tuple[Array, Array]:
+    """Return the labels of groups of features in sorted order, (n_groups,), and the group of every feature, (n_features,) int
+
+    Raises
+    ------
+    ValueError
+        If there is not one label for each feature, if one is missing, or if they cannot be sorted.
+    """
+    given = np.asarray(feature_groups)
+    if given.shape != (n_features,):
+        raise ValueError(f"feature_groups must have one label for each of the {n_features} features, got shape {given.shape}")
+    missing = [label is None or type(label).__name__ in MISSING or label != label for label in given.tolist()]
+    if any(missing):
+        raise ValueError(f"feature_groups has no label for feature {missing.index(True)}")
+    try:
+        labels, index = np.unique(given, return_inverse=True)
+    except TypeError:
+        kinds = sorted({type(label).__name__ for label in given.tolist()})
+        raise ValueError(f"feature_groups must have labels of one kind, which sort, got {', '.join(kinds)}") from None
+    return labels, index
+
+
 def _check_penalty_matrix(D: Any, n_features: int) -> Vector:
     if D.shape != (n_features, n_features):
         raise ValueError(f"penalty_weights must be of shape ({n_features},) or ({n_features}, {n_features}), got shape {D.shape}")

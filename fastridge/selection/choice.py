@@ -39,6 +39,8 @@ class Found:
         What differences of scores are relative to; None: the best score.
     n_folds, n_probes : int
         0 where there are none.
+    note : str
+        What else there is to warn of.
     """
 
     alphas: Vector
@@ -50,6 +52,7 @@ class Found:
     size: float | None = None
     n_folds: int = 0
     n_probes: int = 0
+    note: str = ""
 
     @property
     def best(self) -> Any:
