@@ -46,6 +46,7 @@ LAYERS = {
     "scales": 4,
     "estimators": 5,
     "classifier": 5,
+    "penalty_search": 5,
     "ridge_cv": 5,
     "model_file": 5,
     "installation": 6,

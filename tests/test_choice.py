@@ -184,7 +184,7 @@ def test_a_rule_without_standard_errors():
 
 @edges
 def test_more_targets_than_are_compared(monkeypatch):
-    monkeypatch.setattr("fastridge.ridge_cv.MOST_TARGETS", 2)
+    monkeypatch.setattr("fastridge.penalty_search.MOST_TARGETS", 2)
     X = make_X(30, 4, seed=16)
     two, three = (RidgeCV(ALPHAS, alpha_per_target=True).fit(X, make_y(X, 17, k)).choice_ for k in (2, 3))
     assert two.standard_errors is not None
