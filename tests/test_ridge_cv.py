@@ -16,7 +16,7 @@ from threadpoolctl import threadpool_limits
 from truth import Exact
 
 import fastridge
-from fastridge import Ridge, RidgeClassifierCV, RidgeCV, Status, ridge_cv
+from fastridge import Ridge, RidgeClassifierCV, RidgeCV, Status, penalty_search
 from fastridge.parallel import LANE_BYTES
 from fastridge.selection import loo
 
@@ -135,7 +135,7 @@ def test_leave_one_out_scores_of_labels(scoring, n_classes):
         )
         codes = -np.ones((40, n_classes))
         codes[np.arange(40), np.searchsorted(names, decided)] = 1.0
-        given = ridge_cv._GivenScores()
+        given = penalty_search._GivenScores()
         fitted = fastridge.RidgeClassifier().fit(X, labels)
         given._binarizer, given.classes_ = fitted._binarizer, fitted.classes_
         scores.append(get_scorer(scoring)(given, codes[:, 1] if n_classes == 2 else codes, labels))
@@ -185,7 +185,7 @@ def test_scores_do_not_depend_on_how_many_predictions_are_held(monkeypatch):
     X = make_X(300, 20, seed=12)
     y = make_y(X, 13, 2)
     whole = RidgeCV(ALPHAS, scoring="r2", store_cv_results=True).fit(X, y)
-    monkeypatch.setattr(ridge_cv, "PREDICTION_BYTES", 1)
+    monkeypatch.setattr(penalty_search, "PREDICTION_BYTES", 1)
     parts = RidgeCV(ALPHAS, scoring="r2", store_cv_results=True).fit(X, y)
     np.testing.assert_allclose(parts.cv_results_, whole.cv_results_, rtol=1e-12, atol=1e-12)
     assert parts.alpha_ == whole.alpha_
@@ -266,11 +266,11 @@ def test_a_grid_goes_on_past_its_edge(edge, monkeypatch):
     X, y = noisy()
     best = RidgeCV(np.geomspace(1e-2, 1e6, 60)).fit(X, y).alpha_
     start = np.geomspace(best * 1e1, best * 1e4, 7) if edge == 0 else np.geomspace(best / 1e4, best / 1e1, 7)
-    monkeypatch.setattr(ridge_cv, "_grid", lambda *_: start)
+    monkeypatch.setattr(penalty_search, "_grid", lambda *_: start)
     model = RidgeCV("auto").fit(X, y)
     assert len(model.alphas_) == 17
     assert abs(np.log10(model.alpha_ / best)) < 0.6
-    monkeypatch.setattr(ridge_cv, "EXTENSIONS", 0)
+    monkeypatch.setattr(penalty_search, "EXTENSIONS", 0)
     with pytest.warns(UserWarning, match="the best alpha is the"):
         RidgeCV("auto").fit(X, y)
 
@@ -321,7 +321,7 @@ def test_mistakes_leave_what_was_fitted(options, error, said):
 
 
 @edges
-@pytest.mark.parametrize("where", [(loo, "_by_rows"), (ridge_cv, "solve"), (ridge_cv, "fit_folds")])
+@pytest.mark.parametrize("where", [(loo, "_by_rows"), (penalty_search, "solve"), (penalty_search, "fit_folds")])
 def test_an_interrupt_leaves_what_was_fitted(where, monkeypatch):
     X, y = noisy(50, 4)
     model = RidgeCV(ALPHAS, cv=3 if where[1] == "fit_folds" else None, store_cv_results=where[1] != "fit_folds").fit(X, y)
