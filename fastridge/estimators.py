@@ -7,6 +7,7 @@ import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from copy import copy
+from dataclasses import replace
 from difflib import get_close_matches
 from functools import lru_cache
 from typing import Any, Self
@@ -22,10 +23,23 @@ from sklearn.utils.validation import check_is_fitted, validate_data
 from fastridge import validation
 from fastridge.functional import solve, solve_rows
 from fastridge.moments import Moments
+from fastridge.monitor import Progress
 from fastridge.operators.base import Array, Vector
 from fastridge.request import Method, Request
 from fastridge.rows import RowSource
 from fastridge.solution import FitReport, Solution, Status
+
+try:
+    from sklearn.callback import CallbackSupportMixin, with_callbacks
+except ImportError:  # before scikit-learn 1.9
+
+    class CallbackSupportMixin:  # type: ignore[no-redef]
+        """Nothing to support"""
+
+    def with_callbacks(method: Any) -> Any:
+        """The method as it is"""
+        return method
+
 
 ADVICE = {
     Status.TIME_LIMIT: 'raise time_limit, loosen tol, or use solver="auto"',
@@ -91,7 +105,7 @@ def sums_suffice(model: Any) -> bool:
     return True
 
 
-class RidgeBase(_Called, BaseEstimator):  # type: ignore[misc]
+class RidgeBase(_Called, CallbackSupportMixin, BaseEstimator):  # type: ignore[misc]
     """What the estimators share: parameters (described in `Ridge`), the solve, what is kept of it, X w + b
 
     `fit` is `_solve`, then `_keep`. A class whose targets are not numbers as they come overrides `_targets`.
@@ -160,9 +174,30 @@ class RidgeBase(_Called, BaseEstimator):  # type: ignore[misc]
         report_to = {"time_limit": self.time_limit, "verbose": self.verbose}
         return Method.checked(self.solver, self.tol, self.max_iter, self.n_threads, **report_to, **flags)
 
+    @with_callbacks  # type: ignore[untyped-decorator]
     def _solve(self, X: Any, y: Any, sample_weight: Any) -> Solution:
-        """Check everything and solve; where that raises, what was fitted before stays"""
+        """Check everything and solve; where that raises, what was fitted before stays
+
+        The callbacks of scikit-learn, where there are any, are told of the fit and of every step.
+        """
         method = self._method()
+        if not hasattr(self, "_skl_callbacks"):
+            return self._solved(X, y, sample_weight, method)
+        context = self._init_callback_context(max_subtasks=self.max_iter)
+        told = {"estimator": self, "X": X, "y": y, "metadata": {"sample_weight": sample_weight}}
+        context.call_on_fit_task_begin(**told)
+
+        def step(progress: Progress) -> None:
+            one = context.subcontext(task_name=progress.solver)
+            one.call_on_fit_task_begin(**told)
+            one.call_on_fit_task_end(**told)
+
+        solution = self._solved(X, y, sample_weight, replace(method, callback=step))
+        context.call_on_fit_task_end(**told)
+        return solution
+
+    def _solved(self, X: Any, y: Any, sample_weight: Any, method: Method) -> Solution:
+        """As `_solve`"""
         asked = {name: getattr(self, name) for name in ("alpha", "fit_intercept", "positive", "bounds", "penalty_weights")}
         with unchanged_on_failure(self):
             if isinstance(X, RowSource):

@@ -448,3 +448,39 @@ def test_longley_with_a_penalty(solver):
     solution = fastridge.ridge(X, y, 1e-3, solver=solver)
     assert solution.report.converged
     assert Exact(X, y, 1e-3).error(solution.coef) <= 1e-6
+
+
+class Told:
+    """A callback of scikit-learn that keeps what it was told"""
+
+    def __init__(self):
+        self.said = []
+
+    def setup(self, estimator, context):
+        self.said.append("setup")
+
+    def on_fit_task_begin(self, estimator, context, **told):
+        self.said.append(f"begin {context.task_name}")
+
+    def on_fit_task_end(self, estimator, context, **told):
+        self.said.append(f"end {context.task_name}")
+
+    def teardown(self, estimator, context):
+        self.said.append("teardown")
+
+
+@pytest.mark.parametrize("kind", [Ridge, RidgeClassifier])
+@pytest.mark.parametrize("solver", ["cg", "cholesky"])
+def test_callbacks_of_scikit_learn_are_told_of_every_step(kind, solver):
+    pytest.importorskip("sklearn.callback")
+    X, told = make_X(200, 30, seed=120), Told()
+    y = np.where(X[:, 0] > X[:, 0].mean(), 1.0, -1.0)
+    model = kind(solver=solver).set_callbacks(told).fit(X, y)
+    n_steps = told.said.count(f"begin {solver}")
+    assert n_steps >= model.n_iter_[0] > 0
+    assert told.said == ["setup", "begin fit", *[f"begin {solver}", f"end {solver}"] * n_steps, "end fit", "teardown"]
+    np.testing.assert_array_equal(model.coef_, kind(solver=solver).fit(X, y).coef_)
+    told.said.clear()
+    with pytest.raises(ValueError, match="inconsistent numbers of samples"):
+        model.fit(X, y[1:])
+    assert told.said == ["setup", "begin fit", "teardown"]
