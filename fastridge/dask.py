@@ -25,7 +25,7 @@ from sklearn.utils.validation import check_is_fitted
 from fastridge import classifier, estimators, ridge_cv
 from fastridge.operators.base import Array, GoOn, Target, Vector
 from fastridge.operators.row_blocks import Block, Facts, RowBlocks, Totals, add_to_pair
-from fastridge.rows import Code, RowSource, checked_block, count_labels
+from fastridge.rows import MARKS, Code, RowSource, checked_block, count_labels, fingerprint
 
 with suppress(ImportError):  # a scheduler on this machine does without
     import distributed
@@ -176,9 +176,9 @@ class DaskRows(RowSource):
             counts.update(own)
         return counts
 
-    def operator(self, fit_intercept: bool, n_threads: int, with_gram: bool) -> tuple[RowBlocks, Facts]:
+    def facts(self, fit_intercept: bool, n_threads: int, with_gram: bool) -> Facts:
         if self._client is None:
-            return super().operator(fit_intercept, n_threads, with_gram)
+            return super().facts(fit_intercept, n_threads, with_gram)
         totals: Totals | None = None
         asked = self.n_features, self.n_targets, fit_intercept, with_gram
         for own in _each(self._client, _totals, self._on_workers(), *asked):
@@ -187,9 +187,28 @@ class DaskRows(RowSource):
             else:
                 totals.join(own)
         assert totals is not None
-        facts = totals.facts()
+        return totals.facts()
+
+    def operator_of(self, facts: Facts, n_threads: int) -> RowBlocks:
+        if self._client is None:
+            return super().operator_of(facts, n_threads)
         light = replace(facts, gram=None)  # the workers have no use for it
-        return RemoteRows(self._client, _submitted(self._client, _operator, self._on_workers(), light), facts), facts
+        return RemoteRows(self._client, _submitted(self._client, _operator, self._on_workers(), light), facts)
+
+    def marks(self) -> Vector:
+        if self._client is None:
+            return super().marks()
+        return np.concatenate(_each(self._client, _marks, self._on_workers()))
+
+    def recognise(self, marks: Vector, path: str) -> None:
+        if self._client is None:
+            super().recognise(marks, path)
+        elif not np.array_equal(self.marks(), marks):
+            raise ValueError(f"other rows than those of the checkpoint {path!r}: remove that, or fit to the rows it is of")
+
+    def read_again(self) -> None:
+        if self._client is None:
+            super().read_again()
 
     def _on_workers(self) -> list[Any]:
         """Futures of the groups of blocks, which are loaded where there is room and stay there"""
@@ -266,6 +285,10 @@ def _plain(x: Any) -> Any:
 
 def _labels(blocks: list[Block]) -> dict[float, int]:
     return count_labels(np.concatenate([block.y for block in blocks]))
+
+
+def _marks(blocks: list[Block]) -> Vector:
+    return np.array([fingerprint(block) for block in blocks if len(block.y)]).reshape(-1, MARKS)
 
 
 def _totals(blocks: list[Block], p: int, k: int, fit_intercept: bool, with_gram: bool) -> Totals:
