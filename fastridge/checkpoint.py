@@ -275,7 +275,7 @@ class KeptRows(RowBlocks):
 
     def __init__(self, inner: RowBlocks, facts: Facts, checkpoint: Checkpoint) -> None:
         super().__init__(tuple, facts, 1)
-        self._inner, self._checkpoint, self._traits = inner, checkpoint, inner.traits
+        self._inner, self._checkpoint, self._traits, self.passes = inner, checkpoint, inner.traits, inner.passes
 
     def with_columns_scaled(self, sq_scale: Vector) -> KeptRows:
         new = super().with_columns_scaled(sq_scale)

@@ -241,7 +241,8 @@ class RemoteRows(RowBlocks):
 
     def over_rows(self, function: Any, *arguments: Any) -> Vector:
         """The sum over the groups, in their order"""
-        parts = _each(self._client, function, self._parts, *arguments)
+        with self.passes.over(self.shape[0]):
+            parts = _each(self._client, function, self._parts, *arguments)
         total = np.zeros((2, *parts[0].shape))
         for part in parts:
             add_to_pair(total, part)

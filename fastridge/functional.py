@@ -86,7 +86,8 @@ def ridge(
         zeros, where nothing had been solved. It is looked at between steps and between parts of them. A pass over the data, a
         decomposition into eigenvalues or singular values, and what comes before the first step, are not cut short. None: none.
     callback : callable or None
-        Called after every step with a `Progress`: solver, step, error, error_bound, seconds. What it raises ends the solve.
+        Called after every step with a `Progress`: solver, step, errors, seconds, those to come, passes and rows a second. What it
+        raises ends the solve.
     verbose : bool, default False
         Print the plan, and a few times a second how far the solve has got, to standard error.
     checkpoint : path or None
@@ -146,6 +147,7 @@ def solve(request: Request, method: Method, start: Vector | None = None, likely:
     form = plain_form(problem)
     chosen = planner.plan(form.problem, method.solver)
     monitor.say(chosen)
+    monitor.passes = problem.design.passes or monitor.passes
     if start is not None and not problem.wide:
         start = form.scaled(problem.own_coefficients(start, penalty))
     room = 1.0 if request.dtype == np.float64 else ROOM_TO_ROUND

@@ -59,7 +59,7 @@ class Method:
 
     def monitor(self) -> Monitor:
         """Return the monitor of a solve that begins now"""
-        return Monitor(self.time_limit, self.callback, self.verbose)
+        return Monitor(self.time_limit, self.callback, self.verbose, self.tol)
 
 
 @dataclass(frozen=True)

@@ -11,7 +11,7 @@ from typing import Any, TypeAlias
 import numpy as np
 
 from fastridge import validation
-from fastridge.operators.base import Array, Vector
+from fastridge.operators.base import Array, Passes, Vector
 from fastridge.operators.row_blocks import Block, Facts, RowBlocks, first_pass
 
 BLOCK_BYTES = 1 << 24
@@ -107,8 +107,12 @@ class RowSource(ABC):
 
     def operator(self, fit_intercept: bool, n_threads: int, with_gram: bool) -> tuple[RowBlocks, Facts]:
         """Read all rows once; return A, and what is known of it: the Gram matrix too, if `with_gram` and there is an intercept"""
-        facts = self.facts(fit_intercept, n_threads, with_gram)
-        return self.operator_of(facts, n_threads), facts
+        passes = Passes()
+        with passes.over(0):
+            facts = self.facts(fit_intercept, n_threads, with_gram)
+        operator = self.operator_of(facts, n_threads)
+        passes.n_rows, operator.passes = facts.shape[0], passes
+        return operator, facts
 
     def facts(self, fit_intercept: bool, n_threads: int, with_gram: bool) -> Facts:
         """What a first pass tells"""

@@ -18,7 +18,7 @@ import numpy as np
 from scipy.linalg import qr
 from scipy.linalg.blas import dsyr
 
-from fastridge.operators.base import Array, GoOn, Matrix, Operator, Target, Traits, Vector
+from fastridge.operators.base import Array, GoOn, Matrix, Operator, Passes, Target, Traits, Vector
 from fastridge.operators.composed import SUM_ERROR
 from fastridge.operators.design import SHIFT_RATIO, Design, centred_design, design_about, full_columns
 from fastridge.parallel import threaded_blas
@@ -100,9 +100,11 @@ class RowBlocks(Operator):
     n_threads : int
     """
 
+    passes: Passes
+
     def __init__(self, blocks: Callable[[], Iterable[Block]], facts: Facts, n_threads: int) -> None:
         self._blocks, self._facts, self._n_threads = blocks, facts, n_threads
-        self.shape = facts.shape
+        self.shape, self.passes = facts.shape, Passes()
         self._sq_scale: Vector | None = None
         sizes = facts.n_bytes, facts.n_entries, n_threads, facts.sparse, 1
         self._traits = Traits(*sizes, transposes=False, streamed=True, gram_known=facts.gram is not None)
@@ -234,11 +236,12 @@ class RowBlocks(Operator):
         """Every block, its rows about the high part of the mean, and the roots of its weights, (m, 1)"""
         facts = self._facts
         mean = facts.x_mean[0] if facts.x_mean.any() else None
-        for block in self._blocks():
-            design = design_about(block.X, block.weights, mean, facts.shifted, self._n_threads)
-            if self._sq_scale is not None:
-                design = design.with_columns_scaled(self._sq_scale)
-            yield block, design, _roots(block)
+        with self.passes.over(self.shape[0]):
+            for block in self._blocks():
+                design = design_about(block.X, block.weights, mean, facts.shifted, self._n_threads)
+                if self._sq_scale is not None:
+                    design = design.with_columns_scaled(self._sq_scale)
+                yield block, design, _roots(block)
 
     def rows(self) -> Iterator[tuple[int, Vector, Vector, Vector]]:
         """Yield (lo, dense rows of A from lo on, their targets, the roots of their weights (m, 1))"""
