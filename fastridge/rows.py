@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
+from types import MappingProxyType
 from typing import Any, TypeAlias
 
 import numpy as np
@@ -40,6 +41,8 @@ class RowSource(ABC):
         float32 where X is, else float64: that of the coefficients.
     repeatable : bool
         Whether the rows can be read more than once.
+    categories : dict of str to list of str
+        Of the columns that became columns `name=category` of zeros and ones.
     """
 
     n_features: int
@@ -48,6 +51,7 @@ class RowSource(ABC):
     one_target: bool = True
     dtype: np.dtype[Any] = np.dtype(np.float64)
     repeatable: bool = True
+    categories: Mapping[str, list[str]] = MappingProxyType({})
     _seen: list[tuple[float, ...]] | None = None
     _known_from = ""
     _begun = False
