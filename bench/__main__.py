@@ -28,6 +28,7 @@ def main() -> int:
     commands.add_parser("machine", help="measure memory bandwidth and matrix products")
     files = commands.add_parser("streams", help="fit files that are larger than the memory allowed, beside bare reading")
     files.add_argument("--gigabytes", type=float, default=4.3, help="of the array on disk; three files are written")
+    files.add_argument("--categories", type=int, metavar="ROWS", help="instead, so many rows of columns of categories, one-hot")
     arguments = parser.parse_args()
 
     try:
@@ -38,7 +39,8 @@ def main() -> int:
         elif arguments.command == "streams":
             from bench import streams
 
-            print(streams.measure(arguments.gigabytes))
+            n = arguments.categories
+            print(streams.measure(arguments.gigabytes) if n is None else streams.measure_categories(n))
         else:
             print(json.dumps(machine.describe(), indent=2))
         return 0

@@ -89,6 +89,7 @@ class OneHot(RowSource):
         self.feature_names = tuple(name for part in parts for name in part)
         self.n_features, self.n_targets = len(self.feature_names), len(self._targets) or 1
         self._sparse = len(parts) <= SPARSE_SHARE * self.n_features
+        self._known_ones = np.empty(0, dtype=np.float32)
         self._all_coded = all(name in categories for name in self._features)
 
     def describe(self) -> str:
@@ -110,10 +111,11 @@ class OneHot(RowSource):
     def _rows(self, batch: Any, where: str) -> Any:
         n, width = batch.num_rows, len(self._features)
         places = np.empty((n, width), dtype=np.int32)
-        data = np.ones((n, width), dtype=np.float32 if self._all_coded else np.float64)
+        data = self._ones(n * width).reshape(n, width) if self._all_coded else np.ones((n, width))
         for j, (name, start) in enumerate(zip(self._features, self._starts, strict=True)):
             if name in self.categories:
-                np.add(self._codes(batch, name, where), start, out=places[:, j])
+                place_of, codes = self._coded(batch, name, where)
+                places[:, j] = (place_of + start)[codes]
             else:
                 places[:, j] = start
                 data[:, j] = self._values(batch, name, where)
@@ -124,26 +126,34 @@ class OneHot(RowSource):
         np.put_along_axis(X, places, data, axis=1)
         return X
 
+    def _ones(self, size: int) -> Array:
+        """The same ones for all blocks"""
+        if self._known_ones.size < size:
+            self._known_ones = np.ones(size, dtype=np.float32)
+        return self._known_ones[:size]
+
     def _values(self, batch: Any, name: str, where: str) -> Array:
         if name in self.categories:
-            return self._codes(batch, name, where).astype(np.float64)
+            place_of, codes = self._coded(batch, name, where)
+            return place_of[codes].astype(np.float64)
         return numbers(batch, name, self._opener.schema.field(name).type, where)
 
-    def _codes(self, batch: Any, name: str, where: str) -> Array:
-        """The numbers of categories, int32"""
+    def _coded(self, batch: Any, name: str, where: str) -> tuple[Array, Array]:
+        """The numbers of the categories that a batch lists, int32, and which of them stands in every row"""
         import pyarrow as pa
         from pyarrow import compute
 
         words, codes = _words(batch, name, where)
         known = compute.index_in(pa.array(words, pa.string()), value_set=pa.array(self.categories[name], pa.string()))
-        places = np.asarray(known.fill_null(-1), dtype=np.int32)[codes]
-        if known.null_count and (places < 0).any():
-            i = int(np.flatnonzero(places < 0)[0])
+        place_of = np.asarray(known.fill_null(-1), dtype=np.int32)
+        unknown: Array = np.flatnonzero(place_of[codes] < 0) if known.null_count else np.empty(0)
+        if len(unknown):
+            i = int(unknown[0])
             raise ValueError(
                 f"{where}: column {name!r} has {words[codes[i]]!r} in row {i} of these, which the fit has not seen; "
                 f"it has seen {listed(self.categories[name])}"
             )
-        return places
+        return place_of, codes
 
 
 def rows_of(
