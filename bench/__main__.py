@@ -1,4 +1,4 @@
-"""Run the benchmarks, print their table, or measure the machine: `python -m bench run | report | machine | streams`."""
+"""Run the benchmarks, print their table, or measure the machine: `python -m bench run | report | machine | streams | dask`."""
 
 import argparse
 import json
@@ -29,6 +29,9 @@ def main() -> int:
     files = commands.add_parser("streams", help="fit files that are larger than the memory allowed, beside bare reading")
     files.add_argument("--gigabytes", type=float, default=4.3, help="of the array on disk; three files are written")
     files.add_argument("--categories", type=int, metavar="ROWS", help="instead, so many rows of columns of categories, one-hot")
+    clusters = commands.add_parser("dask", help="fits on dask workers beside those of one process")
+    clusters.add_argument("--gigabytes", type=float, default=1.6, help="of the rows, which lie in memory twice")
+    clusters.add_argument("--workers", type=int, default=2)
     arguments = parser.parse_args()
 
     try:
@@ -41,6 +44,10 @@ def main() -> int:
 
             n = arguments.categories
             print(streams.measure(arguments.gigabytes) if n is None else streams.measure_categories(n))
+        elif arguments.command == "dask":
+            from bench import clusters
+
+            print(clusters.measure(arguments.gigabytes, arguments.workers))
         else:
             print(json.dumps(machine.describe(), indent=2))
         return 0
