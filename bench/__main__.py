@@ -32,6 +32,7 @@ def main() -> int:
     clusters = commands.add_parser("dask", help="fits on dask workers beside those of one process")
     clusters.add_argument("--gigabytes", type=float, default=1.6, help="of the rows, which lie in memory twice")
     clusters.add_argument("--workers", type=int, default=2)
+    clusters.add_argument("--growth", action="store_true", help="instead, print how a product grows, and a model fitted to that")
     arguments = parser.parse_args()
 
     try:
@@ -45,9 +46,14 @@ def main() -> int:
             n = arguments.categories
             print(streams.measure(arguments.gigabytes) if n is None else streams.measure_categories(n))
         elif arguments.command == "dask":
-            from bench import clusters
+            from bench import clusters, growth
 
-            print(clusters.measure(arguments.gigabytes, arguments.workers))
+            if arguments.growth:
+                points = growth.measure()
+                print(json.dumps({"points": points, "constants": growth.fitted(points)}, indent=2))
+                return 0
+            for line in clusters.measure(arguments.gigabytes, arguments.workers):
+                print(line, flush=True)
         else:
             print(json.dumps(machine.describe(), indent=2))
         return 0

@@ -33,7 +33,7 @@ from fastridge.rows import MARKS, Code, RowSource, checked_block, count_labels, 
 with suppress(ImportError):  # a scheduler on this machine does without
     import distributed
 
-LEAST_GROUPS, MOST_GROUPS = 8, 512
+LEAST_GROUPS, MOST_GROUPS = 4, 512
 """Of chunks, where there are as many: there is no use for more workers."""
 ROWS_IN_GROUP = 0.125
 """Of a group, for each feature, at least: it costs a few vectors of one number a feature as well as its rows."""
