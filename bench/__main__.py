@@ -1,4 +1,4 @@
-"""Run the benchmarks, print their table, or measure the machine: `python -m bench run | report | machine | streams`."""
+"""Run the benchmarks, print their table, or measure the machine: `python -m bench run | report | machine | streams | dask`."""
 
 import argparse
 import json
@@ -28,6 +28,11 @@ def main() -> int:
     commands.add_parser("machine", help="measure memory bandwidth and matrix products")
     files = commands.add_parser("streams", help="fit files that are larger than the memory allowed, beside bare reading")
     files.add_argument("--gigabytes", type=float, default=4.3, help="of the array on disk; three files are written")
+    files.add_argument("--categories", type=int, metavar="ROWS", help="instead, so many rows of columns of categories, one-hot")
+    clusters = commands.add_parser("dask", help="fits on dask workers beside those of one process")
+    clusters.add_argument("--gigabytes", type=float, default=1.6, help="of the rows, which lie in memory twice")
+    clusters.add_argument("--workers", type=int, default=2)
+    clusters.add_argument("--growth", action="store_true", help="instead, print how a product grows, and a model fitted to that")
     arguments = parser.parse_args()
 
     try:
@@ -38,7 +43,17 @@ def main() -> int:
         elif arguments.command == "streams":
             from bench import streams
 
-            print(streams.measure(arguments.gigabytes))
+            n = arguments.categories
+            print(streams.measure(arguments.gigabytes) if n is None else streams.measure_categories(n))
+        elif arguments.command == "dask":
+            from bench import clusters, growth
+
+            if arguments.growth:
+                points = growth.measure()
+                print(json.dumps({"points": points, "constants": growth.fitted(points)}, indent=2))
+                return 0
+            for line in clusters.measure(arguments.gigabytes, arguments.workers):
+                print(line, flush=True)
         else:
             print(json.dumps(machine.describe(), indent=2))
         return 0

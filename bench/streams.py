@@ -1,4 +1,4 @@
-"""Fits of data that are read from files, in little memory, beside bare reading of the same files."""
+"""Fits of data that are read from files, in little memory, beside bare reading of the same files; columns of categories."""
 
 import json
 import os
@@ -13,14 +13,14 @@ import numpy as np
 N_FEATURES = 100
 ADDRESS_SPACE = 1 << 30
 READ_BYTES = 1 << 24
+N_COLUMNS, N_LEVELS = 4, 10
 IN_A_CHILD = """
 import json, resource, sys, time
-limit = int(sys.argv[4])
-resource.setrlimit(resource.RLIMIT_AS, (limit, limit))
+path, solver, limit, how = sys.argv[1:]
+resource.setrlimit(resource.RLIMIT_AS, (int(limit), int(limit)))
 from bench.streams import bare_seconds, peak_megabytes
 from fastridge import ridge, scan
-path, target, solver = sys.argv[1:4]
-rows = scan(path, target=target)
+rows = scan(path, **json.loads(how))
 before = peak_megabytes()
 bare = [bare_seconds(path)]
 cpu, begin = time.process_time(), time.perf_counter()
@@ -29,8 +29,8 @@ seconds, cpu = time.perf_counter() - begin, time.process_time() - cpu
 bare.append(bare_seconds(path))
 peak = peak_megabytes()
 passes = int(report.n_iter[0]) + 2
-print(json.dumps(dict(solver=report.solver, bound=report.error_bound, passes=passes, seconds=seconds, cpu=cpu,
-                      bare=min(bare), before=before, peak=peak)))
+print(json.dumps(dict(solver=report.solver, bound=report.error_bound, passes=passes, seconds=seconds,
+                      cpu=cpu, bare=min(bare), before=before, peak=peak)))
 """
 
 
@@ -44,18 +44,59 @@ def measure(gigabytes: float) -> str:
         "|---|---|--:|--:|--:|--:|--:|--:|--:|",
     ]
     with tempfile.TemporaryDirectory() as folder:
-        paths = write(Path(folder), n)
-        for name, (path, target) in paths.items():
+        for name, (path, target) in write(Path(folder), n).items():
             for solver in ("cholesky", "cg"):
-                limit = ADDRESS_SPACE if path.suffix == ".npy" else 3 * ADDRESS_SPACE
-                command = [sys.executable, "-c", IN_A_CHILD, str(path), str(target), solver, str(limit)]
-                done = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True, cwd=Path(__file__).parents[1])
-                row = json.loads(done.stdout)
+                row = in_a_child(path, solver, ADDRESS_SPACE if path.suffix == ".npy" else 3 * ADDRESS_SPACE, target=str(target))
                 lines.append(
                     f"| {name} | {row['solver']} | {row['passes']} | {row['bound']:.0e} | {row['seconds'] / row['passes']:.2f} s "
                     f"| {row['bare']:.2f} s | {row['cpu'] / row['passes']:.2f} | {row['peak']:.0f} MB | {row['before']:.0f} MB |"
                 )
     return "\n".join(lines)
+
+
+def measure_categories(n: int) -> str:
+    """Write n rows of `N_COLUMNS` columns of categories as Parquet, fit them one-hot, and return a markdown table."""
+    lines = [
+        f"{n:,} rows of {N_COLUMNS} columns with {N_LEVELS} categories each, "
+        f"address space limited to {2 * ADDRESS_SPACE / 1e9:.1f} GB.",
+        "",
+        "| solver | passes | error bound | a pass | rows a second | CPU seconds a pass | peak memory | before the fit |",
+        "|---|--:|--:|--:|--:|--:|--:|--:|",
+    ]
+    with tempfile.TemporaryDirectory() as folder:
+        path, names = Path(folder) / "t.parquet", [f"c{j}" for j in range(N_COLUMNS)]
+        write_categories(path, n, names)
+        for solver in ("cholesky", "cg"):
+            row = in_a_child(path, solver, 2 * ADDRESS_SPACE, target="y", categories=names)
+            passes, seconds = row["passes"], row["seconds"]
+            lines.append(
+                f"| {row['solver']} | {passes} | {row['bound']:.0e} | {seconds / passes:.2f} s | {n * passes / seconds:,.0f} "
+                f"| {row['cpu'] / passes:.2f} | {row['peak']:.0f} MB | {row['before']:.0f} MB |"
+            )
+    return "\n".join(lines)
+
+
+def in_a_child(path: Path, solver: str, limit: int, **how) -> dict:
+    """Fit a file, scanned as `how` says, in a process with so many bytes of address space; return what that took."""
+    command = [sys.executable, "-c", IN_A_CHILD, str(path), solver, str(limit), json.dumps(how)]
+    done = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True, cwd=Path(__file__).parents[1])
+    return json.loads(done.stdout)
+
+
+def write_categories(path: Path, n: int, names: list[str]) -> None:
+    """Write n rows with columns of categories, as words, and y that depends on them."""
+    import pyarrow as pa
+    from pyarrow import parquet
+
+    rng = np.random.default_rng(0)
+    w, words = rng.standard_normal((len(names), N_LEVELS)), pa.array([f"level {i}" for i in range(N_LEVELS)])
+    schema = pa.schema([*((name, pa.dictionary(pa.int32(), pa.string())) for name in names), ("y", pa.float64())])
+    with parquet.ParquetWriter(path, schema) as file:
+        for lo in range(0, n, 1_000_000):
+            codes = rng.integers(0, N_LEVELS, (len(names), min(1_000_000, n - lo)), dtype=np.int32)
+            y = rng.standard_normal(codes.shape[1]) + sum(own[code] for own, code in zip(w, codes, strict=True))
+            columns = [pa.DictionaryArray.from_arrays(pa.array(code), words) for code in codes]
+            file.write_table(pa.Table.from_arrays([*columns, pa.array(y)], schema=schema))
 
 
 def write(folder: Path, n: int) -> dict:

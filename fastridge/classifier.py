@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from typing import Any, Self
 
 import numpy as np
@@ -137,7 +138,7 @@ class RidgeClassifier(ClassesCoded):
     ----------
     alpha, fit_intercept, copy_X, max_iter, tol, solver, positive, bounds, penalty_weights
         As in `Ridge`; alpha may have one value for each row of coef_.
-    random_state, warm_start, n_threads, time_limit, verbose
+    random_state, warm_start, n_threads, time_limit, verbose, checkpoint
         As in `Ridge`.
     class_weight : dict, "balanced" or None, default None
         Weights >= 0 of the classes, by label (1 where a label is left out), which multiply sample_weight. "balanced":
@@ -195,6 +196,7 @@ class RidgeClassifier(ClassesCoded):
         n_threads: int | None = None,
         time_limit: float | None = None,
         verbose: bool = False,
+        checkpoint: str | os.PathLike[str] | None = None,
     ) -> None:
         super().__init__(
             alpha,
@@ -211,6 +213,7 @@ class RidgeClassifier(ClassesCoded):
             n_threads=n_threads,
             time_limit=time_limit,
             verbose=verbose,
+            checkpoint=checkpoint,
         )
         self.class_weight = class_weight
 

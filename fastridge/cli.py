@@ -435,11 +435,11 @@ def _open(data: str, target: str | None, features: str | None, weight: str | Non
             text.append(name)
         elif not tables.is_number(kind):
             raise ValueError(_no_number(paths[0], name, kind, "target" if name == target else "weight" if name == weight else ""))
-    categories = encoding.categories_of(paths, text)
+    opener = tables.of_files(paths, text)
+    categories = encoding.categories_of(opener, text)
     if classify and target in categories and len(categories[target]) < 2:
         raise ValueError(f"column {target!r} of {paths[0]} must hold at least two classes, got {categories[target]!r}")
-    table = encoding.of_files(paths, target, columns, weight, categories)
-    return _Rows(kept(table, paths), target, columns, categories)
+    return _Rows(kept(encoding.rows_of(opener, target, columns, weight, categories), paths), target, columns, categories)
 
 
 def _no_number(path: Path, name: str, kind: Any, role: str) -> str:
@@ -470,7 +470,7 @@ def _open_to_predict(data: str, model: Any, notes: dict[str, Any]) -> RowSource:
     if columns is None:  # fitted in Python, or to a file without names
         names = getattr(model, "feature_names_in_", None)
         columns = tables.schema_of(paths[0]).names if names is None else names.tolist()
-    return encoding.of_files(paths, None, columns, None, categories)
+    return encoding.rows_of(tables.of_files(paths, categories), None, columns, None, categories)
 
 
 class _Watched(RowSource):

@@ -1,37 +1,42 @@
 """Ridge regression on dask arrays and data frames: the solvers of this package, on rows that stay where they are.
 
-With a distributed client the rows are loaded by tasks in groups of chunks, which stay on the workers; every product is one task a
-group, and what travels are vectors of one number a feature. Groups do not depend on the number of workers and are summed in
-their order, so that the bits are the same for any number of workers, and after one was lost: its groups are loaded anew. With
-another scheduler chunks are computed one after the other in every pass.
+With a distributed client the rows are loaded by tasks in groups of neighbouring chunks, which stay on the workers; every product
+is one task a worker, and what travels are vectors of one number a feature. Groups do not depend on the number of workers and
+are summed in pairs, pairs of pairs and so on, so that the bits are the same for any number of workers, and after one was lost:
+its groups are loaded anew. With another scheduler chunks are computed one after the other in every pass.
 
 Needs dask, and distributed for clusters: pip install "fastridge-solvers[dask]".
 """
 
 from __future__ import annotations
 
+import operator
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import suppress
 from copy import copy
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from functools import partial
+from itertools import pairwise
 from typing import Any
 
 import dask
 import numpy as np
+import scipy.sparse as sp
 from sklearn.utils.validation import check_is_fitted
 
 from fastridge import classifier, estimators, ridge_cv
 from fastridge.operators.base import Array, GoOn, Target, Vector
-from fastridge.operators.row_blocks import Block, Facts, RowBlocks, Totals, add_to_pair
-from fastridge.rows import Code, RowSource, checked_block, count_labels
+from fastridge.operators.row_blocks import Block, Facts, RowBlocks, Totals
+from fastridge.rows import MARKS, Code, RowSource, checked_block, count_labels, fingerprint
 
 with suppress(ImportError):  # a scheduler on this machine does without
     import distributed
 
-N_GROUPS = 8
-"""Of chunks, at least, where there are as many: some for every worker, and few vectors that travel."""
+LEAST_GROUPS, MOST_GROUPS = 4, 512
+"""Of chunks, where there are as many: there is no use for more workers."""
+ROWS_IN_GROUP = 0.125
+"""Of a group, for each feature, at least: it costs a few vectors of one number a feature as well as its rows."""
 RETRIES = 5
 """Of a task whose worker is lost."""
 
@@ -135,7 +140,7 @@ class DaskRows(RowSource):
     Attributes
     ----------
     n_groups : int
-        Groups of neighbouring chunks, each one task a product.
+        Groups of neighbouring chunks, which are summed each for itself.
     """
 
     def __init__(self, X: Any, y: Any, weights: Any, code: Code | None = None, n_targets: int | None = None) -> None:
@@ -149,11 +154,12 @@ class DaskRows(RowSource):
         self.one_target = code is None and y.ndim == 1
         self.n_targets = n_targets if n_targets is not None else self._own_targets or 1
         self._chunks = _chunks_of(X, y, weights)
-        n = len(self._chunks)
-        self.n_groups = min(n, N_GROUPS)
+        n, n_rows = len(self._chunks), X.shape[0] if hasattr(X, "chunks") else np.nan
+        enough = n_rows / (ROWS_IN_GROUP * self.n_features) if np.isfinite(n_rows) else MOST_GROUPS
+        self.n_groups = min(n, int(np.clip(enough, LEAST_GROUPS, MOST_GROUPS)))
         self._cuts = [n * i // self.n_groups for i in range(self.n_groups + 1)]
         self._client = _client()
-        self._groups: list[Any] | None = None
+        self._parts: list[Any] | None = None
 
     def describe(self) -> str:
         return f"dask collection of {len(self._chunks)} chunks"
@@ -171,62 +177,75 @@ class DaskRows(RowSource):
     def labels(self) -> Counter[float]:
         if self._client is None:
             return super().labels()
-        counts: Counter[float] = Counter()
-        for own in _each(self._client, _labels, self._on_workers()):
-            counts.update(own)
-        return counts
+        return Counter(_reduced(self._client, self._on_workers(), self.n_groups, _labels, operator.add))
 
-    def operator(self, fit_intercept: bool, n_threads: int, with_gram: bool) -> tuple[RowBlocks, Facts]:
+    def facts(self, fit_intercept: bool, n_threads: int, with_gram: bool) -> Facts:
         if self._client is None:
-            return super().operator(fit_intercept, n_threads, with_gram)
-        totals: Totals | None = None
+            return super().facts(fit_intercept, n_threads, with_gram)
         asked = self.n_features, self.n_targets, fit_intercept, with_gram
-        for own in _each(self._client, _totals, self._on_workers(), *asked):
-            if totals is None:
-                totals = own
-            else:
-                totals.join(own)
-        assert totals is not None
-        facts = totals.facts()
+        totals: Totals = _reduced(self._client, self._on_workers(), self.n_groups, _totals, Totals.joined, *asked)
+        return totals.facts()
+
+    def operator_of(self, facts: Facts, n_threads: int) -> RowBlocks:
+        if self._client is None:
+            return super().operator_of(facts, n_threads)
         light = replace(facts, gram=None)  # the workers have no use for it
-        return RemoteRows(self._client, _submitted(self._client, _operator, self._on_workers(), light), facts), facts
+        parts = _submitted(self._client, self._on_workers(), _mapped, _operator, light)
+        return RemoteRows(self._client, parts, self.n_groups, facts)
+
+    def marks(self) -> Vector:
+        if self._client is None:
+            return super().marks()
+        return np.concatenate(_reduced(self._client, self._on_workers(), self.n_groups, _marks, operator.add))
+
+    def recognise(self, marks: Vector, path: str) -> None:
+        if self._client is None:
+            super().recognise(marks, path)
+        elif not np.array_equal(self.marks(), marks):
+            raise ValueError(f"other rows than those of the checkpoint {path!r}: remove that, or fit to the rows it is of")
+
+    def read_again(self) -> None:
+        if self._client is None:
+            super().read_again()
 
     def _on_workers(self) -> list[Any]:
-        """Futures of the groups of blocks, which are loaded where there is room and stay there"""
-        if self._groups is None:
+        """Futures of the parts, one for each worker, which are loaded where there is room and stay there"""
+        if self._parts is None:
             workers = sorted(self._client.scheduler_info(n_workers=-1)["workers"])
-            load = dask.delayed(_loaded, pure=False)
-            groups = []
-            for g in range(self.n_groups):
-                chunks = [(i, *self._chunks[i]) for i in range(self._cuts[g], self._cuts[g + 1])]
-                task = load(chunks, self.n_features, self._own_targets, self._own_code)
-                home = workers[g * len(workers) // self.n_groups]
-                options = {"workers": [home], "allow_other_workers": True, "retries": RETRIES}
-                groups.append(self._client.compute(task, **options))
-            self._groups = groups
-        return self._groups
+            load = dask.delayed(_loaded_part, pure=False)
+            n_parts = max(1, min(len(workers), self.n_groups))
+            ends = [self.n_groups * i // n_parts for i in range(n_parts + 1)]
+            parts = []
+            for i, first in enumerate(ends[:-1]):
+                cuts = self._cuts[first : ends[i + 1] + 1]
+                chunks = [[(j, *self._chunks[j]) for j in range(*cut)] for cut in pairwise(cuts)]
+                task = load(first, self.n_groups, chunks, self.n_features, self._own_targets, self._own_code)
+                options = {"workers": workers[i : i + 1] or None, "allow_other_workers": bool(workers), "retries": RETRIES}
+                parts.append(self._client.compute(task, **options))
+            self._parts = parts
+        return self._parts
 
 
 class RemoteRows(RowBlocks):
-    """Rows on the workers of a cluster, in groups that are operators of their own"""
+    """Rows on the workers of a cluster, in parts whose groups are operators of their own"""
 
-    def __init__(self, client: Any, parts: list[Any], facts: Facts) -> None:
+    def __init__(self, client: Any, parts: list[Any], n_groups: int, facts: Facts) -> None:
         super().__init__(tuple, facts, 1)
-        self._client, self._parts = client, parts
+        self._client, self._parts, self._n_groups = client, parts, n_groups
 
     def with_columns_scaled(self, sq_scale: Vector) -> RemoteRows:
         new = super().with_columns_scaled(sq_scale)
         assert isinstance(new, RemoteRows)
-        new._parts = _submitted(self._client, RowBlocks.with_columns_scaled, self._parts, sq_scale)
+        new._parts = _submitted(self._client, self._parts, _mapped, RowBlocks.with_columns_scaled, sq_scale)
         return new
 
     def over_rows(self, function: Any, *arguments: Any) -> Vector:
-        """The sum over the groups, in their order"""
-        parts = _each(self._client, function, self._parts, *arguments)
-        total = np.zeros((2, *parts[0].shape))
-        for part in parts:
-            add_to_pair(total, part)
-        return np.asarray(total.sum(axis=0))
+        """The sum over the groups"""
+        return np.asarray(self._over_groups(function, operator.add, *arguments))
+
+    def _over_groups(self, function: Any, join: Any, *arguments: Any) -> Any:
+        with self.passes.over(self.shape[0]):
+            return _reduced(self._client, self._parts, self._n_groups, function, join, *arguments)
 
     def normal(self, v: Vector, target: Target = None) -> Vector:
         return self.over_rows(RowBlocks.normal, v, target)
@@ -238,8 +257,7 @@ class RemoteRows(RowBlocks):
         return np.asfortranarray(self.over_rows(RowBlocks.gram_about_high))
 
     def triangle(self, target: Target = None, go_on: GoOn | None = None) -> Vector:
-        stacked = np.concatenate(_each(self._client, RowBlocks.triangle, self._parts, target))
-        return np.asarray(np.linalg.qr(stacked, mode="r"))
+        return np.asarray(self._over_groups(RowBlocks.triangle, _triangle_of_both, target))
 
     def blocks(self) -> Iterator[tuple[int, int, Vector]]:
         raise self._refusal("keeps its rows on other machines")
@@ -259,13 +277,66 @@ def _loaded(chunks: list[tuple[int, Any, Any, Any]], n_features: int, n_targets:
     return blocks
 
 
+@dataclass(frozen=True)
+class _Part:
+    """What a worker has: one item for each group from `first` on, of `n_groups` in all"""
+
+    first: int
+    n_groups: int
+    items: list[Any]
+
+
+def _loaded_part(
+    first: int, n_groups: int, groups: list[Any], n_features: int, n_targets: int | None, code: Code | None
+) -> _Part:
+    return _Part(first, n_groups, [_stacked(_loaded(chunks, n_features, n_targets, code)) for chunks in groups])
+
+
+def _stacked(blocks: list[Block]) -> list[Block]:
+    """Sparse blocks of fewer entries than features as one: each costs a few vectors of one number a feature"""
+    if len(blocks) < 2 or any(isinstance(block.X, np.ndarray) or block.X.size >= block.X.shape[1] for block in blocks):
+        return blocks
+    X = sp.vstack([block.X for block in blocks], format="csr")
+    weights = None if blocks[0].weights is None else np.concatenate([block.weights for block in blocks])
+    return [Block(X, np.concatenate([block.y for block in blocks]), weights, f"{blocks[0].where} to {blocks[-1].where}")]
+
+
+def _mapped(part: _Part, function: Any, *arguments: Any) -> _Part:
+    """What `function` makes of every item"""
+    return replace(part, items=[function(item, *arguments) for item in part.items])
+
+
+def _nodes(part: _Part, function: Any, join: Any, *arguments: Any) -> dict[tuple[int, int], Any]:
+    """What `function` makes of the items, joined as far as the tree of pairs over all groups has both: {(first, end): value}"""
+
+    def within(lo: int, hi: int) -> dict[tuple[int, int], Any]:
+        first, end = part.first, part.first + len(part.items)
+        if end <= lo or hi <= first:
+            return {}
+        if hi - lo == 1:
+            return {(lo, hi): function(part.items[lo - first], *arguments)}
+        mid = (lo + hi) // 2
+        own = within(lo, mid) | within(mid, hi)
+        return {(lo, hi): join(own[lo, mid], own[mid, hi])} if first <= lo and hi <= end else own
+
+    return within(0, part.n_groups)
+
+
+def _triangle_of_both(one: Vector, other: Vector) -> Vector:
+    return np.asarray(np.linalg.qr(np.concatenate([one, other]), mode="r"))
+
+
 def _plain(x: Any) -> Any:
     """A series or frame as an array; what else there is as it is"""
     return x.to_numpy() if hasattr(x, "to_numpy") else x
 
 
-def _labels(blocks: list[Block]) -> dict[float, int]:
-    return count_labels(np.concatenate([block.y for block in blocks]))
+def _labels(blocks: list[Block]) -> Counter[float]:
+    return Counter(count_labels(np.concatenate([block.y for block in blocks])))
+
+
+def _marks(blocks: list[Block]) -> list[Vector]:
+    return [np.array([fingerprint(block) for block in blocks if len(block.y)]).reshape(-1, MARKS)]
 
 
 def _totals(blocks: list[Block], p: int, k: int, fit_intercept: bool, with_gram: bool) -> Totals:
@@ -331,14 +402,22 @@ def _client() -> Any:
         return None
 
 
-def _submitted(client: Any, function: Any, things: list[Any], *arguments: Any) -> list[Any]:
-    """Futures of function(thing, *arguments): tasks that are taken up again where a worker is lost"""
-    return [client.submit(function, thing, *arguments, pure=False, retries=RETRIES) for thing in things]
+def _submitted(client: Any, parts: list[Any], function: Any, *arguments: Any) -> list[Any]:
+    """Futures of function(part, *arguments): tasks that are taken up again where a worker is lost"""
+    return [client.submit(function, part, *arguments, pure=False, retries=RETRIES) for part in parts]
 
 
-def _each(client: Any, function: Any, things: list[Any], *arguments: Any) -> list[Any]:
-    """What becomes of them, in their order"""
-    return list(client.gather(_submitted(client, function, things, *arguments)))
+def _reduced(client: Any, parts: list[Any], n_groups: int, function: Any, join: Any, *arguments: Any) -> Any:
+    """What `function` makes of the items of all parts, joined in pairs, pairs of pairs and so on, whatever part they are in"""
+    known: dict[tuple[int, int], Any] = {}
+    for own in client.gather(_submitted(client, parts, _nodes, function, join, *arguments)):
+        known |= own
+
+    def joined(lo: int, hi: int) -> Any:
+        mid = (lo + hi) // 2
+        return known[lo, hi] if (lo, hi) in known else join(joined(lo, mid), joined(mid, hi))
+
+    return joined(0, n_groups)
 
 
 def _lazily(model: Any, X: Any, predict: Any) -> Any:

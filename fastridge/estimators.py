@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import os
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -21,6 +22,7 @@ from sklearn.utils.metaestimators import available_if
 from sklearn.utils.validation import check_is_fitted, validate_data
 
 from fastridge import validation
+from fastridge.checkpoint import Kept
 from fastridge.functional import solve, solve_rows
 from fastridge.moments import Moments
 from fastridge.monitor import Progress
@@ -131,6 +133,7 @@ class RidgeBase(_Called, CallbackSupportMixin, BaseEstimator):  # type: ignore[m
         n_threads: int | None = None,
         time_limit: float | None = None,
         verbose: bool = False,
+        checkpoint: str | os.PathLike[str] | None = None,
     ) -> None:
         self.alpha: Any = alpha
         self.fit_intercept = fit_intercept
@@ -146,6 +149,7 @@ class RidgeBase(_Called, CallbackSupportMixin, BaseEstimator):  # type: ignore[m
         self.n_threads = n_threads
         self.time_limit = time_limit
         self.verbose = verbose
+        self.checkpoint = checkpoint
 
     def _targets(self, y: Any, sample_weight: Any, n_samples: int) -> tuple[Vector, Vector | None]:
         """Return the targets (n,) or (n, k) and the weights (n,) of the regression that is solved"""
@@ -171,7 +175,7 @@ class RidgeBase(_Called, CallbackSupportMixin, BaseEstimator):  # type: ignore[m
     def _method(self) -> Method:
         """The parameters that say how to solve, checked"""
         flags = {"fit_intercept": self.fit_intercept, "copy_X": self.copy_X, "warm_start": self.warm_start}
-        report_to = {"time_limit": self.time_limit, "verbose": self.verbose}
+        report_to = {"time_limit": self.time_limit, "verbose": self.verbose, "checkpoint": self.checkpoint}
         return Method.checked(self.solver, self.tol, self.max_iter, self.n_threads, **report_to, **flags)
 
     @with_callbacks  # type: ignore[untyped-decorator]
@@ -213,7 +217,7 @@ class RidgeBase(_Called, CallbackSupportMixin, BaseEstimator):  # type: ignore[m
     def _solve_rows(self, source: RowSource, y: Any, sample_weight: Any, method: Method, asked: dict[str, Any]) -> Solution:
         """As `_solve`, of rows that a source yields"""
         self._met(source)
-        return solve_rows(self._source(source), y, sample_weight, method, **asked)
+        return solve_rows(self._source(Kept.of(source, method.checkpoint)), y, sample_weight, method, **asked)
 
     def _met(self, source: RowSource) -> None:
         """Keep what scikit-learn keeps of the features"""
@@ -341,6 +345,10 @@ class Ridge(MultiOutputMixin, RegressorMixin, RidgeBase):  # type: ignore[misc]
         nothing had been solved. A pass over the data or a decomposition that has begun is not cut short. None: no limit.
     verbose : bool, default False
         Print the plan, and a few times a second how far the solve has got, to standard error.
+    checkpoint : path or None
+        Of a fit to a `scan`: a folder where what passes over the rows gave is kept, every 30 seconds, until the fit is done. The
+        same fit after a kill goes on from there, to an answer of the same bits; so does one that `time_limit` or `max_iter`
+        ended. A checkpoint of other rows or settings is refused. None: nothing is kept.
 
     Attributes
     ----------

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import time
 from collections.abc import Callable
 from dataclasses import replace
@@ -10,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from fastridge import validation
+from fastridge.checkpoint import Kept
 from fastridge.formulation import plain_form, rounded_coefficients
 from fastridge.least_squares import plainly_failed
 from fastridge.moments import Moments
@@ -43,6 +45,7 @@ def ridge(
     time_limit: float | None = None,
     callback: Callable[[Progress], object] | None = None,
     verbose: bool = False,
+    checkpoint: str | os.PathLike[str] | None = None,
 ) -> Solution:
     """Solve a ridge regression and say how accurate the answer is
 
@@ -83,9 +86,13 @@ def ridge(
         zeros, where nothing had been solved. It is looked at between steps and between parts of them. A pass over the data, a
         decomposition into eigenvalues or singular values, and what comes before the first step, are not cut short. None: none.
     callback : callable or None
-        Called after every step with a `Progress`: solver, step, error, error_bound, seconds. What it raises ends the solve.
+        Called after every step with a `Progress`: solver, step, errors, seconds, those to come, passes and rows a second. What it
+        raises ends the solve.
     verbose : bool, default False
         Print the plan, and a few times a second how far the solve has got, to standard error.
+    checkpoint : path or None
+        Of a `scan`: a folder where what passes gave is kept, every 30 seconds, until the solve is done. The same call after a
+        kill goes on from there, to an answer of the same bits. Kept after "time_limit" and "max_iter" too. None: nothing is kept.
 
     Returns
     -------
@@ -95,7 +102,7 @@ def ridge(
     Raises
     ------
     ValueError, TypeError
-        If an argument is not what it should be; before any work.
+        If an argument is not what it should be; before any work. If a checkpoint is of other rows or settings, or damaged.
     numpy.linalg.LinAlgError
         If solver="cholesky" meets a matrix that is not positive definite.
     OverflowError
@@ -117,7 +124,7 @@ def ridge(
     >>> solution.report.error <= 1e-6
     True
     """
-    report_to = {"time_limit": time_limit, "callback": callback, "verbose": verbose}
+    report_to = {"time_limit": time_limit, "callback": callback, "verbose": verbose, "checkpoint": checkpoint}
     method = Method.checked(solver, tol, max_iter, n_threads, **report_to, fit_intercept=fit_intercept)
     asked = {"fit_intercept": fit_intercept, "positive": positive, "bounds": bounds, "penalty_weights": penalty_weights}
     if isinstance(X, RowSource):
@@ -140,6 +147,7 @@ def solve(request: Request, method: Method, start: Vector | None = None, likely:
     form = plain_form(problem)
     chosen = planner.plan(form.problem, method.solver)
     monitor.say(f"{chosen}\nto reach: an error that is proven to be at most {tol:g}")
+    monitor.passes = problem.design.passes or monitor.passes
     if start is not None and not problem.wide:
         start = form.scaled(problem.own_coefficients(start, penalty))
     room = 1.0 if request.dtype == np.float64 else ROOM_TO_ROUND
@@ -186,7 +194,10 @@ def solve_rows(source: RowSource, y: Any, sample_weight: Any, method: Method, **
 
     Rows that can be read once only are summed, and the answer is that of `Moments.solve`.
     """
-    request = RowsRequest.of_source(_alone(source, y, sample_weight), method, **asked)
+    source = Kept.of(_alone(source, y, sample_weight), method.checkpoint)
+    request = RowsRequest.of_source(source, method, **asked)
+    if isinstance(source, Kept):
+        return _solve_kept(source, request, method)
     if source.repeatable:
         return solve(request, method)
     if method.solver not in ("auto", "cholesky"):
@@ -199,6 +210,20 @@ def solve_rows(source: RowSource, y: Any, sample_weight: Any, method: Method, **
     solution = moments.solve_targets(request.penalty, **options)
     report = replace(solution.report, reason="rows that can be read once are summed", seconds=time.perf_counter() - begin)
     return replace(solution, report=report)
+
+
+def _solve_kept(source: Kept, request: RowsRequest, method: Method) -> Solution:
+    """Solve what is asked of rows, going on from the checkpoint of the source"""
+    settings = {"alpha": request.penalty, "penalty_weights": request.penalty_weights, "fit_intercept": request.fit_intercept}
+    sizes = {"n_features": source.n_features, "n_targets": source.n_targets, "dtype": str(source.dtype)}
+    source.checkpoint.agree(sizes | settings | {"solver": method.solver})
+    try:
+        solution = solve(request, method)
+    except BaseException:
+        source.checkpoint.leave()
+        raise
+    source.end(solution.report.status)
+    return solution
 
 
 def _alone(source: RowSource, y: Any, sample_weight: Any) -> RowSource:

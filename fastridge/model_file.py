@@ -148,6 +148,8 @@ def _packed(value: Any, name: str, arrays: dict[str, Array]) -> Any:
             return {"scalar": keep(np.asarray(value))}
         if value is None or isinstance(value, bool | int | str):
             return value
+        if isinstance(value, os.PathLike):
+            return os.fspath(value)
         if isinstance(value, float):
             return value if math.isfinite(value) else {"float": str(value)}
         if isinstance(value, np.ndarray):

@@ -8,8 +8,12 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
+from fastridge.operators.base import Passes
+
 SECONDS_BETWEEN_LINES = 0.25
 """Of the progress that `verbose` prints."""
+SAID_SECONDS = 1.0
+"""From where on the time to come is worth a word."""
 
 
 def decay(errors: Sequence[float]) -> float:
@@ -43,6 +47,13 @@ class Progress:
         between two residuals computed from the data; it may rise from one step to the next. inf where there is none yet.
     seconds : float
         Since the beginning.
+    seconds_left : float
+        To tol, if errors go on to fall as they did since half of the steps, and steps take what they took; inf where they do not
+        fall, nan where it is not known yet.
+    n_passes : int
+        Over rows that do not lie in memory; 0 for those that do.
+    rows_per_second : float
+        Of all those passes, with the work on them; nan where there was none.
     """
 
     solver: str
@@ -50,10 +61,16 @@ class Progress:
     error: float
     error_bound: float
     seconds: float
+    seconds_left: float = math.nan
+    n_passes: int = 0
+    rows_per_second: float = math.nan
 
     def __str__(self) -> str:
         error, bound = (f"{e:.2e}" if math.isfinite(e) else "not known yet" for e in (self.error, self.error_bound))
-        return f"{self.solver}, step {self.step}: error {error}, bound {bound}, {self.seconds:.2f} s"
+        errors = f"error {error}, bound {bound}"
+        passes = f"; {self.n_passes} passes, {self.rows_per_second:,.0f} rows a second" if self.n_passes else ""
+        left = f", about {self.seconds_left:.0f} s to come" if SAID_SECONDS <= self.seconds_left < math.inf else ""
+        return f"{self.solver}, step {self.step}: {errors}, {self.seconds:.2f} s{passes}{left}"
 
 
 class Monitor:
@@ -70,6 +87,8 @@ class Monitor:
         Called with a `Progress` after every step. What it raises passes through the solver.
     verbose : bool
         Whether progress is printed to standard error, a few lines a second.
+    tol : float
+        The error that is asked for, to which the time to come is reckoned; 0 where it is not known.
 
     Attributes
     ----------
@@ -77,14 +96,21 @@ class Monitor:
         Whether the time limit has stopped something.
     gave_up : str
         Why the planner's patience with the solver at work is lost; empty while it is not.
+    passes : Passes
+        Over rows that do not lie in memory; whoever has the operator sets it.
     """
 
     clock = staticmethod(time.perf_counter)
 
     def __init__(
-        self, time_limit: float | None = None, callback: Callable[[Progress], object] | None = None, verbose: bool = False
+        self,
+        time_limit: float | None = None,
+        callback: Callable[[Progress], object] | None = None,
+        verbose: bool = False,
+        tol: float = 0.0,
     ) -> None:
-        self.verbose = verbose
+        self.verbose, self.tol = verbose, tol
+        self.passes = Passes()
         self.timed_out, self.gave_up = False, ""
         self._callback = callback
         self._begin = self.clock()
@@ -93,6 +119,8 @@ class Monitor:
         self._patience: Callable[[float], str] | None = None
         self._last_line = -math.inf
         self._unsaid = ""
+        self._errors: list[float] = []
+        self._turned = self._begin
 
     @property
     def stopped(self) -> bool:
@@ -112,6 +140,7 @@ class Monitor:
         """Expect steps of this solver; `patience` takes the error after each and says why to give up, or nothing"""
         self.end()
         self._solver, self._patience, self.gave_up = solver, patience, ""
+        self._errors, self._turned = [], self.clock()
 
     def go_on(self) -> bool:
         """Whether to go on, between two parts of a step"""
@@ -123,7 +152,7 @@ class Monitor:
         """Take note of the error after one more step, or `n_steps`; return whether to go on"""
         self._n_steps += n_steps
         if self._callback is not None or self.verbose:
-            progress = Progress(self._solver, self._n_steps, error, error_bound, self.clock() - self._begin)
+            progress = self._progress(error, error_bound)
             if self.verbose:
                 self._show(progress)
             if self._callback is not None:
@@ -141,6 +170,14 @@ class Monitor:
         if self._unsaid:
             self.say(self._unsaid)
             self._unsaid = ""
+
+    def _progress(self, error: float, error_bound: float) -> Progress:
+        now, passes = self.clock(), self.passes
+        self._errors.append(min(error, self._errors[-1]) if self._errors else error)
+        n = len(self._errors)
+        left = steps_to_come(self._errors, self.tol) * (now - self._turned) / n if self.tol and n > 1 else math.nan
+        rate = passes.n_rows / passes.seconds if passes.seconds else math.nan
+        return Progress(self._solver, self._n_steps, error, error_bound, now - self._begin, left, passes.n_passes, rate)
 
     def _show(self, progress: Progress) -> None:
         line = f"{self._about}{progress}"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Any
@@ -30,6 +31,7 @@ class Method:
     time_limit: float | None = None
     callback: Callable[[Progress], object] | None = None
     verbose: bool = False
+    checkpoint: str | os.PathLike[str] | None = None
 
     @classmethod
     def checked(
@@ -42,6 +44,7 @@ class Method:
         time_limit: Any = None,
         callback: Any = None,
         verbose: Any = False,
+        checkpoint: Any = None,
         **flags: Any,
     ) -> Method:
         """Of what a user gave; `flags` are other arguments that must be True or False
@@ -51,12 +54,12 @@ class Method:
         ValueError, TypeError
             If one is not what it should be.
         """
-        validation.check_options(solver, tol, max_iter, n_threads, time_limit, callback, **flags)
-        return cls(solver, tol, max_iter, n_threads, time_limit, callback, bool(verbose))
+        validation.check_options(solver, tol, max_iter, n_threads, time_limit, callback, checkpoint, **flags)
+        return cls(solver, tol, max_iter, n_threads, time_limit, callback, bool(verbose), checkpoint)
 
     def monitor(self) -> Monitor:
         """Return the monitor of a solve that begins now"""
-        return Monitor(self.time_limit, self.callback, self.verbose)
+        return Monitor(self.time_limit, self.callback, self.verbose, self.tol)
 
 
 @dataclass(frozen=True)
@@ -117,6 +120,8 @@ class Request:
         dtype: Any = np.float64,
     ) -> Request:
         """Of data that have been checked, and what a user asked of them, which has not; raises as `checked`"""
+        if method.checkpoint is not None:
+            raise ValueError("a checkpoint keeps what passes over rows that are not in memory gave: give scan(X, target=y)")
         penalty = validation.check_alpha(alpha, 1 if y.ndim == 1 else y.shape[1])
         box = validation.check_bounds(positive, bounds, X.shape[1], method.solver)
         d = validation.check_penalty_weights(penalty_weights, X.shape[1], box)

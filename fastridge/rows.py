@@ -4,20 +4,23 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
+from types import MappingProxyType
 from typing import Any, TypeAlias
 
 import numpy as np
 
 from fastridge import validation
-from fastridge.operators.base import Array, Vector
+from fastridge.operators.base import Array, Passes, Vector
 from fastridge.operators.row_blocks import Block, Facts, RowBlocks, first_pass
 
 BLOCK_BYTES = 1 << 24
 """Of X in one block: large enough that starting a block costs nothing, small enough that three of them are nothing."""
 SAMPLED_ROWS = 16
 """Of a block, by which it is known again: to sum all would cost half of a product."""
+MARKS = 5
+"""Numbers by which a block is known again."""
 
 
 Code: TypeAlias = Callable[[Vector, Vector | None], tuple[Vector, Vector | None]]
@@ -38,6 +41,8 @@ class RowSource(ABC):
         float32 where X is, else float64: that of the coefficients.
     repeatable : bool
         Whether the rows can be read more than once.
+    categories : dict of str to list of str
+        Of the columns that became columns `name=category` of zeros and ones.
     """
 
     n_features: int
@@ -46,7 +51,9 @@ class RowSource(ABC):
     one_target: bool = True
     dtype: np.dtype[Any] = np.dtype(np.float64)
     repeatable: bool = True
+    categories: Mapping[str, list[str]] = MappingProxyType({})
     _seen: list[tuple[float, ...]] | None = None
+    _known_from = ""
     _begun = False
 
     @abstractmethod
@@ -72,7 +79,7 @@ class RowSource(ABC):
         ValueError, TypeError
             If a block is not what it should be; the message says where it comes from.
         RuntimeError
-            If the rows cannot be read again, or differ from those of the first pass.
+            If the rows cannot be read again, or differ from those of the first pass; a ValueError if that is in a checkpoint.
         """
         if self._begun and not self.repeatable:
             raise RuntimeError(f"{self.describe()} can be read once only: give a callable that opens it anew")
@@ -80,17 +87,22 @@ class RowSource(ABC):
         seen: list[tuple[float, ...]] = []
         for X, y, weights, where in self.read():
             block = self._checked(X, y, weights, where)
-            seen.append(_fingerprint(block))
+            seen.append(fingerprint(block))
             if self._seen is not None and (len(seen) > len(self._seen) or seen[-1] != self._seen[len(seen) - 1]):
-                raise RuntimeError(f"{where}: other rows than on the first pass; a source must yield the same ones every time")
+                raise self._other_rows(f"{where}: other rows than on the first pass")
             yield block
         if self._seen is None:
             self._seen = seen
         elif len(seen) < len(self._seen):
-            raise RuntimeError(
-                f"{self.describe()} ended after {sum(int(one[0]) for one in seen)} rows where the first pass had "
-                f"{self.n_samples}: a source must yield the same rows every time"
+            n_rows = sum(int(one[0]) for one in seen)
+            raise self._other_rows(f"{self.describe()} ended after {n_rows} rows where the first pass had {self.n_samples}")
+
+    def _other_rows(self, what: str) -> Exception:
+        if self._known_from:
+            return ValueError(
+                f"{what}, which is in the checkpoint {self._known_from!r}: remove that, or fit to the rows it is of"
             )
+        return RuntimeError(f"{what}: a source must yield the same rows every time")
 
     @property
     def n_samples(self) -> int | None:
@@ -99,8 +111,42 @@ class RowSource(ABC):
 
     def operator(self, fit_intercept: bool, n_threads: int, with_gram: bool) -> tuple[RowBlocks, Facts]:
         """Read all rows once; return A, and what is known of it: the Gram matrix too, if `with_gram` and there is an intercept"""
-        facts = first_pass(self.blocks(), fit_intercept, n_threads, with_gram)
-        return RowBlocks(self.blocks, facts, n_threads), facts
+        passes = Passes()
+        with passes.over(0):
+            facts = self.facts(fit_intercept, n_threads, with_gram)
+        operator = self.operator_of(facts, n_threads)
+        passes.n_rows, operator.passes = facts.shape[0], passes
+        return operator, facts
+
+    def facts(self, fit_intercept: bool, n_threads: int, with_gram: bool) -> Facts:
+        """What a first pass tells"""
+        return first_pass(self.blocks(), fit_intercept, n_threads, with_gram)
+
+    def operator_of(self, facts: Facts, n_threads: int) -> RowBlocks:
+        """A, of which a first pass has told `facts`"""
+        return RowBlocks(self.blocks, facts, n_threads)
+
+    def marks(self) -> Vector:
+        """What tells the blocks of a pass from others, a row for each"""
+        return np.array(self._seen, dtype=np.float64)
+
+    def recognise(self, marks: Vector, path: str) -> None:
+        """Hold all passes, and the first block now, against what the first pass of an earlier fit marked
+
+        Raises
+        ------
+        ValueError
+            If it differs: the checkpoint at `path` is of other rows.
+        """
+        self._seen, self._known_from = [tuple(mark) for mark in marks.tolist()], path
+        blocks = self.verified()
+        next(blocks, None)
+        blocks.close()  # type: ignore[attr-defined]
+
+    def read_again(self) -> None:
+        """Read all rows for nothing but to see that they are those that were recognised"""
+        for _ in self.blocks():
+            pass
 
     def labels(self) -> Counter[float]:
         """How often each target occurs, of one target; reads all rows"""
@@ -174,7 +220,7 @@ def ahead(items: Iterator[Any]) -> Iterator[Any]:
             yield item
 
 
-def _fingerprint(block: Block) -> tuple[float, ...]:
+def fingerprint(block: Block) -> tuple[float, ...]:
     """What tells a block from another one that took its place: its length, sums of y and weights, and of some rows of X"""
     X: Any = block.X
     n = X.shape[0]

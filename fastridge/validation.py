@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 from difflib import get_close_matches
 from numbers import Integral, Real
@@ -519,7 +520,14 @@ def check_alphas(alphas: Any) -> int | Vector:
 
 
 def check_options(
-    solver: Any, tol: Any, max_iter: Any, n_threads: Any, time_limit: Any = None, callback: Any = None, **flags: Any
+    solver: Any,
+    tol: Any,
+    max_iter: Any,
+    n_threads: Any,
+    time_limit: Any = None,
+    callback: Any = None,
+    checkpoint: Any = None,
+    **flags: Any,
 ) -> None:
     """Raise ValueError or TypeError where an option is not one of the values it can have; `flags` are True or False"""
     if not isinstance(solver, str) or solver not in SOLVERS:
@@ -542,6 +550,8 @@ def check_options(
             raise ValueError(f"time_limit must be more than 0 seconds, got {_said(time_limit)}")
     if callback is not None and not callable(callback):
         raise TypeError(f"callback must be a function of one argument or None, got {_said(callback)}")
+    if checkpoint is not None and not isinstance(checkpoint, str | os.PathLike):
+        raise TypeError(f"checkpoint must be the path of a folder or None, got {_said(checkpoint)}")
     for name, value in flags.items():
         if not isinstance(value, bool | np.bool_):
             raise TypeError(f"{name} must be True or False, got {_said(value)}")

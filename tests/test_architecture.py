@@ -36,6 +36,7 @@ LAYERS = {
     "validation": 4,
     "request": 4,
     "rows": 4,
+    "checkpoint": 4,
     "io": 4,
     "functional": 4,
     "path": 4,

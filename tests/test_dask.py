@@ -9,6 +9,7 @@ import pytest
 import scipy.sparse as sp
 
 import fastridge
+from fastridge import checkpoint
 
 da = pytest.importorskip("dask.array")
 dd = pytest.importorskip("dask.dataframe")
@@ -194,6 +195,36 @@ def test_the_same_bits_on_other_numbers_of_workers_and_after_a_kill(client, solv
         assert victims[0] not in others.run(os.getpid).values()
         assert model.report_.converged
         np.testing.assert_array_equal(model.coef_, expected)
+
+
+@pytest.mark.parametrize("fit", [fd.Ridge, fd.RidgeClassifier])
+def test_a_fit_goes_on_from_its_checkpoint(anywhere, tmp_path, monkeypatch, fit):
+    monkeypatch.setattr(checkpoint, "SECONDS", 0.0)
+    X, y, _ = make()
+    y = y if fit is fd.Ridge else y > y.mean()
+    options = {"alpha": 1e-3, "tol": 1e-10, "solver": "cg"}
+    expected = fit(**options).fit(chunked(X), chunked(y))
+    model = fit(**options, checkpoint=tmp_path / "fit")
+    calls, normal = [], checkpoint.KeptRows.normal
+
+    def breaks_off(self, v, target=None):
+        calls.append(0)
+        if len(calls) == 4:
+            raise KeyboardInterrupt
+        return normal(self, v, target)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(checkpoint.KeptRows, "normal", breaks_off)
+        with pytest.raises(KeyboardInterrupt):
+            model.fit(chunked(X), chunked(y))
+    assert len(list((tmp_path / "fit").iterdir())) == (4 if fit is fd.Ridge else 5)
+    other = X.copy()
+    other[-1] += 1
+    with pytest.raises(ValueError, match=r"other rows than .* the checkpoint"):
+        model.fit(chunked(other), chunked(y))
+    model.fit(chunked(X), chunked(y))
+    np.testing.assert_array_equal(model.coef_, expected.coef_)
+    assert not (tmp_path / "fit").exists()
 
 
 @pytest.mark.parametrize(

@@ -103,7 +103,8 @@ def test_other_numbers_give_float64(dtype):
 
 def test_parameters_are_those_of_scikit_learn_and_n_threads():
     ours, theirs = Ridge().get_params(), sklearn.linear_model.Ridge().get_params()
-    assert set(ours) - set(theirs) == {"bounds", "penalty_weights", "n_threads", "time_limit", "verbose", "warm_start"}
+    new = {"bounds", "checkpoint", "penalty_weights", "n_threads", "time_limit", "verbose", "warm_start"}
+    assert set(ours) - set(theirs) == new
     assert not set(theirs) - set(ours)
     for name in ("alpha", "fit_intercept", "copy_X", "max_iter", "solver", "positive", "random_state"):
         assert ours[name] == theirs[name]

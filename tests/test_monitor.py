@@ -10,7 +10,7 @@ from helpers import STORAGES, make_weights, make_X, make_y, reference, stacked
 from sklearn.exceptions import ConvergenceWarning
 from truth import Exact
 
-from fastridge import Progress, Ridge, RidgeClassifier, Status, factor, parallel, ridge, ridge_path
+from fastridge import Progress, Ridge, RidgeClassifier, Status, factor, parallel, ridge, ridge_path, scan
 from fastridge.formulation import make_problem
 from fastridge.monitor import Monitor
 from fastridge.planning import planner
@@ -225,7 +225,9 @@ def test_an_exception_within_a_fit_leaves_the_estimator_as_it_was(make, error, m
 
 
 ERROR = r"(?:not known yet|\d\.\d\de[+-]\d\d)"
-LINE = re.compile(rf"(?:(.*): )?(cg|cholesky|svd|cd|eigh), step (\d+): error {ERROR}, bound {ERROR}, \d+\.\d\d s")
+LINE = re.compile(
+    rf"(?:(.*): )?(cg|cholesky|svd|cd|eigh), step (\d+): error {ERROR}, bound {ERROR}, \d+\.\d\d s(?:, about \d+ s to come)?"
+)
 
 
 @pytest.mark.usefixtures("clock")
@@ -377,3 +379,34 @@ def test_a_time_limit_that_is_no_number_is_refused(seconds):
 def test_a_callback_that_cannot_be_called_is_refused(fit):
     with pytest.raises(TypeError, match=r"^callback must be a function of one argument or None, got 3"):
         fit(np.eye(3), np.ones(3), callback=3)
+
+
+@pytest.mark.usefixtures("clock")
+def test_the_time_to_come_is_that_of_the_steps_to_come():
+    X, y = hard((150, 40), 11)
+    told: list[Progress] = []
+    n_steps = ridge(X, y, 1e-2, solver="cg", tol=1e-9, callback=told.append).report.n_iter[0]
+    left = np.array([progress.seconds_left for progress in told])
+    assert np.isnan(left[0])
+    assert (left[1:] >= 0).all()
+    assert left[-1] == 0
+    half = n_steps // 2
+    assert 0.2 * half <= left[half] / (told[half].seconds / half) <= 5 * half
+    assert not any(progress.n_passes for progress in told)
+
+
+def test_passes_over_rows_are_counted_and_said(capsys):
+    X, y = hard((150, 40), 12)
+    told: list[Progress] = []
+    calls = []
+
+    def blocks():
+        calls.append(0)
+        yield X[:100], y[:100]
+        yield X[100:], y[100:]
+
+    report = ridge(scan(blocks), alpha=1e-2, solver="cg", tol=1e-9, callback=told.append, verbose=True).report
+    assert [progress.n_passes for progress in told[:20]] == list(range(2, 22))
+    assert told[-1].n_passes <= len(calls) <= report.n_iter[0] + 3
+    assert all(progress.rows_per_second > 0 for progress in told)
+    assert re.search(r"cg, step 1: .* s; 2 passes, [\d,]+ rows a second", capsys.readouterr().err)

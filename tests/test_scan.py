@@ -379,6 +379,93 @@ def test_integers_booleans_and_decimals(tmp_path):
     assert_proven(ridge(scan(tmp_path / "i.npy", target=y), alpha=0.5, tol=1e-9), X.astype(int), y, 0.5, None)
 
 
+# Categories.
+
+
+def coded(n=N, levels=(5, 4), n_numbers=0, seed=4):
+    """A table with columns of categories, and the array that they become"""
+    rng = np.random.default_rng(seed)
+    table, parts = {}, []
+    for j, n_levels in enumerate(levels):
+        codes = np.concatenate([np.arange(n_levels), rng.integers(0, n_levels, n - n_levels)])
+        names = np.array([f"{'äbc'[j]}{level:02d}" for level in range(n_levels)])
+        table[f"c{j}"] = pa.array(names[codes]).dictionary_encode() if j == 1 else names[codes]
+        parts.append(codes[:, None] == np.arange(n_levels))
+    for j in range(n_numbers):
+        table[f"x{j}"] = rng.standard_normal(n)
+        parts.append(table[f"x{j}"][:, None])
+    X = np.concatenate(parts, axis=1).astype(np.float64)
+    table["y"] = X @ rng.standard_normal(X.shape[1]) + rng.standard_normal(n)
+    return pa.table(table), X
+
+
+def blocks_are_sparse(source):
+    return {sp.issparse(block.X) for block in source.blocks()}
+
+
+@pytest.mark.parametrize("kind", ["parquet", "feather", "csv", "stream"])
+@pytest.mark.parametrize(("n_numbers", "sparse"), [(0, True), (1, False)])
+@pytest.mark.parametrize("solver", ["cg", "cholesky"])
+def test_columns_of_categories(tmp_path, kind, n_numbers, sparse, solver):
+    table, X = coded(n_numbers=n_numbers)
+    path = tmp_path / f"t.{kind}"
+    if kind == "parquet":
+        parquet.write_table(table, path, row_group_size=350)
+    elif kind == "feather":
+        feather.write_feather(table, path)
+    elif kind == "csv":
+        csv.write_csv(table.set_column(1, "c1", table["c1"].cast(pa.string())), path)
+    source = scan(table.to_reader if kind == "stream" else path, target="y", categories=["c0", "c1"])
+    assert blocks_are_sparse(source) == {sparse}
+    names = [f"c0=ä{level:02d}" for level in range(5)] + [f"c1=b{level:02d}" for level in range(4)]
+    assert source.feature_names == (*names, *["x0"][:n_numbers])
+    assert_proven(ridge(source, alpha=0.5, solver=solver, tol=1e-9), X, np.asarray(table["y"]), 0.5, None)
+    again = scan(table, target="y", categories=source.categories)
+    np.testing.assert_array_equal(np.concatenate([block.X @ np.eye(X.shape[1]) for block in again.blocks()]), X)
+
+
+def test_whole_numbers_and_truth_values_as_categories(tmp_path):
+    rng = np.random.default_rng(5)
+    zip_code, flag, y = rng.choice([7, 10, 200], 300), rng.random(300) < 0.5, rng.random(300)
+    parquet.write_table(pa.table({"zip": zip_code, "flag": flag, "y": y}), tmp_path / "t.parquet")
+    source = scan(tmp_path / "t.parquet", target="y", categories=["flag", "zip"], features=["zip", "flag"])
+    assert source.feature_names == ("zip=10", "zip=200", "zip=7", "flag=false", "flag=true")
+    X = np.column_stack([zip_code == 10, zip_code == 200, zip_code == 7, ~flag, flag]).astype(float)
+    assert_proven(ridge(source, alpha=0.5, tol=1e-9), X, y, 0.5, None)
+    given = scan(tmp_path / "t.parquet", target="y", categories={"zip": [200, 10, 7]}, features=["zip"])
+    assert given.feature_names == ("zip=200", "zip=10", "zip=7")
+
+
+def test_many_categories_beside_numbers_far_from_zero():
+    table, X = coded(levels=(30, 20), n_numbers=2)
+    table = table.set_column(2, "x0", pa.array(np.asarray(table["x0"]) + 1e6))
+    X[:, 50] += 1e6
+    source = scan(table, target="y", categories=["c0", "c1"])
+    assert blocks_are_sparse(source) == {True}
+    for solver in ("cg", "cholesky"):
+        assert_proven(ridge(source, alpha=0.5, solver=solver, tol=1e-9), X, np.asarray(table["y"]), 0.5, None)
+
+
+def test_categories_that_cannot_be_had(tmp_path):
+    table, _ = coded()
+    parquet.write_table(table, tmp_path / "t.parquet")
+    with pytest.raises(TypeError, match="categories must be a list of names"):
+        scan(table, target="y", categories="c0")
+    with pytest.raises(ValueError, match="no column 'c9'"):
+        scan(table, target="y", categories=["c9"])
+    with pytest.raises(ValueError, match=r"column 'c1'.*is dictionary.*not a number"):
+        scan(table, target="y", categories=["c0"])
+    with pytest.raises(ValueError, match="can be read once: give its categories as a dict"):
+        scan(table.to_reader(), target="y", categories=["c0", "c1"])
+    known = {"c0": ["ä00", "ä01", "ä02"], "c1": ["b00", "b01", "b02", "b03"]}
+    with pytest.raises(ValueError, match=r"t\.parquet, rows 0 to \d+: column 'c0' has 'ä03' in row 3 of these, which the fit"):
+        ridge(scan(tmp_path / "t.parquet", target="y", categories=known))
+    missing = table.set_column(1, "c1", pa.array([None if i == 800 else "b" for i in range(N)]))
+    parquet.write_table(missing, tmp_path / "t.parquet")
+    with pytest.raises(ValueError, match=r"t\.parquet, rows \d+ to \d+: column 'c1' has no value in row 800"):
+        scan(tmp_path / "t.parquet", target="y", categories=["c0", "c1"])
+
+
 # What goes wrong on the way.
 
 

@@ -1,20 +1,23 @@
-"""Text columns of tables as columns of zeros and ones, one for each category."""
+"""Columns of categories in tables as columns of zeros and ones, one for each category: sparse rows, made as they are read."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
-from pathlib import Path
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import numpy as np
+import scipy.sparse as sp
 
-from fastridge.io.tables import Table, described, listed, opened, schema_of
+from fastridge.io.tables import Opener, Table, check_names, check_type, features_of, listed, numbers
 from fastridge.operators.base import Array
+from fastridge.rows import RowSource, rows_per_block
 
-MOST_CATEGORIES = 10_000
-"""Of one column: they are columns of dense blocks, and what has more is a name or a number of a row."""
+MOST_CATEGORIES = 1_000_000
+"""Of one column: what has more is a name or a number of a row."""
 ROWS = 1 << 16
 """That are looked at at once to find categories."""
+SPARSE_SHARE = 0.25
+"""Of the entries that are not zero, up to which blocks are sparse."""
 
 
 def is_text(kind: Any) -> bool:
@@ -25,8 +28,8 @@ def is_text(kind: Any) -> bool:
     return bool(pa.types.is_string(kind) or pa.types.is_large_string(kind) or pa.types.is_string_view(kind))
 
 
-def categories_of(paths: list[Path], names: Sequence[str]) -> dict[str, list[str]]:
-    """The categories of text columns, sorted; reads these columns of all rows
+def categories_of(opener: Opener, names: Sequence[str]) -> dict[str, list[str]]:
+    """The categories of columns, as text, sorted; reads these columns of all rows
 
     Raises
     ------
@@ -35,11 +38,12 @@ def categories_of(paths: list[Path], names: Sequence[str]) -> dict[str, list[str
     """
     found: dict[str, set[str]] = {name: set() for name in names}
     at = 0
-    for batch, file in opened(paths, _as_text(schema_of(paths[0]), names))(list(names), ROWS) if names else ():
+    for batch, file in opener.batches(list(names), ROWS) if names else ():
         where = f"{file}, rows {at} to {at + batch.num_rows - 1}"
         at += batch.num_rows
         for name, known in found.items():
-            known.update(_words(batch, name, where).unique().to_pylist())
+            words, codes = _words(batch, name, where)
+            known.update(words[i] for i in np.flatnonzero(np.bincount(codes, minlength=len(words))))
             if len(known) > MOST_CATEGORIES:
                 raise ValueError(
                     f"{where}: column {name!r} has more than {MOST_CATEGORIES:,} categories by now: leave it out if it names "
@@ -48,76 +52,130 @@ def categories_of(paths: list[Path], names: Sequence[str]) -> dict[str, list[str
     return {name: sorted(known) for name, known in found.items()}
 
 
-def of_files(
-    paths: list[Path], target: str | None, features: Sequence[str], weight: str | None, categories: Mapping[str, Sequence[str]]
-) -> Table:
-    """The rows of files, `categories` of text columns being columns `name=category` of zeros and ones
+class OneHot(RowSource):
+    """Columns of record batches, by name; `categories` of some of them become columns `name=category` of zeros and ones
 
-    The target, if it is one of these columns, becomes the number of its category. Rows with other categories raise a ValueError
-    that names file, rows, column and value.
+    A target that is one of those becomes the number of its category. Rows with other categories raise a ValueError that names
+    file, rows, column and value. Blocks are CSR where most entries are zero: a row then costs what its columns in the table do.
+
+    Parameters
+    ----------
+    opener, target, features, weight
+        As of `tables.Table`.
+    categories : dict of str to list of str
+        Of the columns that are no numbers, or are not to be taken for such.
     """
-    import pyarrow as pa
 
-    schema = _as_text(schema_of(paths[0]), categories)
-    parts = {name: [f"{name}={category}" for category in categories[name]] if name in categories else [name] for name in features}
-    fields, origin = [], {}
-    for field in schema:
-        coded = field.name in categories
-        for part in parts.get(field.name, [field.name]):
-            fields.append(pa.field(part, pa.float64() if coded else field.type))
-            origin[part] = field.name
-    read = opened(paths, schema)
+    def __init__(
+        self,
+        opener: Opener,
+        target: str | Sequence[str] | None,
+        features: Sequence[str] | None,
+        weight: str | None,
+        categories: dict[str, list[str]],
+    ) -> None:
+        self._opener, self._weight, self.repeatable, self.categories = opener, weight, opener.repeatable, categories
+        schema, text = opener.schema, opener.text
+        self._features = features_of(schema, target, features, weight)
+        self.one_target = target is None or isinstance(target, str)
+        self._targets = [target] if isinstance(target, str) else list(target or ())
+        self._columns = [*self._features, *self._targets, *([] if weight is None else [weight])]
+        check_names(self._columns, schema, text)
+        for name in self._columns:
+            if name not in categories:
+                check_type(name, schema.field(name).type, text)
+        parts = [[f"{name}={one}" for one in categories[name]] if name in categories else [name] for name in self._features]
+        self._starts = np.cumsum([0, *map(len, parts)])[:-1].astype(np.int32)
+        self.feature_names = tuple(name for part in parts for name in part)
+        self.n_features, self.n_targets = len(self.feature_names), len(self._targets) or 1
+        self._sparse = len(parts) <= SPARSE_SHARE * self.n_features
+        self._known_ones = np.empty(0, dtype=np.float32)
+        self._all_coded = all(name in categories for name in self._features)
 
-    def open_batches(names: list[str], n_rows: int) -> Iterator[tuple[Any, str]]:
-        at = 0
-        for batch, file in read(list(dict.fromkeys(origin[name] for name in names)), n_rows):
-            where = f"{file}, rows {at} to {at + batch.num_rows - 1}"
-            at += batch.num_rows
-            columns: dict[str, Any] = {}
-            for column, name in zip(batch.columns, batch.schema.names, strict=True):
-                if name not in categories:
-                    columns[name] = column
-                    continue
-                codes = _codes(_words(batch, name, where), categories[name], name, where)
-                if name not in parts:
-                    columns[name] = pa.array(codes.astype(np.float64))
-                    continue
-                for i, part in enumerate(parts[name]):
-                    columns[part] = pa.array((codes == i).astype(np.float64))
-            yield pa.RecordBatch.from_arrays([columns[name] for name in names], names=names), file
+    def describe(self) -> str:
+        return self._opener.text
 
-    every = [part for name in features for part in parts[name]]
-    return Table(open_batches, pa.schema(fields), target, every, weight, described(paths))
+    def read(self) -> Iterator[tuple[Any, Any, Any, str]]:
+        at, row_bytes = 0, 16 * len(self._columns) if self._sparse else 8 * self.n_features
+        for batch, file in self._opener.batches(list(dict.fromkeys(self._columns)), rows_per_block(row_bytes)):
+            n = batch.num_rows
+            if not n:
+                continue
+            where = f"{file}, rows {at} to {at + n - 1}"
+            ys = [self._values(batch, name, where) for name in self._targets]
+            y = np.column_stack(ys or [np.zeros(n)])
+            weights = None if self._weight is None else self._values(batch, self._weight, where)
+            yield self._rows(batch, where), y[:, 0] if self.one_target else y, weights, where
+            at += n
+
+    def _rows(self, batch: Any, where: str) -> Any:
+        n, width = batch.num_rows, len(self._features)
+        places = np.empty((n, width), dtype=np.int32)
+        data = self._ones(n * width).reshape(n, width) if self._all_coded else np.ones((n, width))
+        for j, (name, start) in enumerate(zip(self._features, self._starts, strict=True)):
+            if name in self.categories:
+                place_of, codes = self._coded(batch, name, where)
+                places[:, j] = (place_of + start)[codes]
+            else:
+                places[:, j] = start
+                data[:, j] = self._values(batch, name, where)
+        shape = n, self.n_features
+        if self._sparse:
+            return sp.csr_array((data.ravel(), places.ravel(), np.arange(0, n * width + 1, width, dtype=np.int32)), shape=shape)
+        X = np.zeros(shape)
+        np.put_along_axis(X, places, data, axis=1)
+        return X
+
+    def _ones(self, size: int) -> Array:
+        """The same ones for all blocks"""
+        if self._known_ones.size < size:
+            self._known_ones = np.ones(size, dtype=np.float32)
+        return self._known_ones[:size]
+
+    def _values(self, batch: Any, name: str, where: str) -> Array:
+        if name in self.categories:
+            place_of, codes = self._coded(batch, name, where)
+            return place_of[codes].astype(np.float64)
+        return numbers(batch, name, self._opener.schema.field(name).type, where)
+
+    def _coded(self, batch: Any, name: str, where: str) -> tuple[Array, Array]:
+        """The numbers of the categories that a batch lists, int32, and which of them stands in every row"""
+        import pyarrow as pa
+        from pyarrow import compute
+
+        words, codes = _words(batch, name, where)
+        known = compute.index_in(pa.array(words, pa.string()), value_set=pa.array(self.categories[name], pa.string()))
+        place_of = np.asarray(known.fill_null(-1), dtype=np.int32)
+        unknown: Array = np.flatnonzero(place_of[codes] < 0) if known.null_count else np.empty(0)
+        if len(unknown):
+            i = int(unknown[0])
+            raise ValueError(
+                f"{where}: column {name!r} has {words[codes[i]]!r} in row {i} of these, which the fit has not seen; "
+                f"it has seen {listed(self.categories[name])}"
+            )
+        return place_of, codes
 
 
-def _as_text(schema: Any, names: Any) -> Any:
-    import pyarrow as pa
+def rows_of(
+    opener: Opener,
+    target: str | Sequence[str] | None,
+    features: Sequence[str] | None,
+    weight: str | None,
+    categories: dict[str, list[str]],
+) -> Table | OneHot:
+    """The rows of a table, with categories of some columns or of none"""
+    if not categories:
+        return Table(opener, target, features, weight)
+    return OneHot(opener, target, features, weight, categories)
 
-    return pa.schema(field.with_type(pa.string()) if field.name in names else field for field in schema)
 
-
-def _words(batch: Any, name: str, where: str) -> Any:
-    """A column as an array of strings, none of them missing"""
+def _words(batch: Any, name: str, where: str) -> tuple[list[str], Array]:
+    """The different values of a column as text, and which of them stands in every row"""
     import pyarrow as pa
 
     column = batch.column(batch.schema.get_field_index(name))
-    column = column.dictionary_decode() if pa.types.is_dictionary(column.type) else column
+    column = column if pa.types.is_dictionary(column.type) else column.dictionary_encode()
     if column.null_count:
         i = int(np.flatnonzero(np.asarray(column.is_null()))[0])
         raise ValueError(f"{where}: column {name!r} has no value in row {i} of these: fill or drop such rows before")
-    return column.cast(pa.string())
-
-
-def _codes(words: Any, categories: Sequence[str], name: str, where: str) -> Array:
-    """The numbers of categories"""
-    import pyarrow as pa
-    from pyarrow import compute
-
-    codes = compute.index_in(words, value_set=pa.array(categories, pa.string()))
-    if codes.null_count:
-        i = int(np.flatnonzero(np.asarray(codes.is_null()))[0])
-        raise ValueError(
-            f"{where}: column {name!r} has {words[i].as_py()!r} in row {i} of these, which the fit has not seen; "
-            f"it has seen {listed(categories)}"
-        )
-    return np.asarray(codes.to_numpy(zero_copy_only=False))
+    return column.dictionary.cast(pa.string()).to_pylist(), np.asarray(column.indices)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +12,7 @@ import numpy as np
 from fastridge import validation
 from fastridge.io import tables
 from fastridge.io.arrays import Archive, ArrayFile, Blocks, InMemory, members
+from fastridge.io.one_hot import categories_of, rows_of
 from fastridge.io.text import Spilled, Svmlight
 from fastridge.operators.base import Array
 from fastridge.rows import RowSource
@@ -25,6 +26,7 @@ def scan(
     target: Any = None,
     features: Sequence[str] | None = None,
     weight: Any = None,
+    categories: Any = None,
     n_features: int | None = None,
 ) -> RowSource:
     """Rows that are read block by block, for `fit` to take in the place of X and y: data need not fit in memory
@@ -49,6 +51,9 @@ def scan(
         Of tables: which columns to use, in this order. None: all but target and weight. Of an `.npz` file: [name of X].
     weight : str, array, path or None
         Sample weights, as `target`.
+    categories : list of str, dict of str to list, or None
+        Of tables: the columns, text or not, that become columns `name=category` of zeros and ones. Categories are as the dict
+        says, or found by reading those columns once, sorted; `source.categories` has them, to scan other rows in the same way.
     n_features : int or None
         Of svmlight files; None: as many as the text has, which is read once to see.
 
@@ -83,18 +88,18 @@ def scan(
     if isinstance(source, RowSource):
         return source
     if isinstance(source, str | os.PathLike | list | tuple):
-        return _of_paths(source, target, features, weight, n_features)
+        return _of_paths(source, target, features, weight, categories, n_features)
     if isinstance(source, np.memmap) and source.ndim == 2 and isinstance(source.filename, str | os.PathLike):
         contiguous = source.flags.c_contiguous or source.flags.f_contiguous
         if contiguous and source.base is not None and not isinstance(source.base, np.memmap):
             return ArrayFile.of_memmap(source, _beside(target, "target"), _weights_beside(weight))
     if hasattr(source, "__arrow_c_stream__"):
-        return tables.of_stream(source, _needed(target), features, weight)
+        return _of_table(tables.of_stream(source), _needed(target), features, weight, categories)
     if hasattr(source, "shape"):
         return InMemory(validation.check_X(source), _beside(target, "target"), _weights_beside(weight))
     if callable(source):
         if target is not None:
-            return tables.of_stream(source, target, features, weight)
+            return _of_table(tables.of_stream(source), target, features, weight, categories)
         return Blocks(source)
     if hasattr(source, "__next__"):
         return Blocks(source)
@@ -103,12 +108,15 @@ def scan(
     )
 
 
-def _of_paths(source: Any, target: Any, features: Any, weight: Any, n_features: int | None) -> RowSource:
+def _of_paths(
+    source: Any, target: Any, features: Any, weight: Any, categories: Any = None, n_features: int | None = None
+) -> RowSource:
     paths = files_of(source)
     first = paths[0]
     plain = _plain_name(first)
     if is_table(paths):
-        return kept(tables.of_files(paths, _needed(target), features, weight), paths)
+        opener = tables.of_files(paths, categories or ())
+        return kept(_of_table(opener, _needed(target), features, weight, categories), paths)
     if len(paths) > 1:
         raise ValueError("lists of files are taken of tables (Parquet, Feather, CSV)")
     if plain.endswith(".npy"):
@@ -122,6 +130,20 @@ def _of_paths(source: Any, target: Any, features: Any, weight: Any, n_features: 
         return Spilled(Svmlight(str(first), n_features))
     known = ", ".join((*tables.SUFFIXES, ".npy", ".npz", *SVMLIGHT))
     raise ValueError(f"{first} has none of the endings that are known: {known}")
+
+
+def _of_table(opener: tables.Opener, target: Any, features: Any, weight: Any, categories: Any) -> RowSource:
+    if isinstance(categories, str):
+        raise TypeError(f"categories must be a list of names of columns, or a dict of their categories, got {categories!r}")
+    tables.check_names(list(categories or ()), opener.schema, opener.text)
+    known = {}
+    if isinstance(categories, Mapping):
+        known = {name: [str(one) for one in given] for name, given in categories.items()}
+    elif categories:
+        if not opener.repeatable:
+            raise ValueError(f"{opener.text} can be read once: give its categories as a dict")
+        known = categories_of(opener, list(categories))
+    return rows_of(opener, target, features, weight, known)
 
 
 def files_of(source: Any) -> list[Path]:
@@ -145,7 +167,7 @@ def is_table(paths: list[Path]) -> bool:
     return _plain_name(paths[0]).endswith(tables.SUFFIXES)
 
 
-def kept(table: tables.Table, paths: list[Path]) -> RowSource:
+def kept(table: RowSource, paths: list[Path]) -> RowSource:
     """A table as it is read again and again: rows of text from a temporary file"""
     return Spilled(table) if _plain_name(paths[0]).endswith((".csv", ".tsv")) else table
 
@@ -159,7 +181,7 @@ def rows_to_predict(path: Path, n_features: int) -> RowSource:
         return ArrayFile(str(path), None, None)
     if plain.endswith(".npz"):
         return Archive(str(path), None, None, None)
-    return _of_paths(path, None, None, None, None)
+    return _of_paths(path, None, None, None)
 
 
 def _plain_name(path: Path) -> str:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -17,57 +18,65 @@ READ_BYTES = 1 << 20
 SUFFIXES = (".parquet", ".pq", ".arrow", ".feather", ".csv", ".csv.gz", ".tsv", ".tsv.gz")
 
 
+@dataclass(frozen=True)
+class Opener:
+    """How a table is read
+
+    Attributes
+    ----------
+    batches : callable
+        Takes names of columns and the most rows of a batch; returns an iterator of (RecordBatch, where it comes from).
+    schema : pyarrow.Schema
+    text : str
+        What is read, for messages.
+    repeatable : bool
+    """
+
+    batches: Callable[[list[str], int], Iterator[tuple[Any, str]]]
+    schema: Any
+    text: str
+    repeatable: bool = True
+
+
 class Table(RowSource):
     """Columns of record batches, by name
 
     Parameters
     ----------
-    open_batches : callable
-        Takes names of columns and the most rows of a batch; returns an iterator of (RecordBatch, where it comes from).
-    schema : pyarrow.Schema
+    opener : Opener
     target : str, list of str or None
         None: there is none, and y is zeros, for predictions.
     features : list of str or None
         None: all other columns.
     weight : str or None
-    text : str
-        What is read, for messages.
     """
 
     def __init__(
-        self,
-        open_batches: Callable[[list[str], int], Iterator[tuple[Any, str]]],
-        schema: Any,
-        target: str | Sequence[str] | None,
-        features: Sequence[str] | None,
-        weight: str | None,
-        text: str,
-        repeatable: bool = True,
+        self, opener: Opener, target: str | Sequence[str] | None, features: Sequence[str] | None, weight: str | None
     ) -> None:
-        self._open, self._text, self.repeatable = open_batches, text, repeatable
+        self._opener, self.repeatable = opener, opener.repeatable
         self.one_target = target is None or isinstance(target, str)
         self._targets = [target] if isinstance(target, str) else list(target or ())
-        others = {*self._targets, weight}
         self._weight, self.n_targets = weight, len(self._targets) or 1
-        names = [name for name in schema.names if name not in others] if features is None else list(features)
+        names = features_of(opener.schema, target, features, weight)
+        schema, text = opener.schema, opener.text
         check_names((*self._targets, *names, *([] if weight is None else [weight])), schema, text)
         if not names:
             raise ValueError(f"{text} has no columns beside target and weight")
         for name in (*names, *self._targets, *([] if weight is None else [weight])):
-            _check_type(name, schema.field(name).type, text)
-        self._schema = schema
+            check_type(name, schema.field(name).type, text)
         self.feature_names, self.n_features = tuple(names), len(names)
         single = all(str(schema.field(name).type) in ("float", "halffloat") for name in names)
         self.dtype = np.dtype(np.float32 if single else np.float64)
 
     def describe(self) -> str:
-        return self._text
+        return self._opener.text
 
     def read(self) -> Iterator[tuple[Any, Any, Any, str]]:
         assert self.feature_names is not None
         wanted = [*self.feature_names, *self._targets, *([] if self._weight is None else [self._weight])]
         at = 0
-        for batch, file in self._open(wanted, rows_per_block(self.dtype.itemsize * self.n_features)):
+        for batch, file in self._opener.batches(wanted, rows_per_block(self.dtype.itemsize * self.n_features)):
             n = batch.num_rows
             if not n:
                 continue
@@ -82,20 +91,31 @@ class Table(RowSource):
             at += n
 
     def _numbers(self, batch: Any, name: str, where: str) -> Array:
-        column = batch.column(batch.schema.get_field_index(name))
-        if column.type != self._schema.field(name).type:
-            raise ValueError(f"{where}: column {name!r} is {column.type}, and was {self._schema.field(name).type} before")
-        if column.null_count:
-            i = int(np.flatnonzero(np.asarray(column.is_null()))[0])
-            raise ValueError(f"{where}: column {name!r} has no value in row {i} of these: fill or drop such rows before")
-        values = np.asarray(column.to_numpy(zero_copy_only=False))
-        if values.dtype.kind == "f":
-            with np.errstate(all="ignore"):
-                finite = np.isfinite(values.sum()) or np.isfinite(values).all()
-            if not finite:
-                i = int(np.flatnonzero(~np.isfinite(values))[0])
-                raise ValueError(f"{where}: column {name!r} has {values[i]} in row {i} of these: fill or drop such rows before")
-        return values
+        return numbers(batch, name, self._opener.schema.field(name).type, where)
+
+
+def numbers(batch: Any, name: str, kind: Any, where: str) -> Array:
+    """A column of numbers of the type `kind`
+
+    Raises
+    ------
+    ValueError
+        If it is of another type, or has no number in some row; the message names the row.
+    """
+    column = batch.column(batch.schema.get_field_index(name))
+    if column.type != kind:
+        raise ValueError(f"{where}: column {name!r} is {column.type}, and was {kind} before")
+    if column.null_count:
+        i = int(np.flatnonzero(np.asarray(column.is_null()))[0])
+        raise ValueError(f"{where}: column {name!r} has no value in row {i} of these: fill or drop such rows before")
+    values = np.asarray(column.to_numpy(zero_copy_only=False))
+    if values.dtype.kind == "f":
+        with np.errstate(all="ignore"):
+            finite = np.isfinite(values.sum()) or np.isfinite(values).all()
+        if not finite:
+            i = int(np.flatnonzero(~np.isfinite(values))[0])
+            raise ValueError(f"{where}: column {name!r} has {values[i]} in row {i} of these: fill or drop such rows before")
+    return values
 
 
 def check_names(names: Sequence[str], schema: Any, text: str) -> None:
@@ -107,16 +127,21 @@ def check_names(names: Sequence[str], schema: Any, text: str) -> None:
             raise ValueError(f"{text} {found} {name!r}; its columns are {listed(schema.names)}{hint}")
 
 
-def of_files(paths: list[Path], target: Any, features: Any, weight: Any) -> Table:
-    """The rows of Parquet, Feather or CSV files, one after the other"""
+def features_of(schema: Any, target: Any, features: Sequence[str] | None, weight: str | None) -> list[str]:
+    """The names of the features: those given, or all columns beside target and weight"""
+    others = {target} if isinstance(target, str) else {*(target or ())}
+    return [name for name in schema.names if name not in others | {weight}] if features is None else list(features)
+
+
+def of_files(paths: list[Path], words: Iterable[str] = ()) -> Opener:
+    """Parquet, Feather or CSV files, one after the other; text is read as the types of the first, and columns `words` as text"""
     schema = schema_of(paths[0])
-    return Table(opened(paths, schema), schema, target, features, weight, described(paths))
+    if words := set(words):
+        import pyarrow as pa
 
+        schema = pa.schema(field.with_type(pa.string()) if field.name in words else field for field in schema)
 
-def opened(paths: list[Path], schema: Any) -> Callable[[list[str], int], Iterator[tuple[Any, str]]]:
-    """A function that reads columns of files as `Table` takes it; text is read as the types of the schema"""
-
-    def open_batches(names: list[str], n_rows: int) -> Iterator[tuple[Any, str]]:
+    def batches(names: list[str], n_rows: int) -> Iterator[tuple[Any, str]]:
         for path in paths:
             own = schema_of(path)
             for name in names:
@@ -128,16 +153,11 @@ def opened(paths: list[Path], schema: Any) -> Callable[[list[str], int], Iterato
             except OSError as error:
                 raise ValueError(f"{path}: {error}") from error
 
-    return open_batches
+    return Opener(batches, schema, str(paths[0]) if len(paths) == 1 else f"{len(paths)} files, {paths[0]} first")
 
 
-def described(paths: list[Path]) -> str:
-    """Files, for messages"""
-    return str(paths[0]) if len(paths) == 1 else f"{len(paths)} files, {paths[0]} first"
-
-
-def of_stream(source: Any, target: Any, features: Any, weight: Any) -> Table:
-    """The rows of what has `__arrow_c_stream__`, or of what a function returns that has it"""
+def of_stream(source: Any) -> Opener:
+    """What has `__arrow_c_stream__`, or what a function returns that has it"""
     import pyarrow as pa
 
     def opened() -> Any:
@@ -146,17 +166,16 @@ def of_stream(source: Any, target: Any, features: Any, weight: Any) -> Table:
             return given
         return pa.RecordBatchReader.from_stream(given)
 
-    once = isinstance(source, pa.RecordBatchReader)
     first: list[Any] = [opened()]
     schema = first[0].schema
 
-    def open_batches(names: list[str], n_rows: int) -> Iterator[tuple[Any, str]]:
+    def batches(names: list[str], n_rows: int) -> Iterator[tuple[Any, str]]:
         reader = first.pop() if first else opened()
         for batch in reader:
             for lo in range(0, batch.num_rows, n_rows):
                 yield batch.slice(lo, n_rows), "stream"
 
-    return Table(open_batches, schema, target, features, weight, f"stream of {type(source).__name__}", not once)
+    return Opener(batches, schema, f"stream of {type(source).__name__}", not isinstance(source, pa.RecordBatchReader))
 
 
 def schema_of(path: Path) -> Any:
@@ -185,7 +204,8 @@ def _batches(path: Path, names: list[str], n_rows: int, schema: Any) -> Iterator
         if _kind(path) == "parquet":
             # The defaults hold the whole file: all row groups are asked for at once, and each of their columns in one piece.
             sparing = {"pre_buffer": False, "buffer_size": READ_BYTES}
-            with parquet.ParquetFile(path, page_checksum_verification=True, **sparing) as file:
+            coded = [name for name, kind in types.items() if str(kind) == "string"]  # as numbers of words, as they are stored
+            with parquet.ParquetFile(path, page_checksum_verification=True, read_dictionary=coded, **sparing) as file:
                 yield from file.iter_batches(n_rows, columns=names)
         elif _kind(path) == "arrow":
             with pa.memory_map(str(path)) as file:
@@ -250,7 +270,8 @@ def is_number(kind: Any) -> bool:
     return bool(types.is_integer(kind) or types.is_floating(kind) or types.is_boolean(kind) or types.is_decimal(kind))
 
 
-def _check_type(name: str, kind: Any, text: str) -> None:
+def check_type(name: str, kind: Any, text: str) -> None:
+    """Raise a ValueError where a column is no numbers"""
     if not is_number(kind):
         raise ValueError(
             f"column {name!r} of {text} is {kind}, not a number: leave it out by features=[...], or encode it "

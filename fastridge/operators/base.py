@@ -9,8 +9,10 @@ takes for a target: nothing above looks into one. Solvers of tall problems need 
 
 from __future__ import annotations
 
+import time
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, TypeAlias
 
@@ -73,6 +75,26 @@ class Traits:
     gram_known: bool = False
 
 
+@dataclass
+class Passes:
+    """How often rows that do not lie in memory were read, how many they were in all, and how long that and its work took"""
+
+    n_passes: int = 0
+    n_rows: int = 0
+    seconds: float = 0.0
+
+    @contextmanager
+    def over(self, n_rows: int) -> Iterator[None]:
+        """Count what runs within as a pass over so many rows, once it has ended"""
+        begin = time.perf_counter()
+        yield
+        self.n_passes, self.n_rows, self.seconds = (
+            self.n_passes + 1,
+            self.n_rows + n_rows,
+            self.seconds + time.perf_counter() - begin,
+        )
+
+
 class Operator(ABC):
     """A matrix A (m, c): products, sums, and what is known about their rounding
 
@@ -81,10 +103,13 @@ class Operator(ABC):
     shape : (m, c)
     extra_bytes : int
         Copies of the data that this operator holds.
+    passes : Passes or None
+        Of rows that do not lie in memory.
     """
 
     shape: tuple[int, int]
     extra_bytes: int = 0
+    passes: Passes | None = None
 
     @property
     @abstractmethod

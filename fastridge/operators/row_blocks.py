@@ -18,7 +18,7 @@ import numpy as np
 from scipy.linalg import qr
 from scipy.linalg.blas import dsyr
 
-from fastridge.operators.base import Array, GoOn, Matrix, Operator, Target, Traits, Vector
+from fastridge.operators.base import Array, GoOn, Matrix, Operator, Passes, Target, Traits, Vector
 from fastridge.operators.composed import SUM_ERROR
 from fastridge.operators.design import SHIFT_RATIO, Design, centred_design, design_about, full_columns
 from fastridge.parallel import threaded_blas
@@ -106,9 +106,11 @@ class RowBlocks(Operator):
     n_threads : int
     """
 
+    passes: Passes
+
     def __init__(self, blocks: Callable[[], Iterable[Block]], facts: Facts, n_threads: int) -> None:
         self._blocks, self._facts, self._n_threads = blocks, facts, n_threads
-        self.shape = facts.shape
+        self.shape, self.passes, self._centred = facts.shape, Passes(), bool(facts.x_mean.any())
         self._sq_scale: Vector | None = None
         sizes = facts.n_bytes, facts.n_entries, n_threads, facts.sparse, 1
         self._traits = Traits(*sizes, transposes=False, streamed=True, gram_known=facts.gram is not None)
@@ -144,14 +146,14 @@ class RowBlocks(Operator):
         return new
 
     def normal(self, v: Vector, target: Target = None) -> Vector:
-        total = np.zeros((2, *v.shape))
+        total = PairSum()
         low = self._low @ v
         for block, design, root in self._designs():
             goal = root * low
             if target is not None:
                 goal = goal + self._target_of(block, root)[:, target.columns]
-            add_to_pair(total, design.normal(v, np.ascontiguousarray(goal) if goal.any() else None))
-        return np.asarray(total.sum(axis=0))
+            total.add(design.normal(v, np.ascontiguousarray(goal) if goal.any() else None))
+        return total.value
 
     def matvec(self, v: Vector) -> Target:
         raise self._refusal("keeps no vectors of samples")
@@ -162,11 +164,11 @@ class RowBlocks(Operator):
         return np.ascontiguousarray(self._scaled(self._facts.image[:, u.columns]))
 
     def sq_image(self, v: Vector) -> Vector:
-        total = np.zeros((2, v.shape[1]))
+        total = PairSum()
         low = self._low @ v
         for _, design, root in self._designs():
-            add_to_pair(total, ((design.matvec(v) - root * low) ** 2).sum(axis=0))
-        return np.asarray(total.sum(axis=0))
+            total.add(np.asarray(((design.matvec(v) - root * low) ** 2).sum(axis=0)))
+        return total.value
 
     def sq_target(self, target: Target) -> Vector:
         return np.asarray(self._facts.sq_target[target.columns])
@@ -216,7 +218,7 @@ class RowBlocks(Operator):
 
     @property
     def mean_error(self) -> Vector | None:
-        if not self._facts.x_mean.any():
+        if not self._centred:
             return None
         # Sums about a row of the block, which is not far from its mean, or of unshifted sparse columns about zero.
         return 2 * SUM_ERROR * np.sqrt(self.shape[0] * self.sq_read_norms)
@@ -224,7 +226,7 @@ class RowBlocks(Operator):
     @property
     def sq_read_norms(self) -> Vector:
         facts = self._facts
-        if not (facts.sparse and facts.x_mean.any()):
+        if not (facts.sparse and self._centred):
             return self.sq_norms
         return self._sq_scaled(self._sq_about(facts.x_mean[0] if facts.shifted is None else facts.x_mean[0] * ~facts.shifted))
 
@@ -249,12 +251,13 @@ class RowBlocks(Operator):
     def _designs(self) -> Iterator[tuple[Block, Design, Vector]]:
         """Every block, its rows about the high part of the mean, and the roots of its weights, (m, 1)"""
         facts = self._facts
-        mean = facts.x_mean[0] if facts.x_mean.any() else None
-        for block in self._blocks():
-            design = design_about(block.X, block.weights, mean, facts.shifted, self._n_threads)
-            if self._sq_scale is not None:
-                design = design.with_columns_scaled(self._sq_scale)
-            yield block, design, _roots(block)
+        mean = facts.x_mean[0] if self._centred else None
+        with self.passes.over(self.shape[0]):
+            for block in self._blocks():
+                design = design_about(block.X, block.weights, mean, facts.shifted, self._n_threads)
+                if self._sq_scale is not None:
+                    design = design.with_columns_scaled(self._sq_scale)
+                yield block, design, _roots(block)
 
     def rows(self) -> Iterator[tuple[int, Vector, Vector, Vector]]:
         """Yield (lo, dense rows of A from lo on, their targets, the roots of their weights (m, 1))"""
@@ -361,6 +364,11 @@ class Totals:
         elif other.weight:
             self._merge(other.weight, other.mean, other.sq.sum(axis=0), other.cross.sum(axis=0))
 
+    def joined(self, other: Totals) -> Totals:
+        """This one, with the rows of another one added"""
+        self.join(other)
+        return self
+
     def _count(self, n_rows: int, n_bytes: int, n_entries: int, full: Array | None) -> None:
         self.n_rows, self.n_bytes, self.n_entries = self.n_rows + n_rows, self.n_bytes + n_bytes, self.n_entries + n_entries
         if full is not None:
@@ -437,6 +445,28 @@ class Totals:
 def _roots(block: Block) -> Vector:
     """Square roots of the weights, (m, 1)"""
     return np.ones((len(block.y), 1)) if block.weights is None else np.sqrt(block.weights)[:, None]
+
+
+class PairSum:
+    """A sum of arrays with twice the digits; of one it is that one, without a copy"""
+
+    def __init__(self) -> None:
+        self.high: Vector | None = None
+        self.low: Vector | None = None
+
+    def add(self, x: Vector) -> None:
+        """Add an array, which is the sum's from now on"""
+        if self.high is None:
+            self.high = x
+            return
+        self.high, error = two_sum(self.high, x)
+        self.low = error if self.low is None else self.low + error
+
+    @property
+    def value(self) -> Vector:
+        """The sum, rounded"""
+        assert self.high is not None
+        return self.high if self.low is None else self.high + self.low
 
 
 def add_to_pair(total: Vector, x: Vector) -> None:
