@@ -343,6 +343,7 @@ def test_every_product_is_kept():
     own = {name for name in vars(checkpoint.KeptRows) if not name.startswith("_")}
     passes = {"normal", "sq_image", "gram_about_high", "triangle", "blocks", "rows"}
     others = {"traits", "weight", "target", "with_columns_scaled", "matvec", "rmatvec", "sq_target", "take_targets", "gram"}
+    others |= {"n_weighted", "log_weights"}
     norms = {"sq_norms", "mean_error", "sq_read_norms", "sq_raw_norms", "over_rows"}
     assert {name for name in vars(RowBlocks) if not name.startswith("_")} == passes | others | norms
     assert passes <= own

@@ -63,7 +63,7 @@ class Plan:
 
     def __str__(self) -> str:
         n, p = self.shape
-        threads = f"{self.n_threads} thread{'s' * (self.n_threads > 1)}"
+        threads = "1 thread" if self.n_threads == 1 else f"{self.n_threads} threads"
         lines = [f"{n} samples x {p} features, {threads}: {self.steps[0]}", f"why: {self.reason}"]
         if len(self.steps) > 1:
             lines.append(f"where that does not do: {', then '.join(map(str, self.steps[1:]))}")
