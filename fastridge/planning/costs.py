@@ -33,7 +33,7 @@ QR_FLOPS = 1.2e10
 """Of one thread."""
 EIGH_FLOPS = 1.5e10
 """Of one thread, of the 10 c^3 of an eigendecomposition."""
-INVERSE_FLOPS = 1.6e10
+INVERSE_FLOPS = 1.1e10
 """Of one thread, of the 2/3 c^3 of a Cholesky factor and its inverse, what reads and scales the matrix for them included."""
 EXPECTED_STEPS = 25
 """CG steps to 1e-6 that a well-scaled problem takes; a guess that the fall-back makes harmless."""

@@ -1,6 +1,6 @@
 """Leave-one-out errors of a wide problem from a Cholesky factor of K + alpha I for every penalty, K = A A'.
 
-A factor and its inverse take 2/3 c^3 flops at BLAS's rate, eigenvalues and eigenvectors 10 c^3 at a third of it: some fifteen
+A factor and its inverse take 2/3 c^3 flops at BLAS's rate, eigenvalues and eigenvectors 10 c^3 at a third of it: some ten
 penalties cost less this way. One array is all that it needs: K stands in the upper triangle, the factor in the lower.
 """
 
