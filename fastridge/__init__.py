@@ -1,4 +1,4 @@
-"""Ridge regression on large dense and sparse data: several times faster, in little memory, with certified accuracy.
+"""Ridge regression on large dense and sparse data: fast, in little memory, with certified accuracy.
 
 >>> from fastridge import Ridge
 >>> model = Ridge(alpha=1.0).fit([[0.0], [1.0], [2.0]], [0.0, 1.0, 2.0])
