@@ -30,6 +30,8 @@ from fastridge.parallel import blas_for, single_threaded_blas
 
 DOUBT = 10 * np.finfo(np.float64).eps
 """Relative error of a sum over one block of m rows is at most this times sqrt(m), relative to the sum of sizes."""
+SPLIT = 2.0**27 + 1.0
+"""Times a number, what leaves the higher half of its digits."""
 UNDERFLOW = float(np.finfo(np.float64).tiny)
 """A product of two numbers loses less than this by underflow."""
 
@@ -199,15 +201,19 @@ class Sums:
         p, k = self.shape
         # In pairs, since heavy rows that leave take most of the weight and of the distance with them.
         change = sign * other.pair("weight")
-        share = float((change[0] / _sum(self.pair("weight"), change)[0])[0]) if self.weight else 1.0
+        shares = _ratio(change, _sum(self.pair("weight"), change)) if self.weight else np.array([[1.0], [0.0]])
+        share = float(shares[0, 0])
         weight = self.weight * share
-        delta = _sum(other.pair("mean"), -self.pair("mean"))[0]
+        deltas = _sum(other.pair("mean"), -self.pair("mean"))
+        delta = deltas[0]
         more = Sums(p, k, of_one_block=True)
         more.rest[...] = other.rest
         for name in ("count", "weight", "cross", "sq_y"):
             more.pair(name)[...] *= sign
         if self.weight:
-            more.pair("mean")[...] = delta * share, np.zeros(p + k)
+            with np.errstate(over="ignore", invalid="ignore"):  # said below
+                shift, rounded = two_product(delta, shares[0])
+            more.pair("mean")[...] = shift, rounded + (delta * shares[1] + deltas[1] * share)
         more.pair("cross")[1] += weight * np.multiply.outer(delta[:p], delta[p:]).ravel()
         more.pair("sq_y")[1] += weight * delta[p:] ** 2
         # The account of errors grows by either.
@@ -303,6 +309,27 @@ def two_sum(a: Vector, b: Vector) -> tuple[Vector, Vector]:
     total = a + b
     part = total - a
     return total, (a - (total - part)) + (b - part)
+
+
+def _ratio(a: Vector, b: Vector) -> Vector:
+    """Of pairs (2, ...) as a pair"""
+    high = a[0] / b[0]
+    product, rounded = two_product(high, b[0])
+    return np.stack([high, (a[0] - product - rounded + a[1] - high * b[1]) / b[0]])
+
+
+def two_product(a: Vector, b: Vector) -> tuple[Vector, Vector]:
+    """The rounded product, and exactly what the rounding took (Dekker 1971), of numbers below 1e300 that do not underflow"""
+    product = a * b
+    (a_high, a_low), (b_high, b_low) = _halves(a), _halves(b)
+    return product, ((a_high * b_high - product) + a_high * b_low + a_low * b_high) + a_low * b_low
+
+
+def _halves(a: Vector) -> tuple[Vector, Vector]:
+    """Numbers of 26 bits at most whose sum is a"""
+    scaled = a * SPLIT
+    high = scaled - (scaled - a)
+    return high, a - high
 
 
 def check_memory(p: int) -> None:

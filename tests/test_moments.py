@@ -234,6 +234,12 @@ def test_errors_stay_within_the_doubt_whatever_was_taken_away(seed):
     assert n_lost > 0
 
 
+def test_means_far_apart_are_joined_in_pairs():
+    """Rows 3e5 away, then 900 times their weight near the others: the rounding of that mean grew when the heavy ones left"""
+    X, y, weights, moments, within = random_pieces(83019)
+    assert Truth(X[within], y[within], weights[within]).share_of_doubt(moments) < 0.1
+
+
 def test_heavy_rows_that_leave_and_come_back_cost_nothing():
     X, y = data(40, 3)
     X += 1e5
