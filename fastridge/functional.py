@@ -20,7 +20,7 @@ from fastridge.operators.base import Array, Vector
 from fastridge.planning import planner
 from fastridge.problem import Problem, relative
 from fastridge.request import Method, Request, RowsRequest
-from fastridge.rows import RowSource
+from fastridge.rows import RowSource, alone
 from fastridge.solution import Answer, Settings, Solution, Status, report_of
 from fastridge.standard_form import StandardForm
 
@@ -194,7 +194,7 @@ def solve_rows(source: RowSource, y: Any, sample_weight: Any, method: Method, **
 
     Rows that can be read once only are summed, and the answer is that of `Moments.solve`.
     """
-    source = Kept.of(_alone(source, y, sample_weight), method.checkpoint)
+    source = Kept.of(alone(source, y, sample_weight), method.checkpoint)
     request = RowsRequest.of_source(source, method, **asked)
     if isinstance(source, Kept):
         return _solve_kept(source, request, method)
@@ -224,13 +224,6 @@ def _solve_kept(source: Kept, request: RowsRequest, method: Method) -> Solution:
         raise
     source.end(solution.report.status)
     return solution
-
-
-def _alone(source: RowSource, y: Any, sample_weight: Any) -> RowSource:
-    """The source, where nothing is given beside it"""
-    if y is not None or sample_weight is not None:
-        raise ValueError("y and sample_weight live with the rows of the source: name them in scan(..., target=, weight=)")
-    return source
 
 
 def _rounded(request: Request, problem: Problem, form: StandardForm, answer: Answer) -> tuple[Array, Vector]:
@@ -281,7 +274,7 @@ def explain(
     method = Method.checked(solver, 0.5, None, n_threads, fit_intercept=fit_intercept)
     asked = {"fit_intercept": fit_intercept, "positive": positive, "bounds": bounds, "penalty_weights": penalty_weights}
     if isinstance(X, RowSource):
-        rows = RowsRequest.of_source(_alone(X, y, sample_weight), method, alpha=alpha, **asked)
+        rows = RowsRequest.of_source(alone(X, y, sample_weight), method, alpha=alpha, **asked)
         return planner.plan(plain_form(rows.problem(n_threads)).problem, solver)
     if y is None:
         X = validation.check_X(X)

@@ -16,7 +16,8 @@ from fastridge.operators.base import Array, Vector
 from fastridge.penalty_range import useful_penalties
 from fastridge.planning import costs, planner
 from fastridge.problem import Bounds, Problem, relative
-from fastridge.request import Method, Request
+from fastridge.request import Method, Request, RowsRequest
+from fastridge.rows import RowSource, alone
 from fastridge.solution import Answer, FitReport, Settings, report_of
 from fastridge.solvers import bounded, eigen, galerkin, shifted
 from fastridge.standard_form import StandardForm
@@ -79,7 +80,7 @@ class RidgePath:
 
 def ridge_path(
     X: Any,
-    y: Any,
+    y: Any = None,
     alphas: validation.Penalties = 100,
     *,
     sample_weight: Any = None,
@@ -107,7 +108,7 @@ def ridge_path(
     Parameters
     ----------
     X, y, sample_weight, fit_intercept, positive, bounds, penalty_weights, n_threads
-        As in `ridge`.
+        As in `ridge`. X may be a `fastridge.scan`.
     alphas : int or (n_alphas,) array, default 100
         Penalties >= 0 in any order, repeats included; 0 is least squares, of which no error is certified. Or how many:
         they are then spaced evenly in log alpha, with and without bounds the same. The largest is ``1000 ||A'y||^2 / ||y||^2``
@@ -167,7 +168,17 @@ def ridge_path(
     given = validation.check_alphas(alphas)
     asked = {"fit_intercept": fit_intercept, "positive": positive, "bounds": bounds, "penalty_weights": penalty_weights}
     highest = 1.0 if isinstance(given, int) else float(given.max())
+    if isinstance(X, RowSource):
+        return _path_of_rows(alone(X, y, sample_weight), method, given, alpha=highest, **asked)
     return solve_path(Request.checked(X, y, sample_weight, method, alpha=highest, **asked), method, given)
+
+
+def _path_of_rows(source: RowSource, method: Method, alphas: Vector | int, **asked: Any) -> RidgePath:
+    """Solve at `alphas` what is asked of rows that a source yields"""
+    request = RowsRequest.of_source(source, method, **asked)
+    if source.repeatable:
+        return solve_path(request, method, alphas)
+    raise ValueError(f"{source!r} can be read once: sum its blocks in Moments, whose solve takes many penalties")
 
 
 @np.errstate(all="ignore")

@@ -237,3 +237,10 @@ def rows_per_block(row_bytes: float) -> int:
 def n_columns(y: Array) -> int:
     """How many targets y, (n,) or (n, k), has"""
     return 1 if y.ndim == 1 else int(y.shape[1])
+
+
+def alone(source: RowSource, y: Any, sample_weight: Any) -> RowSource:
+    """The source, where nothing is given beside it"""
+    if y is not None or sample_weight is not None:
+        raise ValueError("y and sample_weight live with the rows of the source: name them in scan(..., target=, weight=)")
+    return source

@@ -6,7 +6,7 @@ import scipy.sparse as sp
 from helpers import make_weights, make_X, make_y
 from sklearn.model_selection import GridSearchCV
 
-from fastridge import Moments, Ridge, RidgeClassifierCV, RidgeCV, rows, scan
+from fastridge import Moments, Ridge, RidgeClassifierCV, RidgeCV, ridge_path, rows, scan
 from fastridge.request import Method, Request, RowsRequest
 from fastridge.selection.loo import LeaveOneOut
 from fastridge.selection.streams import fold_moments, leave_one_out
@@ -159,3 +159,32 @@ def test_what_is_not_chosen_by(options, message):
         RidgeCV([1.0]).fit(source, np.arange(50.0))
     with pytest.raises(ValueError, match="R2 or"):
         RidgeClassifierCV([1.0], cv=3).fit(source)
+
+
+@pytest.mark.parametrize("options", [{}, {"fit_intercept": False}, {"penalty_weights": np.arange(1.0, 7.0)}, {"solver": "cg"}])
+@pytest.mark.parametrize("alphas", [[1.0, 10.0, 1e3], 12])
+@pytest.mark.parametrize("k", [1, 2])
+def test_a_path_of_rows_is_that_of_arrays(k, alphas, options):
+    rng = np.random.default_rng(k)
+    X, y = rng.standard_normal((300, 6)) + 2, rng.standard_normal((300, k))
+    y = y[:, 0] if k == 1 else y
+
+    def blocks():
+        for lo in range(0, 300, 70):
+            yield X[lo : lo + 70], y[lo : lo + 70]
+
+    path, wanted = ridge_path(scan(blocks), alphas=alphas, **options), ridge_path(X, y, alphas, **options)
+    assert path.converged
+    np.testing.assert_allclose(path.alphas, wanted.alphas, rtol=1e-9)
+    assert path.coefs.shape == wanted.coefs.shape
+    bound = max(report.error_bound for report in (*path.reports, *wanted.reports))
+    size = np.sqrt(np.square(y).sum())  # ||w*||_H is at most that, and ||w - w*||_H at least ||w - w*|| sqrt(alpha)
+    assert np.abs(path.coefs - wanted.coefs).max() <= 2 * (bound + 1e-12) * size / np.sqrt(wanted.alphas.min())
+
+
+def test_a_path_takes_rows_that_can_be_read_again_and_have_their_targets():
+    X, y = np.ones((20, 2)), np.arange(20.0)
+    with pytest.raises(ValueError, match=r"can be read once: .* Moments"):
+        ridge_path(scan(iter([(X, y)])), alphas=[1.0])
+    with pytest.raises(ValueError, match="live with the rows"):
+        ridge_path(scan(lambda: iter([(X, y)])), y, [1.0])
