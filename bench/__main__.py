@@ -28,7 +28,7 @@ def main() -> int:
     commands.add_parser("machine", help="measure memory bandwidth and matrix products")
     files = commands.add_parser("streams", help="fit files that are larger than the memory allowed, beside bare reading")
     files.add_argument("--gigabytes", type=float, default=4.3, help="of the array on disk; three files are written")
-    files.add_argument("--categories", type=int, metavar="ROWS", help="instead, so many rows of columns of categories, one-hot")
+    files.add_argument("--categories", type=int, metavar="ROWS", help="instead, one-hot columns of categories: how many rows")
     clusters = commands.add_parser("dask", help="fits on dask workers beside those of one process")
     clusters.add_argument("--gigabytes", type=float, default=1.6, help="of the rows, which lie in memory twice")
     clusters.add_argument("--workers", type=int, default=2)

@@ -77,7 +77,7 @@ def measure_categories(n: int) -> str:
 
 
 def in_a_child(path: Path, solver: str, limit: int, **how) -> dict:
-    """Fit a file, scanned as `how` says, in a process with so many bytes of address space; return what that took."""
+    """Fit a file, scanned as `how` says, in a process whose address space is `limit` bytes at most; return what that took."""
     command = [sys.executable, "-c", IN_A_CHILD, str(path), solver, str(limit), json.dumps(how)]
     done = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True, cwd=Path(__file__).parents[1])
     return json.loads(done.stdout)

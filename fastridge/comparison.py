@@ -34,7 +34,7 @@ SHORTEST = 0.02
 ROUNDS = {True: 3, False: 7}
 """Of a quick comparison, and of a whole one."""
 ENOUGH, FEWEST = 10.0, 3
-"""Seconds of rounds after which there are no more, from so many rounds on."""
+"""Seconds after which no further round begins, and the rounds that there are in any case."""
 OURS, THEIRS = "tab:blue", "tab:orange"
 
 

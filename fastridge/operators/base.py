@@ -85,7 +85,7 @@ class Passes:
 
     @contextmanager
     def over(self, n_rows: int) -> Iterator[None]:
-        """Count what runs within as a pass over so many rows, once it has ended"""
+        """Count what runs within as a pass over `n_rows` rows, once it has ended"""
         begin = time.perf_counter()
         yield
         self.n_passes, self.n_rows, self.seconds = (

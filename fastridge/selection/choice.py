@@ -34,7 +34,7 @@ class Found:
     results : (n, a, k) or None
         Squared errors or predictions, where they were asked for.
     doubt : float
-        Largest H-norm error of the fits to training sets, as far as it is more than was asked for; 0 where none is.
+        Largest H-norm error of the fits to training sets, as far as it is more than was asked for; else 0.
     size : float or None
         What differences of scores are relative to; None: the best score.
     n_folds, n_probes : int

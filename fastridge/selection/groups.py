@@ -100,7 +100,7 @@ class GroupFit:
     solution: Solution
 
     def note(self, labels: Array) -> str:
-        """Say which groups are at an edge of their range; nothing where none is"""
+        """Say which groups are at an edge of their range; empty if all are within"""
         some = " for some of the targets" if len(self.alphas) > 1 else ""
         parts = [
             f"feature groups {', '.join(map(repr, labels[at_edge].tolist()))}: alpha is the {which} tried{some}, {what}"
