@@ -14,7 +14,7 @@ CLUSTER = {"threads_per_worker": 1, "dashboard_address": None, "silence_logs": 5
 
 
 def measure(gigabytes: float, n_workers: int = 2) -> Iterator[str]:
-    """Start a cluster of processes with one thread each, fit rows of that size there and here; yield the lines of a markdown table."""
+    """Start a cluster of processes with one thread each, fit there and here; yield the lines of a markdown table."""
     import distributed
 
     n = int(gigabytes * 1e9 / 8 / N_FEATURES) // N_CHUNKS * N_CHUNKS

@@ -25,7 +25,6 @@ from fastridge.scales import (
     alpha_to_mean_loss,
     alpha_to_spark,
 )
-from fastridge.selection.choice import Choice
 from fastridge.solution import FitReport, Solution, Status
 
 if TYPE_CHECKING:
@@ -34,6 +33,7 @@ if TYPE_CHECKING:
     from fastridge.io.scan import scan
     from fastridge.model_file import load, save
     from fastridge.ridge_cv import RidgeClassifierCV, RidgeCV
+    from fastridge.selection.choice import Choice
 
 __all__ = [
     "Choice",
@@ -66,7 +66,8 @@ __all__ = [
     "scan",
 ]
 
-_LAZY = {  # these load scikit-learn, or what only files need
+_LAZY = {  # these load scikit-learn, or what few need
+    "Choice": "fastridge.selection.choice",
     "Ridge": "fastridge.estimators",
     "RidgeClassifier": "fastridge.classifier",
     "RidgeCV": "fastridge.ridge_cv",

@@ -242,9 +242,8 @@ class Kept(RowSource):
             return {name: np.asarray(value) for name, value in told.items() if value is not None} | {"marks": self.source.marks()}
 
         known = self._recognised(self.checkpoint.once("facts", (fit_intercept, with_gram), make))
-        told: dict[str, Any] = {field.name: known.get(field.name) for field in fields(Facts)}
-        for name in ("weight", "n_bytes", "n_entries", "sparse"):
-            told[name] = known[name].item()
+        values = {field.name: known.get(field.name) for field in fields(Facts)}
+        told: dict[str, Any] = {name: v.item() if v is not None and v.ndim == 0 else v for name, v in values.items()}
         facts = Facts(**told | {"shape": tuple(known["shape"].tolist())})
         return KeptRows(self.source.operator_of(facts, n_threads), facts, self.checkpoint), facts
 

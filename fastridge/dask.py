@@ -183,7 +183,7 @@ class DaskRows(RowSource):
         if self._client is None:
             return super().facts(fit_intercept, n_threads, with_gram)
         asked = self.n_features, self.n_targets, fit_intercept, with_gram
-        totals: Totals = _reduced(self._client, self._on_workers(), self.n_groups, _totals, Totals.joined, *asked)
+        totals: Totals = _reduced(self._client, self._on_workers(), self.n_groups, _totals, Totals.join, *asked)
         return totals.facts()
 
     def operator_of(self, facts: Facts, n_threads: int) -> RowBlocks:

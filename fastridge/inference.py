@@ -19,8 +19,9 @@ from scipy.stats import t as student
 from fastridge import validation
 from fastridge.functional import ridge, solve
 from fastridge.operators.base import Vector
-from fastridge.planning.costs import physical_memory
+from fastridge.planning.costs import check_small_side
 from fastridge.request import Method, Request
+from fastridge.selection.probes import signs
 from fastridge.solution import FitReport
 from fastridge.solvers.eigen import Spectrum
 
@@ -32,7 +33,8 @@ PROBE_TOL = 1e-4
 """Of the solves for probes, whose own scatter is far more."""
 ROWS_AT_ONCE = 64
 """Of new samples whose spread is computed together, where every one takes a product with the data."""
-MEMORY_SHARE = 0.5
+MATRICES = 5
+"""As large as the smaller side, that a decomposition takes."""
 
 
 class Inference:
@@ -79,7 +81,9 @@ class Inference:
     ------
     ValueError, TypeError
         If an argument is not what it should be; if alpha = 0 and columns depend on one another, or there are fewer samples than
-        features; if no degree of freedom is left for the noise; if the small side is too large for the memory.
+        features; if no degree of freedom is left for the noise.
+    MemoryError
+        If matrices of the smaller side do not fit.
 
     References
     ----------
@@ -124,7 +128,7 @@ class Inference:
         request = Request.checked(X, y, sample_weight, method, alpha=alpha, fit_intercept=fit_intercept, **none)
         if np.ndim(alpha):
             raise ValueError("inference takes one alpha for all targets; fit targets with others by themselves")
-        _check_size(request.X.shape)
+        check_small_side(request.X.shape, MATRICES, "effective_df estimates the degrees of freedom in little memory")
         self._alpha, self._fit_intercept = float(alpha), fit_intercept
         weights = request.weights
         self._weight = float(len(request.y) if weights is None else weights.sum())
@@ -447,21 +451,10 @@ def effective_df(
         problem = asked.problem(n_threads)
         s = Spectrum(problem, problem.side.gram()).s
         return Estimate(float((s / (s + problem.penalty[0])).sum()) + fit_intercept, 0.0)
-    probes = np.random.default_rng(random_state).choice([-1.0, 1.0], (n, n_probes or N_PROBES))
-    roots = np.ones((n, 1)) if weights is None else np.sqrt(weights)[:, None]
-    targets = np.divide(probes, roots, out=np.zeros_like(probes), where=roots > 0)
+    targets, readers = signs(np.random.default_rng(random_state), weights, (n, n_probes or N_PROBES))
     solution = ridge(X, targets, alpha, sample_weight=weights, fit_intercept=fit_intercept, tol=PROBE_TOL, n_threads=n_threads)
-    traces = (probes * roots * (X @ solution.coef.T + solution.intercept)).sum(axis=0)
+    traces = (readers * (X @ solution.coef.T + solution.intercept)).sum(axis=0)
     return Estimate(float(traces.mean()), float(traces.std(ddof=1) / np.sqrt(len(traces))))
-
-
-def _check_size(shape: tuple[int, int]) -> None:
-    needed, memory = 5 * 8.0 * min(shape) ** 2, physical_memory()
-    if needed > MEMORY_SHARE * memory:
-        raise ValueError(
-            f"an eigendecomposition for {shape[0]} samples x {shape[1]} features needs about {needed / 1e9:.0f} GB and the "
-            f"machine has {memory / 1e9:.0f}; effective_df estimates the degrees of freedom in little memory"
-        )
 
 
 def _check_covariance(covariance: str) -> None:

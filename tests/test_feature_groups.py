@@ -12,8 +12,9 @@ from sklearn.base import clone
 
 import fastridge
 from fastridge import Ridge, RidgeClassifierCV, RidgeCV, plots, scan
+from fastridge.planning import costs
 from fastridge.request import Method, Request
-from fastridge.selection import group_scores, groups
+from fastridge.selection import group_scores
 from fastridge.selection.group_scores import EVIDENCE, GCV, LOO
 from fastridge.selection.groups import GroupSearch
 
@@ -174,8 +175,8 @@ def test_scores_are_those_of_the_search_with_one_alpha(shape, weighted):
 
 def test_what_does_not_fit_in_memory(monkeypatch):
     X, y, _, _, index = problem((40, 9), False, "plain")
-    monkeypatch.setattr(groups, "physical_memory", lambda: 1000.0)
-    with pytest.raises(ValueError, match="5 matrices of the smaller side"):
+    monkeypatch.setattr(costs, "physical_memory", lambda: 2500.0)
+    with pytest.raises(MemoryError, match="5 matrices of the smaller side"):
         RidgeCV(ALPHAS, feature_groups=index).fit(X, y)
 
 

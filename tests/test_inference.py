@@ -6,6 +6,7 @@ import scipy.sparse as sp
 from scipy.stats import binom
 
 from fastridge.inference import COVARIANCES, Inference, effective_df
+from fastridge.planning import costs
 
 
 class Plain:
@@ -223,6 +224,6 @@ def test_bad_arguments_of_methods():
 
 
 def test_memory_is_looked_at_first(monkeypatch):
-    monkeypatch.setattr("fastridge.inference.physical_memory", lambda: 1e3)
-    with pytest.raises(ValueError, match="effective_df"):
+    monkeypatch.setattr(costs, "physical_memory", lambda: 1e3)
+    with pytest.raises(MemoryError, match="effective_df"):
         Inference(*make(30, 10)[:2])

@@ -8,6 +8,7 @@ import pytest
 from helpers import STORAGES, make_weights, make_X, make_y
 from truth import Exact
 
+from fastridge.planning import costs
 from fastridge.request import Method, Request
 from fastridge.selection import decomposition, factors, loo
 from fastridge.selection.loo import LeaveOneOut
@@ -292,9 +293,9 @@ def test_sizes_beyond_the_squares_of_float64(power):
 
 
 def test_what_the_memory_does_not_hold_is_said_before_any_work(monkeypatch):
-    monkeypatch.setattr(loo, "physical_memory", lambda: 1e3)
+    monkeypatch.setattr(costs, "physical_memory", lambda: 1e3)
     X = np.ones((30, 40))
-    with pytest.raises(MemoryError, match=r"30 samples x 40 features .*cv=5"):
+    with pytest.raises(MemoryError, match=r"30 samples x 40 features take 2 matrices .*cv=5"):
         search(X, X[:, 0], ALPHAS)
 
 

@@ -353,8 +353,8 @@ class Totals:
         except ValueError as error:
             raise ValueError(f"{block.where}: {error}") from error
 
-    def join(self, other: Totals) -> None:
-        """Add the rows of another one"""
+    def join(self, other: Totals) -> Totals:
+        """Add the rows of another one, and return this one"""
         self._count(other.n_rows, other.n_bytes, other.n_entries, other.full)
         self.n_weighted, self.log_weights = self.n_weighted + other.n_weighted, self.log_weights + other.log_weights
         if self.sums is not None:
@@ -363,10 +363,6 @@ class Totals:
             self.weight = self.sums.weight
         elif other.weight:
             self._merge(other.weight, other.mean, other.sq.sum(axis=0), other.cross.sum(axis=0))
-
-    def joined(self, other: Totals) -> Totals:
-        """This one, with the rows of another one added"""
-        self.join(other)
         return self
 
     def _count(self, n_rows: int, n_bytes: int, n_entries: int, full: Array | None) -> None:
@@ -397,10 +393,10 @@ class Totals:
         share = weight / (self.weight + weight)
         delta = ((mean[0] - self.mean[0]) + (mean[1] - self.mean[1])) * self.fit_intercept
         moved = self.weight * share
-        add_to_pair(self.sq, sq + moved * delta**2)
-        add_to_pair(self.cross, cross + moved * np.multiply.outer(delta[: self.p], delta[self.p :]))
+        _add_to_pair(self.sq, sq + moved * delta**2)
+        _add_to_pair(self.cross, cross + moved * np.multiply.outer(delta[: self.p], delta[self.p :]))
         if self.weight:
-            add_to_pair(self.mean, delta * share)
+            _add_to_pair(self.mean, delta * share)
         else:
             self.mean[...] = mean
         self.weight += weight
@@ -469,7 +465,7 @@ class PairSum:
         return self.high if self.low is None else self.high + self.low
 
 
-def add_to_pair(total: Vector, x: Vector) -> None:
+def _add_to_pair(total: Vector, x: Vector) -> None:
     """Add x to a pair of numbers, (2, ...), in place"""
     high, low = two_sum(total[0], x)
     total[0] = high

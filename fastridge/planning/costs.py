@@ -49,6 +49,8 @@ FOLDED_ERROR = 1e-6
 """The error that CG is to reach with it, where with m sums of c columns a step gains a factor sqrt(m / c)."""
 FOLD_PASSES, CHECKS = 1.5, 1
 """What adding rows costs, and the products with which every solve ends."""
+MEMORY_SHARE = 0.8
+"""Of the memory, that matrices may take where there is no way without them."""
 UNKNOWN_MEMORY = 8e9
 """Bytes, where the system does not say how many there are."""
 CALL_SECONDS = 4e-5
@@ -181,6 +183,17 @@ def _gram_seconds(problem: Problem) -> float:
     if not traits.sparse:
         return dense
     return min(dense, 0.5 * SPARSE_GRAM_SECONDS * float(traits.n_entries) ** 2 / m)
+
+
+def check_small_side(shape: tuple[int, int], n_matrices: int, instead: str) -> None:
+    """Raise MemoryError if matrices as large as the smaller side would take too much of the memory; `instead` says what to do"""
+    (n, p), memory = shape, physical_memory()
+    needed = n_matrices * 8.0 * min(n, p) ** 2
+    if needed > MEMORY_SHARE * memory:
+        raise MemoryError(
+            f"{n:,} samples x {p:,} features take {n_matrices} matrices of the smaller side, {needed / 1e9:.0f} GB, and the "
+            f"machine has {memory / 1e9:.0f} GB: {instead}"
+        )
 
 
 def physical_memory() -> float:

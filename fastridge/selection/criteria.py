@@ -30,7 +30,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from fastridge import units
 from fastridge.operators.base import Array, Vector
+from fastridge.problem import Problem
 from fastridge.selection.decomposition import Pencil
 
 CRITERIA = {"gcv": "generalised cross-validation", "aic": "AIC", "bic": "BIC", "evidence": "evidence"}
@@ -55,8 +57,15 @@ class Rows:
     n_free: int
     log_weights: float = 0.0
 
-    def check(self, name: str) -> None:
-        """Raise where nothing is left to judge by
+    @classmethod
+    def of(cls, problem: Problem, weights: Vector | None) -> Rows:
+        """Of a problem in its standard form, and the user's weights (n,) or None"""
+        null = problem.design.left_null
+        used = np.ones(problem.design.shape[0]) if weights is None else weights[weights > 0]
+        return cls(len(used), 0 if null is None else null.shape[1], float(np.log(used).sum()))
+
+    def check(self, what: str) -> None:
+        """Raise where nothing is left to judge by; `what` is the parameter that asks for it
 
         Raises
         ------
@@ -65,9 +74,15 @@ class Rows:
         """
         if self.n <= self.n_free:
             raise ValueError(
-                f"scoring={name!r} takes more rows than the intercept and unpenalised columns fit by themselves: "
+                f"{what} takes more rows than the intercept and unpenalised columns fit by themselves: "
                 f"n_samples = {self.n}, of which they fit {self.n_free}"
             )
+
+
+def powers_of_errors(problem: Problem, weights: Vector | None) -> Array:
+    """Powers of two, of each target or (1,), that errors in the units of the problem are multiplied by to be the user's"""
+    sigma = np.zeros(1, dtype=np.intp) if problem.units is None else problem.units.target
+    return np.asarray(sigma + units.of_weights(weights)[1] // 2)
 
 
 def scores(

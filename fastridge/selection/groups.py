@@ -22,12 +22,12 @@ from typing import Any
 import numpy as np
 from scipy.optimize import minimize
 
-from fastridge import parallel, units
+from fastridge import parallel
 from fastridge.formulation import plain_form
 from fastridge.operators.base import Array, Vector
-from fastridge.planning.costs import physical_memory
+from fastridge.planning.costs import check_small_side
 from fastridge.request import Request
-from fastridge.selection.criteria import Rows
+from fastridge.selection.criteria import Rows, powers_of_errors
 from fastridge.selection.group_scores import EVIDENCE, GCV, LOO, SWITCHED_OFF, Side, Tall, Wide
 from fastridge.selection.loo import NEARLY_SQUARE, LeaveOneOut
 from fastridge.solution import Solution
@@ -42,8 +42,8 @@ MANY = 16
 """Groups from which on they are not tried one at a time before the search."""
 SMALLER = 1e2
 """By what a penalty is divided when its group is tried."""
-MATRICES, MEMORY_SHARE = 5, 0.5
-"""Of the size of the smaller side, without kernels, that are held at a time; and the share of the memory they may take."""
+MATRICES = 5
+"""As large as the smaller side, that are held at a time, without kernels."""
 
 
 @dataclass(frozen=True)
@@ -214,24 +214,12 @@ class GroupSearch:
         self.index, self.n_groups = index, int(index.max()) + 1
         form = plain_form(self.problem)
         inner, (n, p) = form.problem, form.problem.design.shape
-        needed, memory = MATRICES * 8.0 * min(n, p) ** 2, physical_memory()
-        if needed > MEMORY_SHARE * memory:
-            raise ValueError(
-                f"feature_groups takes {MATRICES} matrices of the smaller side, {needed / 1e9:.0f} GB for {n} samples x "
-                f"{p} features, and the machine has {memory / 1e9:.0f} GB: choose features, or one alpha for all"
-            )
+        check_small_side((n, p), MATRICES, "choose features, or one alpha for all")
         if p < n <= NEARLY_SQUARE * p and inner.design.traits.transposes:
             inner = replace(inner, dual=True, relaid=None)
-        null, weights = inner.design.left_null, request.weights
-        used = np.ones(n) if weights is None else weights[weights > 0]
-        self.rows = Rows(len(used), 0 if null is None else null.shape[1], float(np.log(used).sum()))
-        if self.rows.n <= self.rows.n_free:
-            raise ValueError(
-                f"feature_groups takes more rows than the intercept and unpenalised columns fit by themselves: n_samples = "
-                f"{self.rows.n}, of which they fit {self.rows.n_free}"
-            )
-        sigma = np.zeros(len(inner.penalty), dtype=np.intp) if self.problem.units is None else self.problem.units.target
-        powers = sigma + units.of_weights(weights)[1] // 2  # of two, from the problem's errors to the user's
+        self.rows = Rows.of(inner, request.weights)
+        self.rows.check("feature_groups")
+        powers = powers_of_errors(self.problem, request.weights)
         # L-BFGS ends by what is relative to a logarithm: the largest target is to be near one.
         self._power = int(powers.max()) + int(np.frexp(np.sqrt(inner.sq_target.max() / n))[1])
         target = np.ldexp(inner.target, powers - self._power)

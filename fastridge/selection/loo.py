@@ -28,7 +28,7 @@ from scipy.linalg import cho_factor, cho_solve
 from fastridge import parallel, units
 from fastridge.formulation import plain_form
 from fastridge.operators.base import Matrix, Vector, column_dots
-from fastridge.planning.costs import physical_memory
+from fastridge.planning.costs import check_small_side
 from fastridge.problem import Problem
 from fastridge.request import Request
 from fastridge.selection import criteria
@@ -92,7 +92,7 @@ class LeaveOneOut:
         strict: bool = False,
     ) -> None:
         self.request, self.alphas, self.n_threads, self.precise = request, alphas, n_threads, precise
-        _check_size(*request.X.shape)
+        check_small_side(request.X.shape, N_MATRICES, "choose the penalty by folds (cv=5), or by scoring='gcv'")
         self.problem = request.problem(n_threads)
         self.form = plain_form(self.problem)
         self._inner = self.form.problem
@@ -102,8 +102,8 @@ class LeaveOneOut:
         self._own = self.problem.own_penalties(alphas)
         self._factors = None if precise or strict else Factors.of(self._inner, self._own)
         self._pencils = [] if self._factors else list(decompose(self._inner, self._own, precise=precise, strict=strict))
-        sigma = np.zeros(1, dtype=np.intp) if self.problem.units is None else self.problem.units.target
-        self._powers = sigma + units.of_weights(request.weights)[1] // 2  # of two, from the problem's errors to the user's
+        self._rows = criteria.Rows.of(self._inner, request.weights)
+        self._powers = criteria.powers_of_errors(self.problem, request.weights)
 
     def errors(self, some: slice = ALL, keep: bool = False, n_groups: int = 0) -> LeftOut:
         """At `some` of the penalties; `keep`: the errors themselves too, not their sums alone
@@ -175,12 +175,6 @@ class LeaveOneOut:
                 errors = None if errors is None else np.ldexp(errors, powers)
         return LeftOut(sq_sums, errors, spread)
 
-    @property
-    def _rows(self) -> criteria.Rows:
-        null, weights = self._inner.design.left_null, self.request.weights
-        used = np.ones(len(self.request.y)) if weights is None else weights[weights > 0]
-        return criteria.Rows(len(used), 0 if null is None else null.shape[1], float(np.log(used).sum()))
-
     def scores(self, name: str) -> Vector:
         """Of all penalties by one of `CRITERIA`, (a, k), larger being better; for those decomposed with `strict`
 
@@ -190,7 +184,7 @@ class LeaveOneOut:
             If the unpenalised fit every row.
         """
         problem, rows = self._inner, self._rows
-        rows.check(name)
+        rows.check(f"scoring={name!r}")
 
         def sq_residual(x: Vector, penalty: Vector | float) -> Vector:
             residual = problem.target - problem.design.matvec(x)
@@ -244,16 +238,6 @@ class LeaveOneOut:
         power = 0 if self.problem.units is None else self.problem.units.coefficient
         image: Vector = np.ldexp(X @ w, power) - self.problem.x_mean.sum(axis=0) @ w
         return image
-
-
-def _check_size(n: int, p: int) -> None:
-    """Raise MemoryError if the matrices of a decomposition would take more than the machine has"""
-    needed, memory = N_MATRICES * 8.0 * min(n, p) ** 2, physical_memory()
-    if needed > memory:
-        raise MemoryError(
-            f"{n:,} samples x {p:,} features take matrices of {needed / 1e9:.0f} GB to decompose, and the machine has "
-            f"{memory / 1e9:.0f} GB: choose the penalty by folds (cv=5), or by scoring='gcv'"
-        )
 
 
 def _dual(problem: Problem) -> Problem:

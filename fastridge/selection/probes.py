@@ -52,20 +52,27 @@ def _sq_residuals(request: Request, path: RidgePath) -> Vector:
     return sums
 
 
+def signs(rng: np.random.Generator, weights: Vector | None, shape: tuple[int, ...]) -> tuple[Vector, Vector]:
+    """Targets of random signs, (n,) or (n, q), and what the fits to them are multiplied by, rows summed, for guesses of tr S"""
+    drawn = rng.choice([-1.0, 1.0], shape)
+    if weights is None:
+        return drawn, drawn
+    roots = np.sqrt(weights).reshape(-1, *[1] * (len(shape) - 1))
+    return np.divide(drawn, roots, out=np.zeros(shape), where=roots > 0), drawn * roots
+
+
 def traces(request: Request, alphas: Vector, method: Method) -> Vector:
     """Guesses of the degrees of freedom, intercept and unpenalised columns included, (N_PROBES, a)"""
     n, rng = len(request.y), np.random.default_rng(SEED)
-    roots = np.ones(n) if request.weights is None else np.sqrt(request.weights)
     found = np.empty((N_PROBES, len(alphas)))
     for i in range(N_PROBES):
         method.monitor().say(f"probe {i + 1} of {N_PROBES}")
-        signs = rng.choice([-1.0, 1.0], n)
-        target = np.divide(signs, roots, out=np.zeros(n), where=roots > 0)
+        target, reader = signs(rng, request.weights, (n,))
         one = replace(request, y=target, penalty=request.penalty[:1])
         path = solve_path(one, replace(method, tol=max(TOL, method.tol)), alphas)
         found[i] = 0.0
         for rows in _blocks(request.X):
-            found[i] += (signs * roots)[rows] @ (request.X[rows] @ path.coefs.T + path.intercepts)
+            found[i] += reader[rows] @ (request.X[rows] @ path.coefs.T + path.intercepts)
     return found
 
 

@@ -10,7 +10,7 @@ import numpy as np
 
 from fastridge.moments import Moments
 from fastridge.operators.base import Array, Vector, column_dots
-from fastridge.operators.row_blocks import RowBlocks, add_to_pair
+from fastridge.operators.row_blocks import PairSum, RowBlocks
 from fastridge.problem import Problem
 from fastridge.request import Method, Request
 from fastridge.rows import RowSource
@@ -75,7 +75,7 @@ def criterion(name: str, problem: Problem, penalties: Vector, fit_intercept: boo
     """
     design: Any = problem.design
     known = criteria.Rows(design.n_weighted, int(fit_intercept), design.log_weights)
-    known.check(name)
+    known.check(f"scoring={name!r}")
     pencils = list(decompose(problem, penalties, strict=True))
 
     def sq_residual(x: Vector, penalty: Vector | float) -> Vector:
@@ -127,10 +127,10 @@ def _left_out(rows: RowBlocks, pencils: list[Pencil], n_penalties: int, k: int, 
 
 def _sq_residual(rows: RowBlocks, x: Vector) -> Vector:
     """Sums of squared residuals of answers, (p, k): (k,)"""
-    total = np.zeros((2, x.shape[1]))
+    total = PairSum()
     for _, block, target, _ in rows.rows():
-        add_to_pair(total, ((target - block @ x) ** 2).sum(axis=0))
-    return np.asarray(total.sum(axis=0))
+        total.add(((target - block @ x) ** 2).sum(axis=0))
+    return total.value
 
 
 def fold_fits(folds: list[Moments], request: Request, alphas: Vector, method: Method) -> Iterator[Fold]:
