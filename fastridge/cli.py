@@ -7,15 +7,9 @@ converge. Results go to standard output, everything else to standard error.
 from __future__ import annotations
 
 import csv
-import io
-import json
-import math
-import re
 import sys
 import time
-import warnings
-from collections.abc import Iterator
-from contextlib import contextmanager, nullcontext, redirect_stderr
+from contextlib import nullcontext, redirect_stderr
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, Any
@@ -25,19 +19,13 @@ import scipy.sparse as sp
 import typer
 from rich.console import Console
 from rich.progress import (
-    BarColumn,
     MofNCompleteColumn,
     Progress,
-    ProgressColumn,
     SpinnerColumn,
-    Task,
-    TaskID,
     TextColumn,
     TimeElapsedColumn,
-    TimeRemainingColumn,
 )
 from rich.table import Table
-from rich.text import Text
 
 from fastridge import comparison, installation, model_file
 from fastridge._version import __version__
@@ -47,41 +35,17 @@ from fastridge.functional import explain as explain_rows
 from fastridge.io import one_hot as encoding
 from fastridge.io import tables
 from fastridge.io.scan import files_of, is_table, kept, rows_to_predict, scan
-from fastridge.monitor import Progress as Solving
 from fastridge.operators.base import Array, Matrix, Vector
 from fastridge.path import ridge_path
 from fastridge.planning.costs import GRAM_FEATURES, physical_memory
 from fastridge.plots import PathDisplay
 from fastridge.ridge_cv import RidgeClassifierCV, RidgeCV
 from fastridge.rows import RowSource
-from fastridge.solution import Status
+from fastridge.terminal import Lines, Steps, duration, mistakes, print_facts, quiet, show, times, watched
 
-WRONG, DID_NOT_CONVERGE = 1, 3
-WIDTH = 120
-"""Of what is printed where there is no terminal."""
+DID_NOT_CONVERGE = 3
 LARGE = 0.05
 """Share of the memory of this machine; files may be packed to a fifth."""
-ADVICE_HERE = {
-    Status.TIME_LIMIT: "give a larger --tol",
-    Status.MAX_ITER: "give a larger --tol or --alpha",
-    Status.ESTIMATED: "that error is an estimate; give a larger --tol or --alpha",
-    Status.FAILED: "without a penalty the digits of the answer are lost; give an --alpha above 0",
-    Status.STALLED: "rounding errors are in the way: give a larger --tol or --alpha, or columns of more equal scale",
-}
-IN_PYTHON = (
-    *((re.escape(ADVICE[status]), there) for status, there in ADVICE_HERE.items()),
-    (r"\btol=(\S+) was asked", r"--tol \1 was asked"),
-    (r"loosen tol, or leave out the smallest alphas", "give a larger --tol"),
-    (r'\. Try more of them, or alphas="auto"', ""),
-    (r"^(alpha|tol) must", r"--\1 must"),
-    (r"\bsample_weight must", "the column that --weight names must"),
-    (r"leave it out by features=\[...\], or encode.*", "the model was fitted to numbers there"),
-    (r"Cannot have number of splits n_splits=(\d+) greater.*n_samples=(\d+)\.", r"--cv \1 asks for more folds than the \2 rows"),
-    (r"(can't decode byte .*)", r"\1: save the file as UTF-8"),
-    (r"(: classes must be whole numbers)", r"\1 or words; without --classify numbers are predicted"),
-)
-"""What messages say to a program, and what they are to say to someone at the command line."""
-FOLD = re.compile(r"fold (\d+) of (\d+)")
 LINES = 10_000
 """That are made at once of predictions."""
 
@@ -162,14 +126,14 @@ def fit(
     if alpha is not None and cv is not None:
         raise typer.BadParameter("--alpha and --cv do not go together: --cv chooses alpha")
     folds = None if cv is None else _folds(cv)
-    with _mistakes(as_json) as said:
+    with mistakes(as_json) as said:
         if output is not None and not output.absolute().parent.is_dir():
             raise FileNotFoundError(f"there is no folder {output.parent} for --output")
         if output is not None and output.is_dir():
             raise IsADirectoryError(f"--output {output} is a folder")
         begin = time.perf_counter()
         rows = _open(data, target, features, weight, one_hot, classify)
-        with _watched(rows.source, as_json) as (source, progress):
+        with watched(rows.source, as_json) as (source, progress):
             if cv is None:
                 model = (RidgeClassifier if classify else Ridge)(1.0 if alpha is None else alpha, tol=tol).fit(source)
             else:
@@ -187,7 +151,7 @@ def fit(
             model_file.write(model, output, {"columns": rows.columns, "categories": categories})
     report = model.report_
     chosen = model.alpha if cv is None else model.alpha_
-    _print(
+    print_facts(
         {
             "rows": source.n_samples,
             "features": model.n_features_in_,
@@ -221,9 +185,9 @@ def predict(
 
     With --json and without --output the predictions are in the object.
     """
-    with _mistakes(as_json) as said:
+    with mistakes(as_json) as said:
         fitted, notes = model_file.read(model)
-        with _watched(_open_to_predict(data, fitted, notes), as_json) as (source, _):
+        with watched(_open_to_predict(data, fitted, notes), as_json) as (source, _):
             if source.n_features != fitted.n_features_in_:
                 raise ValueError(f"{data} has {source.n_features} features, and {model} was fitted to {fitted.n_features_in_}")
             predictions = np.asarray(fitted.predict(source))
@@ -235,7 +199,7 @@ def predict(
         return
     facts: dict[str, Any] = {"rows": len(predictions), "features": fitted.n_features_in_}
     facts |= {"predictions": predictions.tolist()} if output is None else {"output": str(output)}
-    _print(facts, as_json, said)
+    print_facts(facts, as_json, said)
 
 
 @app.command()
@@ -255,12 +219,12 @@ def path(
 
     The rows are read into memory. With --json all coefficients are in the object.
     """
-    with _mistakes(as_json) as said:
+    with mistakes(as_json) as said:
         figure = None if plot is None else _figure(plot)
         rows = _open(data, target, features, weight, one_hot, False)
-        with _watched(rows.source, as_json) as (source, progress):
+        with watched(rows.source, as_json) as (source, progress):
             X, y, weights = _in_memory(source)
-            found = ridge_path(X, y, sample_weight=weights, tol=tol, callback=_Steps(progress, tol))
+            found = ridge_path(X, y, sample_weight=weights, tol=tol, callback=Steps(progress, tol))
         missed = [report.error_bound for report in found.reports if not report.converged]
         if missed:
             said.append(
@@ -289,7 +253,7 @@ def path(
         facts["alphas"] = found.alphas.tolist()
         facts |= {"coefs": found.coefs.tolist(), "intercepts": found.intercepts.tolist()}
         facts["feature_names"] = source.feature_names
-    _print(facts, as_json, said)
+    print_facts(facts, as_json, said)
     raise typer.Exit(0 if found.converged else DID_NOT_CONVERGE)
 
 
@@ -307,9 +271,9 @@ def explain(
 
     The rows are read once, and what every solver is estimated to cost is listed.
     """
-    with _mistakes(as_json) as said:
+    with mistakes(as_json) as said:
         rows = _open(data, target, features, weight, one_hot, False)
-        with _watched(rows.source, as_json) as (source, _):
+        with watched(rows.source, as_json) as (source, _):
             plan = explain_rows(source, alpha=alpha)
     if not as_json:
         typer.echo(str(plan))
@@ -320,7 +284,7 @@ def explain(
     ]
     facts: dict[str, Any] = {"rows": plan.shape[0], "features": plan.shape[1], "threads": plan.n_threads, "solver": plan.solver}
     facts |= {"reason": plan.reason, "falls_back_to": [str(step) for step in plan.steps[1:]], "estimates": options}
-    _print(facts, as_json, said)
+    print_facts(facts, as_json, said)
 
 
 @app.command()
@@ -336,12 +300,12 @@ def bench(
     Data are made, and both sides fit them in turns. Of scikit-learn's solvers the fastest is taken that comes within 1e-6 of
     the exact coefficients (relative, in the norm of the objective), at the loosest tol that does.
     """
-    with _mistakes(as_json) as said:
+    with mistakes(as_json) as said:
         figure = None if plot is None else _figure(plot)
         rows = []
         console = Console(stderr=True)
         columns = SpinnerColumn(), TextColumn("{task.description}"), MofNCompleteColumn(), TimeElapsedColumn()
-        with Progress(*columns, console=console, transient=True, disable=_quiet(console, as_json)) as progress:
+        with Progress(*columns, console=console, transient=True, disable=quiet(console, as_json)) as progress:
             task = progress.add_task("", total=len(comparison.cases()))
             for row in comparison.compare(quick, lambda name: progress.update(task, description=name)):
                 rows.append(row)
@@ -351,7 +315,7 @@ def bench(
             figure.savefig(plot, dpi=150)
     if as_json:
         facts = {"versions": dict(installation.facts()), "target": comparison.TARGET, "cases": [row.facts() for row in rows]}
-        _print(facts | {"plot": None if plot is None else str(plot)}, as_json, said)
+        print_facts(facts | {"plot": None if plot is None else str(plot)}, as_json, said)
         return
     table = Table(box=None, pad_edge=False)
     for name in ("", "rows", "features", "fastridge", "scikit-learn", "times faster", "its solver"):
@@ -359,12 +323,10 @@ def bench(
     for row in rows:
         n, p = row.shape
         theirs = (
-            ("not reached", "", "")
-            if row.theirs is None
-            else (_duration(row.theirs.seconds), _times(row.ratio), row.theirs.solver)
+            ("not reached", "", "") if row.theirs is None else (duration(row.theirs.seconds), times(row.ratio), row.theirs.solver)
         )
-        table.add_row(row.case, f"{n:,}", f"{p:,}", _duration(row.ours.seconds), *theirs)
-    _show(table)
+        table.add_row(row.case, f"{n:,}", f"{p:,}", duration(row.ours.seconds), *theirs)
+    show(table)
     drawn = "" if plot is None else f" The picture is in {plot}."
     typer.echo(f"Median times, at an error of {comparison.TARGET:g} or less.{drawn}")
 
@@ -373,7 +335,7 @@ def bench(
 def info(as_json: Json = False) -> None:
     """Print versions, SIMD level, threads and BLAS."""
     if as_json:
-        _print(dict(installation.facts()), as_json, [])
+        print_facts(dict(installation.facts()), as_json, [])
     else:
         installation.info()
 
@@ -473,121 +435,6 @@ def _open_to_predict(data: str, model: Any, notes: dict[str, Any]) -> RowSource:
     return encoding.rows_of(tables.of_files(paths, categories), None, columns, None, categories)
 
 
-class _Watched(RowSource):
-    """The rows of another source, counted as they are read"""
-
-    def __init__(self, source: RowSource, progress: Progress) -> None:
-        self._source, self._progress, self._n_passes = source, progress, 0
-        self.n_features, self.feature_names, self.dtype = source.n_features, source.feature_names, source.dtype
-        self.n_targets, self.one_target, self.repeatable = source.n_targets, source.one_target, source.repeatable
-        self._task = progress.add_task("", total=None)
-
-    def describe(self) -> str:
-        return self._source.describe()
-
-    def read(self) -> Iterator[tuple[Any, Any, Any, str]]:
-        self._n_passes += 1
-        name = f"{self.describe()}, pass {self._n_passes}"
-        self._progress.reset(self._task, total=self.n_samples, description=name)
-        for block in self._source.read():
-            yield block
-            self._progress.advance(self._task, block[0].shape[0])
-
-
-class _Steps:
-    """A callback: digits of the error won so far, of those that `tol` asks for, and steps a second"""
-
-    def __init__(self, progress: Progress, tol: float) -> None:
-        self._progress, self._tol, self._first = progress, tol, 0.0
-        self._task: TaskID | None = None
-
-    def __call__(self, step: Solving) -> None:
-        if not (math.isfinite(step.error) and step.error > self._tol):
-            return
-        if self._task is None:
-            self._first = step.error
-            self._task = self._progress.add_task("", total=math.log(self._first / self._tol), unit="digits")
-        won = max(0.0, math.log(self._first / step.error))
-        name = f"{step.solver}, step {step.step}, {step.step / step.seconds:,.0f} steps/s, error {step.error:.0e}"
-        self._progress.update(self._task, completed=won, description=name)
-
-
-class _Lines(io.TextIOBase):
-    """Standard error of a search: its lines become what the bar says, and folds are counted"""
-
-    def __init__(self, progress: Progress) -> None:
-        self._progress, self._task = progress, progress.add_task("choosing alpha", total=None, unit="folds")
-
-    def write(self, text: str) -> int:
-        if fold := FOLD.search(text):
-            self._progress.update(self._task, completed=int(fold[1]) - 1, total=int(fold[2]))
-        elif text.strip():
-            self._progress.update(self._task, description=text.strip().splitlines()[0][:60])
-        return len(text)
-
-
-class _Amount(ProgressColumn):
-    """How much is done, of how much, and how much a second"""
-
-    def render(self, task: Task) -> Text:
-        unit = task.fields.get("unit", "rows")
-        if unit == "digits":
-            return Text("" if task.percentage is None else f"{task.percentage:.0f} %")
-        of = "" if task.total is None else f"/{task.total:,.0f}"
-        speed = "" if task.speed is None or unit != "rows" else f"  {task.speed:,.0f} rows/s"
-        return Text(f"{task.completed:,.0f}{of} {unit}{speed}")
-
-
-BAR = (TextColumn("{task.description}", markup=False), BarColumn(), _Amount(), TimeRemainingColumn())
-
-
-@contextmanager
-def _watched(source: RowSource, as_json: bool) -> Iterator[tuple[RowSource, Progress]]:
-    """The source, and what shows progress on standard error where someone looks"""
-    console = Console(stderr=True)
-    with Progress(*BAR, console=console, transient=True, disable=_quiet(console, as_json)) as progress:
-        yield _Watched(source, progress), progress
-
-
-def _quiet(console: Console, as_json: bool) -> bool:
-    """Whether no one looks"""
-    return as_json or not (console.is_terminal and sys.stdout.isatty())
-
-
-@contextmanager
-def _mistakes(as_json: bool) -> Iterator[list[str]]:
-    """Turn what a user did wrong into a sentence and status 1; gather warnings, which are printed unless they go into JSON"""
-    said: list[str] = []
-    with warnings.catch_warnings(record=True) as caught:
-        warnings.simplefilter("ignore")
-        warnings.simplefilter("always", UserWarning)
-        try:
-            yield said
-        except (typer.BadParameter, BrokenPipeError, NotImplementedError, RecursionError):
-            raise
-        except (ValueError, TypeError, OSError, ImportError, MemoryError, OverflowError, RuntimeError) as error:
-            typer.echo(f"error: {_sentence(error)}", err=True)
-            raise typer.Exit(WRONG) from None
-        finally:
-            said += [_worded_for_here(str(warning.message)) for warning in caught]
-            for text in () if as_json else said:
-                typer.echo(f"warning: {text}", err=True)
-
-
-def _sentence(error: BaseException) -> str:
-    if isinstance(error, OSError) and error.filename is not None:
-        return f"{error.filename}: {error.strerror}"
-    if isinstance(error, ModuleNotFoundError):
-        return f'{error.name} is missing: pip install "fastridge-solvers[cli]"'
-    return _worded_for_here(" ".join(str(error).split())) or type(error).__name__
-
-
-def _worded_for_here(text: str) -> str:
-    for pattern, there in IN_PYTHON:
-        text = re.sub(pattern, there, text)
-    return text
-
-
 def _folds(cv: str) -> int | None:
     if cv == "loo":
         return None
@@ -600,7 +447,7 @@ def _fit_in_memory(model: Any, source: RowSource, classify: bool, progress: Prog
     X, y, weights = _in_memory(source)
     whole = classify and bool((y == np.rint(y)).all())
     model.verbose = not progress.disable
-    with nullcontext() if progress.disable else redirect_stderr(_Lines(progress)):
+    with nullcontext() if progress.disable else redirect_stderr(Lines(progress)):
         model.fit(X, y.astype(np.int64) if whole else y, sample_weight=weights)
     model.verbose = False
     if source.feature_names is not None:
@@ -670,38 +517,3 @@ def _write(file: Any, predictions: Array) -> None:
     writer.writerow(["prediction"] if columns.shape[1] == 1 else [f"prediction_{j}" for j in range(columns.shape[1])])
     for lo in range(0, len(columns), LINES):
         writer.writerows(columns[lo : lo + LINES].tolist())
-
-
-def _print(facts: dict[str, Any], as_json: bool, said: list[str]) -> None:
-    """The result of a command: a table, or one JSON object with the warnings in it"""
-    if as_json:
-        typer.echo(json.dumps({name: _finite(value) for name, value in (facts | {"warnings": said}).items()}, allow_nan=False))
-        return
-    table = Table(show_header=False, box=None, pad_edge=False)
-    for name, value in facts.items():
-        if value is not None:
-            shown = f"{value:,}" if isinstance(value, int) else f"{value:.4g}" if isinstance(value, float) else value
-            shown = ", ".join(map(str, shown)) if isinstance(shown, list) else str(shown)
-            table.add_row(Text(name.replace("_", " ").replace("r2", "R2")), Text(shown, overflow="fold"))
-    _show(table)
-
-
-def _show(table: Table) -> None:
-    Console(highlight=False, width=None if sys.stdout.isatty() else WIDTH).print(table)
-
-
-def _times(ratio: float | None) -> str:
-    return "" if ratio is None else f"{ratio:.0f}" if ratio >= 10 else f"{ratio:.2g}"
-
-
-def _duration(seconds: float) -> str:
-    return f"{seconds:.2f} s" if seconds >= 1 else f"{1e3 * seconds:.2g} ms" if seconds < 0.01 else f"{1e3 * seconds:.0f} ms"
-
-
-def _finite(value: Any) -> Any:
-    """Floats that JSON has not as null"""
-    if isinstance(value, dict):
-        return {name: _finite(item) for name, item in value.items()}
-    if isinstance(value, list | tuple):
-        return [_finite(item) for item in value]
-    return None if isinstance(value, float) and not math.isfinite(value) else value

@@ -52,6 +52,7 @@ LAYERS = {
     "model_file": 5,
     "installation": 6,
     "comparison": 6,
+    "terminal": 6,
     "cli": 6,
     "dask": 6,
     "plots": 6,

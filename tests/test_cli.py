@@ -28,7 +28,7 @@ pytest.importorskip("rich")
 from pyarrow import feather, parquet  # noqa: E402
 from typer.testing import CliRunner  # noqa: E402
 
-from fastridge import cli  # noqa: E402
+from fastridge import cli, terminal  # noqa: E402
 from fastridge.cli import app, main  # noqa: E402
 from fastridge.io import one_hot  # noqa: E402
 
@@ -339,7 +339,7 @@ def progress():
     from rich.console import Console
     from rich.progress import Progress
 
-    return Progress(*cli.BAR, console=Console(file=io.StringIO(), force_terminal=True, width=120))
+    return Progress(*terminal.BAR, console=Console(file=io.StringIO(), force_terminal=True, width=120))
 
 
 def shown(progress):
@@ -351,7 +351,7 @@ def test_progress_of_a_path_is_counted_in_digits(progress):
     steps = []
     hard = X @ np.vander([1.0, 0.5, 0.1, 0.7])
     fastridge.ridge_path(hard, Y, 5, solver="cg", tol=1e-9, callback=steps.append)
-    bar = cli._Steps(progress, 1e-9)
+    bar = terminal.Steps(progress, 1e-9)
     done = []
     for step in steps:
         bar(step)
@@ -368,7 +368,7 @@ def test_progress_of_a_path_is_counted_in_digits(progress):
 
 
 def test_progress_of_folds_is_what_the_search_says(progress):
-    with redirect_stderr(cli._Lines(progress)):
+    with redirect_stderr(terminal.Lines(progress)):
         RidgeCV("auto", cv=3, verbose=True).fit(X, Y)
     (task,) = progress.tasks
     assert (task.completed, task.total) == (2, 3)
@@ -377,7 +377,7 @@ def test_progress_of_folds_is_what_the_search_says(progress):
 
 def test_progress_of_rows(progress):
     write("csv")
-    source = cli._Watched(scan("data.csv", target="y"), progress)
+    source = terminal.Watched(scan("data.csv", target="y"), progress)
     for _ in range(2):
         assert sum(len(block.y) for block in source.blocks()) == N
     (task,) = progress.tasks
@@ -444,14 +444,14 @@ def test_a_fit_that_misses_tol_is_saved_and_says_so():
 
 def test_warnings_are_worded_for_the_command_line():
     """No advice names a parameter of Python"""
-    for advice in cli.ADVICE.values():
-        text = cli._worded_for_here(f"cg reached an H-norm error of 1e-5 (bound 1e-4) where tol=1e-06 was asked: {advice}")
+    for advice in terminal.ADVICE.values():
+        text = terminal.worded_for_here(f"cg reached an H-norm error of 1e-5 (bound 1e-4) where tol=1e-06 was asked: {advice}")
         assert "where --tol 1e-06 was asked: " in text
         assert "--tol" in text.partition("asked: ")[2] or "--alpha above 0" in text
         assert not re.search(r"solver=|(?<!--)\b(tol|max_iter|time_limit|X)\b", text)
     with pytest.warns(UserWarning, match="the best alpha") as caught:
         RidgeCV([1e-3, 1e-2]).fit(X, X @ [1.0, 1.0, 1.0, 1.0] + 30 * np.random.default_rng(5).standard_normal(N))
-    text = cli._worded_for_here(str(caught[0].message))
+    text = terminal.worded_for_here(str(caught[0].message))
     assert re.fullmatch(r"the best alpha is the largest, 0.01: a larger one may be better still", text)
 
 
