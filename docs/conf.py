@@ -34,7 +34,7 @@ numpydoc_attributes_as_param_list = True
 
 sphinx_gallery_conf = {
     "examples_dirs": "../examples",
-    "ignore_pattern": "quickstart|criteria",
+    "ignore_pattern": "quickstart|criteria|groups",
     "within_subsection_order": "ExampleTitleSortKey",
     "backreferences_dir": None,
     "download_all_examples": False,
