@@ -14,7 +14,7 @@ import fastridge
 from fastridge import Ridge, RidgeClassifierCV, RidgeCV, plots, scan
 from fastridge.planning import costs
 from fastridge.request import Method, Request
-from fastridge.selection import group_scores
+from fastridge.selection import group_scores, groups
 from fastridge.selection.group_scores import EVIDENCE, GCV, LOO
 from fastridge.selection.groups import GroupSearch
 
