@@ -461,3 +461,23 @@ def test_nothing_is_left_for_groups_to_fit():
     X = np.random.default_rng(0).standard_normal((3, 4))
     with pytest.raises(ValueError, match="more rows than the intercept and unpenalised columns fit"):
         RidgeCV([1.0], feature_groups=[0, 0, 1, 1], penalty_weights=[0.0, 0.0, 1.0, 1.0]).fit(X, [1.0, 2.0, 4.0])
+
+
+@pytest.mark.parametrize("size", [100.0, 1e4])
+def test_large_columns_that_depend_on_others(size):
+    """Years, ages and their differences, beside dummies: the search goes as far down as digits allow, or says why not"""
+    rng = np.random.default_rng(0)
+    n = 2000
+    year, age = rng.integers(1990, 2020, n), rng.integers(18, 80, n)
+    X = np.column_stack([size * np.column_stack([year, age, year - age]), np.eye(30)[rng.integers(0, 30, n)]])
+    y = 0.3 * X[:, 3:] @ rng.standard_normal(30) + 0.02 / size * X[:, 1] + rng.standard_normal(n)
+    options = {"feature_groups": np.arange(33) % 2}
+    shared = RidgeCV(ALPHAS).fit(X, y)
+    if size == 100.0:
+        model = RidgeCV(ALPHAS, **options).fit(X, y)
+        assert model.best_score_ > shared.best_score_
+        assert model.alpha_[0] != model.alpha_[1]
+        return
+    with pytest.warns(UserWarning, match="keep the alpha that they share: large columns"):
+        model = RidgeCV(ALPHAS, **options).fit(X, y)
+    assert (model.alpha_ == shared.alpha_).all()

@@ -47,8 +47,11 @@ OF_GROUPS = GCV, EVIDENCE
 """What `scoring` may be besides None."""
 SWITCHED_OFF = 1e4
 """The largest penalty of a group, relative to the sum of the squared norms of its columns: it leaves nothing of them."""
-LARGEST_LOSS = 1e-4
-"""Relative error that rounding may make of the factor at the smallest penalties."""
+LARGEST_LOSS = 1e-2
+"""Relative error that rounding may make of the factor at the smallest penalties, in the directions that data say least of: there
+it is worst and matters least."""
+SMALLEST_SHARE = 1e-16
+"""Of the largest squared norm in a group, that its smallest penalty is at least where a factor needs it."""
 LEFT = 1e-9
 """Of 1 - h, at least: a row with less has no error that a residual could tell."""
 NOTHING = 1e-30
@@ -75,9 +78,13 @@ class Side(ABC):
         sums[sums == 0] = 1.0  # a group without columns
         means = sums / np.bincount(self.index, norms > 0, self.n_groups).clip(1)
         mean = norms.sum() / max(1, np.count_nonzero(norms)) or 1.0
-        least = useful_penalties(self.inner, 2)[0][-1] * np.minimum(1.0, means / mean)
-        while not self.factor(least).loss < LARGEST_LOSS:
-            least *= 10
+        useful = useful_penalties(self.inner, 2)[0][-1] * np.minimum(1.0, means / mean)
+        largest = np.zeros(self.n_groups)
+        np.maximum.at(largest, self.index, norms)
+        share, least = SMALLEST_SHARE, useful
+        while not self.factor(least).loss < LARGEST_LOSS:  # of the columns that cost the digits, not of all
+            share *= 10
+            least = np.maximum(useful, share * largest) if share < 1 else 10 * least
         return np.log(least), np.log(np.maximum(SWITCHED_OFF * sums, least))
 
     def _by_group(self, of_features: Vector) -> Vector:

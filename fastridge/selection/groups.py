@@ -90,6 +90,8 @@ class GroupFit:
     n_evaluations : int
         As in `GroupChoice`, of all targets together.
     solution : Solution
+    out_of_reach : bool
+        Whether a target keeps what groups share because the search has no digits for penalties that small.
     """
 
     alphas: Vector
@@ -98,6 +100,7 @@ class GroupFit:
     largest: Array
     n_evaluations: int
     solution: Solution
+    out_of_reach: bool
 
     def note(self, labels: Array) -> str:
         """Say which groups are at an edge of their range; empty if all are within"""
@@ -110,6 +113,11 @@ class GroupFit:
             )
             if at_edge.any()
         ]
+        if self.out_of_reach:
+            parts.append(
+                "feature groups keep the alpha that they share: large columns that depend on others leave no digits to search "
+                "among penalties as small as that; bring columns to one scale"
+            )
         return "; ".join(parts)
 
 
@@ -141,7 +149,7 @@ def fit_groups(
         Solves a request, beginning at an answer on its small side or at None.
     """
     search, n_groups = GroupSearch(request, index, n_threads), int(index.max()) + 1
-    chosen, scores, solutions = [], [], []
+    chosen, scores, solutions, out_of_reach = [], [], [], False
     for j, start in enumerate(starts.tolist()):
         one, targets = request, list(range(len(request.penalty)))
         if request.y.ndim == 2 and len(starts) == len(targets) > 1:
@@ -149,6 +157,7 @@ def fit_groups(
         found = search.choose(name, start, targets) if n_groups > 1 else GroupChoice.of_one(start, least[j], n_groups)
         weighted, score, begin = _at(one, found.alphas[index], n_threads, name, found.score)
         if not score >= least[j]:
+            out_of_reach |= search.out_of_reach(start)
             found, score = GroupChoice.of_one(start, least[j], n_groups, found.n_evaluations), least[j]
             weighted, _, begin = _at(one, found.alphas[index], n_threads, name, score)
         chosen.append(found)
@@ -161,6 +170,7 @@ def fit_groups(
         np.any([found.largest for found in chosen], axis=0),
         sum(found.n_evaluations for found in chosen),
         _joined(solutions),
+        out_of_reach,
     )
 
 
@@ -228,6 +238,14 @@ class GroupSearch:
         self._wide, self._has_columns = inner.wide, np.bincount(index, inner.design.sq_norms) > 0
         self._low, self._high = self._side.range()
 
+    def _own(self, penalty: float) -> float:
+        """The logarithm of a penalty of the user in the units of the problem"""
+        return float(np.log(self.problem.own_penalties(np.array([penalty]))[0]))
+
+    def out_of_reach(self, penalty: float) -> bool:
+        """Whether the ranges of groups begin above the user's penalty"""
+        return bool((self._low > self._own(penalty))[self._has_columns].any())
+
     def choose(self, name: str, start: float, targets: list[int]) -> GroupChoice:
         """The penalties of the groups, one each for all the `targets` together
 
@@ -238,7 +256,7 @@ class GroupSearch:
             The user's penalty, for all groups, where the search begins: no answer is worse, but for rounding.
         targets : list of int
         """
-        shared = float(np.log(self.problem.own_penalties(np.array([start]))[0]))
+        shared = self._own(start)
         low, high = (np.where(self._has_columns, edge, shared) for edge in (self._low, self._high))
         begin = np.clip(shared, low, high)
         live = [j for j in targets if self._side.target[:, j].any()]
