@@ -28,7 +28,8 @@ from sklearn.utils.validation import check_is_fitted
 from fastridge import classifier, estimators, ridge_cv
 from fastridge.operators.base import Array, GoOn, Target, Vector
 from fastridge.operators.row_blocks import Block, Facts, RowBlocks, Totals
-from fastridge.rows import MARKS, Code, RowSource, checked_block, count_labels, fingerprint
+from fastridge.rows import MARKS, Code, RowSource, add_every, checked_block, count_labels, fingerprint
+from fastridge.sums import Sums, check_memory
 
 with suppress(ImportError):  # a scheduler on this machine does without
     import distributed
@@ -108,9 +109,12 @@ class RidgeClassifier(classifier.RidgeClassifier):
 
 
 class RidgeCV(ridge_cv.RidgeCV):
-    """`fastridge.RidgeCV` by exact leave-one-out or a criterion (``cv=None``) for dask arrays and data frames; see `Ridge` here
+    """`fastridge.RidgeCV` by exact leave-one-out, a criterion or folds for dask arrays and data frames; see `Ridge` here
 
-    Sums, leave-one-out errors and the proof take a pass each, by tasks where the rows are; criteria take none of their own.
+    Sums, leave-one-out errors and the proof take a pass each, by tasks where the rows are; criteria take none of their own. With
+    `cv` a number the folds are every `cv`-th row, as of a `fastridge.scan`: they are summed one after the other, together in as
+    much work as a pass, and for each a Gram matrix, 8 n_features^2 bytes, comes from every worker (where their number is no power
+    of two, a few).
 
     Examples
     --------
@@ -124,13 +128,36 @@ class RidgeCV(ridge_cv.RidgeCV):
 
     def fit(self, X: Any, y: Any = None, sample_weight: Any = None, **params: Any) -> RidgeCV:
         """Choose the penalty and fit; see `Ridge.fit`"""
-        if self.cv is not None:
-            raise ValueError(f"cv must be None, leave-one-out, on dask collections, got {self.cv!r}")
         super().fit(_rows_of(X, y, sample_weight), **params)
         return self
 
     def predict(self, X: Any) -> Any:
         """Return X w + b as a dask array, lazily; of what is no dask collection as `fastridge.RidgeCV` does"""
+        return _lazily(self, X, super().predict)
+
+
+class RidgeClassifierCV(ridge_cv.RidgeClassifierCV):
+    """`fastridge.RidgeClassifierCV` by exact leave-one-out or a criterion (``cv=None``), with labels that are numbers
+
+    For dask arrays and data frames; see `Ridge` and `RidgeCV` here.
+
+    Examples
+    --------
+    >>> import dask.array as da
+    >>> from fastridge.dask import RidgeClassifierCV
+    >>> X = da.random.default_rng(0).standard_normal((2000, 5), chunks=(500, 5))
+    >>> noise = da.random.default_rng(1).standard_normal(2000, chunks=500)
+    >>> RidgeClassifierCV(alphas=[0.1, 10.0, 1000.0]).fit(X, 0.3 * X[:, 0] + noise > 0).alpha_
+    10.0
+    """
+
+    def fit(self, X: Any, y: Any = None, sample_weight: Any = None, **params: Any) -> RidgeClassifierCV:
+        """Choose the penalty and fit; see `Ridge.fit`"""
+        super().fit(_rows_of(X, y, sample_weight), **params)
+        return self
+
+    def predict(self, X: Any) -> Any:
+        """Return labels as a dask array, lazily; of what is no dask collection as `fastridge.RidgeClassifierCV` does"""
         return _lazily(self, X, super().predict)
 
 
@@ -143,16 +170,14 @@ class DaskRows(RowSource):
         Groups of neighbouring chunks, which are summed each for itself.
     """
 
-    def __init__(self, X: Any, y: Any, weights: Any, code: Code | None = None, n_targets: int | None = None) -> None:
-        self._given, self._own_code = (X, y, weights), code
-        self._own_targets = None if y.ndim == 1 else int(y.shape[1])
+    def __init__(self, X: Any, y: Any, weights: Any) -> None:
+        self._given_targets = None if y.ndim == 1 else int(y.shape[1])
         self.n_features = len(X.columns) if hasattr(X, "columns") else int(X.shape[1])
         names = tuple(X.columns) if hasattr(X, "columns") else ()
         self.feature_names = names if names and all(isinstance(name, str) for name in names) else None
         single = X.dtype == np.float32 if hasattr(X, "dtype") else all(kind == np.float32 for kind in X.dtypes)
         self.dtype = np.dtype(np.float32 if single else np.float64)
-        self.one_target = code is None and y.ndim == 1
-        self.n_targets = n_targets if n_targets is not None else self._own_targets or 1
+        self.one_target, self.n_targets = y.ndim == 1, self._given_targets or 1
         self._chunks = _chunks_of(X, y, weights)
         n, n_rows = len(self._chunks), X.shape[0] if hasattr(X, "chunks") else np.nan
         enough = n_rows / (ROWS_IN_GROUP * self.n_features) if np.isfinite(n_rows) else MOST_GROUPS
@@ -160,19 +185,23 @@ class DaskRows(RowSource):
         self._cuts = [n * i // self.n_groups for i in range(self.n_groups + 1)]
         self._client = _client()
         self._parts: list[Any] | None = None
+        self._code: Code | None = None
 
     def describe(self) -> str:
         return f"dask collection of {len(self._chunks)} chunks"
 
     def read(self) -> Iterator[tuple[Any, Any, Any, str]]:
         for i, chunk in enumerate(self._chunks):
-            block = _loaded([(i, *dask.compute(*chunk))], self.n_features, self._own_targets, self._own_code)[0]
-            if len(block.y):
-                y = block.y[:, 0] if self.one_target else block.y
-                yield block.X, y, block.weights, block.where
+            blocks = _loaded([(i, *dask.compute(*chunk))], self.n_features, self._given_targets)
+            for block in blocks if self._code is None else _coded(blocks, self._code):
+                yield block.X, block.y[:, 0] if self.one_target else block.y, block.weights, block.where
 
     def recoded(self, n_targets: int, code: Code) -> RowSource:
-        return DaskRows(*self._given, code, n_targets)
+        new = copy(self)
+        new.n_targets, new.one_target, new._code, new._seen = n_targets, False, code, None
+        if self._client is not None:
+            new._parts = _submitted(self._client, self._on_workers(), _mapped, _coded, code)
+        return new
 
     def labels(self) -> Counter[float]:
         if self._client is None:
@@ -185,6 +214,17 @@ class DaskRows(RowSource):
         asked = self.n_features, self.n_targets, fit_intercept, with_gram
         totals: Totals = _reduced(self._client, self._on_workers(), self.n_groups, _totals, Totals.join, *asked)
         return totals.facts()
+
+    def fold_sums(self, n_folds: int, n_threads: int) -> list[Sums]:
+        if self._client is None:
+            check_memory(self.n_features, n_folds * (self.n_groups.bit_length() + 1) + 1)
+            folds = self._fold_sums_here(n_folds, n_threads)
+            whole: list[Sums] = _nodes_of(folds, 0, self.n_groups, self.n_groups, _folds_of_both)[0, self.n_groups]
+            return whole
+        n_rows = _reduced(self._client, self._on_workers(), self.n_groups, _counted, operator.add)
+        numbered = _submitted(self._client, self._on_workers(), _numbered, np.cumsum(n_rows) - n_rows)
+        asked = n_folds, self.n_features, self.n_targets
+        return [_reduced(self._client, numbered, self.n_groups, _fold_sums, _sums_of_both, i, *asked) for i in range(n_folds)]
 
     def operator_of(self, facts: Facts, n_threads: int) -> RowBlocks:
         if self._client is None:
@@ -208,6 +248,19 @@ class DaskRows(RowSource):
         if self._client is None:
             super().read_again()
 
+    def _fold_sums_here(self, n_folds: int, n_threads: int) -> Iterator[list[Sums]]:
+        """Sums of the folds of each group in turn, from one pass over all chunks"""
+        blocks, at = self.blocks(), 0
+        block = next(blocks, None)
+        for end in self._cuts[1:]:
+            own = []
+            while block is not None and _number(block) < end:
+                own.append(block)
+                block = next(blocks, None)
+            own = _stacked(own)
+            yield [_fold_sums((at, own), i, n_folds, self.n_features, self.n_targets, n_threads) for i in range(n_folds)]
+            at += sum(len(block.y) for block in own)
+
     def _on_workers(self) -> list[Any]:
         """Futures of the parts, one for each worker, which are loaded where there is room and stay there"""
         if self._parts is None:
@@ -219,7 +272,7 @@ class DaskRows(RowSource):
             for i, first in enumerate(ends[:-1]):
                 cuts = self._cuts[first : ends[i + 1] + 1]
                 chunks = [[(j, *self._chunks[j]) for j in range(*cut)] for cut in pairwise(cuts)]
-                task = load(first, self.n_groups, chunks, self.n_features, self._own_targets, self._own_code)
+                task = load(first, self.n_groups, chunks, self.n_features, self._given_targets)
                 options = {"workers": workers[i : i + 1] or None, "allow_other_workers": bool(workers), "retries": RETRIES}
                 parts.append(self._client.compute(task, **options))
             self._parts = parts
@@ -266,15 +319,27 @@ class RemoteRows(RowBlocks):
 # Tasks: what runs on the workers.
 
 
-def _loaded(chunks: list[tuple[int, Any, Any, Any]], n_features: int, n_targets: int | None, code: Code | None) -> list[Block]:
-    blocks = []
-    for i, X, y, weights in chunks:
-        block = checked_block(X, _plain(y), _plain(weights), f"chunk {i}", n_features, n_targets)
-        if code is not None:
-            y, weights = code(block.y, block.weights)
-            block = replace(block, y=np.asarray(y, dtype=np.float64).reshape(len(block.y), -1), weights=weights)
-        blocks.append(block)
-    return blocks
+def _loaded(chunks: list[tuple[int, Any, Any, Any]], n_features: int, n_targets: int | None) -> list[Block]:
+    """Blocks of the chunks that have rows"""
+    return [
+        checked_block(X, _plain(y), _plain(weights), f"chunk {i}", n_features, n_targets)
+        for i, X, y, weights in chunks
+        if any(x.shape[0] for x in (X, y, weights) if x is not None)
+    ]
+
+
+def _number(block: Block) -> int:
+    """Of the chunk that a block was made of"""
+    return int(block.where.removeprefix("chunk "))
+
+
+def _coded(blocks: list[Block], code: Code) -> list[Block]:
+    """With the targets and weights that `code` makes of theirs"""
+    coded = []
+    for block in blocks:
+        y, weights = code(block.y, block.weights)
+        coded.append(replace(block, y=np.asarray(y, dtype=np.float64).reshape(len(block.y), -1), weights=weights))
+    return coded
 
 
 @dataclass(frozen=True)
@@ -286,10 +351,8 @@ class _Part:
     items: list[Any]
 
 
-def _loaded_part(
-    first: int, n_groups: int, groups: list[Any], n_features: int, n_targets: int | None, code: Code | None
-) -> _Part:
-    return _Part(first, n_groups, [_stacked(_loaded(chunks, n_features, n_targets, code)) for chunks in groups])
+def _loaded_part(first: int, n_groups: int, groups: list[Any], n_features: int, n_targets: int | None) -> _Part:
+    return _Part(first, n_groups, [_stacked(_loaded(chunks, n_features, n_targets)) for chunks in groups])
 
 
 def _stacked(blocks: list[Block]) -> list[Block]:
@@ -307,19 +370,24 @@ def _mapped(part: _Part, function: Any, *arguments: Any) -> _Part:
 
 
 def _nodes(part: _Part, function: Any, join: Any, *arguments: Any) -> dict[tuple[int, int], Any]:
-    """What `function` makes of the items, joined as far as the tree of pairs over all groups has both: {(first, end): value}"""
+    """What `function` makes of the items, joined as `_nodes_of` does"""
+    values = (function(item, *arguments) for item in part.items)
+    return _nodes_of(values, part.first, part.first + len(part.items), part.n_groups, join)
+
+
+def _nodes_of(values: Iterator[Any], first: int, end: int, n_groups: int, join: Any) -> dict[tuple[int, int], Any]:
+    """Values of the groups from `first` to `end`, joined as far as the tree of pairs over all has both: {(lo, hi): value}"""
 
     def within(lo: int, hi: int) -> dict[tuple[int, int], Any]:
-        first, end = part.first, part.first + len(part.items)
         if end <= lo or hi <= first:
             return {}
         if hi - lo == 1:
-            return {(lo, hi): function(part.items[lo - first], *arguments)}
+            return {(lo, hi): next(values)}
         mid = (lo + hi) // 2
         own = within(lo, mid) | within(mid, hi)
         return {(lo, hi): join(own[lo, mid], own[mid, hi])} if first <= lo and hi <= end else own
 
-    return within(0, part.n_groups)
+    return within(0, n_groups)
 
 
 def _triangle_of_both(one: Vector, other: Vector) -> Vector:
@@ -332,23 +400,50 @@ def _plain(x: Any) -> Any:
 
 
 def _labels(blocks: list[Block]) -> Counter[float]:
-    return Counter(count_labels(np.concatenate([block.y for block in blocks])))
+    return sum((Counter(count_labels(block.y)) for block in blocks), Counter())
 
 
 def _marks(blocks: list[Block]) -> list[Vector]:
-    return [np.array([fingerprint(block) for block in blocks if len(block.y)]).reshape(-1, MARKS)]
+    return [np.array([fingerprint(block) for block in blocks]).reshape(-1, MARKS)]
 
 
 def _totals(blocks: list[Block], p: int, k: int, fit_intercept: bool, with_gram: bool) -> Totals:
     totals = Totals(p, k, fit_intercept, with_gram)
     for block in blocks:
-        if len(block.y):
-            totals.add(block, 1)
+        totals.add(block, 1)
     return totals
 
 
+def _counted(blocks: list[Block]) -> list[int]:
+    return [sum(len(block.y) for block in blocks)]
+
+
+def _numbered(part: _Part, starts: Vector) -> _Part:
+    """Every item with the number of its first row"""
+    return replace(part, items=list(zip(starts[part.first :].tolist(), part.items, strict=False)))
+
+
+def _fold_sums(item: tuple[int, list[Block]], fold: int, n_folds: int, p: int, k: int, n_threads: int = 1) -> Sums:
+    """Over the rows of a group, the first of which has a number, whose number is `fold` and a multiple of `n_folds`"""
+    at, blocks = item
+    sums = Sums(p, k)
+    for block in blocks:
+        add_every(sums, block, (fold - at) % n_folds, n_folds, n_threads)
+        at += len(block.y)
+    return sums
+
+
+def _sums_of_both(one: Sums, other: Sums) -> Sums:
+    one.add(other)
+    return one
+
+
+def _folds_of_both(one: list[Sums], other: list[Sums]) -> list[Sums]:
+    return [_sums_of_both(*pair) for pair in zip(one, other, strict=True)]
+
+
 def _operator(blocks: list[Block], facts: Facts) -> RowBlocks:
-    return RowBlocks(_Held([block for block in blocks if len(block.y)]), facts, 1)
+    return RowBlocks(_Held(blocks), facts, 1)
 
 
 class _Held:
@@ -440,8 +535,10 @@ def _lazily(model: Any, X: Any, predict: Any) -> Any:
         X = X.rechunk({1: -1})
     dropped = [1] if sample.ndim == 1 else None
     chunks = None if sample.ndim == 1 else (X.chunks[0], (sample.shape[1],))
-    return X.map_blocks(partial(_predicted, local, kind), dtype=sample.dtype, drop_axis=dropped, chunks=chunks, meta=sample[:0])
+    nothing = sample[:0]
+    predicted = partial(_predicted, local, kind, nothing)
+    return X.map_blocks(predicted, dtype=sample.dtype, drop_axis=dropped, chunks=chunks, meta=nothing)
 
 
-def _predicted(model: Any, kind: Any, X: Any) -> Array:
-    return np.asarray(kind.predict(model, X))
+def _predicted(model: Any, kind: Any, nothing: Array, X: Any) -> Array:
+    return np.asarray(kind.predict(model, X)) if X.shape[0] else nothing

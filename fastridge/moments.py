@@ -349,6 +349,13 @@ class Moments:
             raise ValueError(f"{os.fspath(path)!r} is damaged: {error}") from error
         return new
 
+    @classmethod
+    def _of(cls, sums: Sums, one_target: bool) -> Self:
+        """Of sums, which are these moments' from now on"""
+        new = cls()
+        new._sums, new._one_target = sums, one_target
+        return new
+
     def __copy__(self) -> Moments:
         """One that shares nothing: `update` changes arrays in place"""
         new = Moments(n_threads=self.n_threads)

@@ -226,7 +226,7 @@ class RidgeCVBase(RidgeBase):
                 raise ValueError("folds of a source of rows are scored by R2 or (root) mean squared errors of regressions")
         else:
             raise ValueError(f"cv must be None or a number of folds for a source of rows, got {self.cv!r}")
-        check_memory(source.n_features)
+        check_memory(source.n_features, 2 + (0 if self.cv is None else int(self.cv)))
         self._met(source)
         source = self._source(source)
         asked = {"positive": False, "bounds": None, "penalty_weights": self.penalty_weights}

@@ -14,6 +14,7 @@ import numpy as np
 from fastridge import validation
 from fastridge.operators.base import Array, Passes, Vector
 from fastridge.operators.row_blocks import Block, Facts, RowBlocks, first_pass
+from fastridge.sums import Sums, sum_block
 
 BLOCK_BYTES = 1 << 24
 """Of X in one block: large enough that starting a block costs nothing, small enough that three of them are nothing."""
@@ -155,6 +156,16 @@ class RowSource(ABC):
             counts.update(count_labels(block.y))
         return counts
 
+    def fold_sums(self, n_folds: int, n_threads: int) -> list[Sums]:
+        """Sums over the rows i, i + n_folds, i + 2 n_folds and so on, for every i below `n_folds`; reads all rows"""
+        folds = [Sums(self.n_features, self.n_targets) for _ in range(n_folds)]
+        at = 0
+        for block in self.blocks():
+            for i, sums in enumerate(folds):
+                add_every(sums, block, (i - at) % n_folds, n_folds, n_threads)
+            at += len(block.y)
+        return folds
+
     def recoded(self, n_targets: int, code: Code) -> RowSource:
         """The same rows with other targets, (m, n_targets), and weights: those that `code` makes of them"""
         return Recoded(self, n_targets, code)
@@ -203,6 +214,15 @@ def checked_block(X: Any, y: Any, weights: Any, where: str, n_features: int, n_t
     except (ValueError, TypeError) as error:
         raise type(error)(f"{where}: {error}") from error
     return Block(X, y.reshape(len(y), -1), weights, where)
+
+
+def add_every(sums: Sums, block: Block, first: int, step: int, n_threads: int) -> None:
+    """Add the rows first, first + step, first + 2 step and so on of a block, as far as it has them"""
+    own = slice(first, None, step)
+    if first < len(block.y):
+        weights = None if block.weights is None else block.weights[own]
+        part = checked_block(block.X[own], block.y[own], weights, block.where, *sums.shape)
+        sums.add(sum_block(part.X, part.y, part.weights, n_threads))
 
 
 def count_labels(y: Vector) -> dict[float, int]:

@@ -39,7 +39,7 @@ REMOVED = 1e-9
 """Share of the weight that must have been taken away before its rounding is told from none."""
 
 MEMORY_SHARE = 0.5
-"""Share of the machine's memory that two Gram matrices may take: that of all rows, and that of the block which is added."""
+"""Share of the machine's memory that Gram matrices may take: those of sums, and that of the block which is added."""
 
 
 class Sums:
@@ -332,13 +332,13 @@ def _halves(a: Vector) -> tuple[Vector, Vector]:
     return high, a - high
 
 
-def check_memory(p: int) -> None:
-    """Raise MemoryError if the sums of p features would take too much of this machine's memory while a block is added"""
-    memory, needed = known_memory(), 2 * 8 * p**2
+def check_memory(p: int, n_matrices: int = 2) -> None:
+    """Raise MemoryError if so many Gram matrices of p features, two of sums to which a block is added, need too much memory"""
+    memory, needed = known_memory(), n_matrices * 8 * p**2
     if memory is not None and needed > MEMORY_SHARE * memory:
         raise MemoryError(
-            f"sums over {p:,} features take two Gram matrices while rows are added, {needed / 1e9:.1f} GB, which is more than "
-            f"{MEMORY_SHARE:.0%} of this machine's {memory / 1e9:.1f} GB: choose features, or fit Ridge on the data"
+            f"sums over {p:,} features take {n_matrices} Gram matrices while rows are added, {needed / 1e9:.1f} GB, which is "
+            f"more than {MEMORY_SHARE:.0%} of this machine's {memory / 1e9:.1f} GB: choose features, or fit Ridge on the data"
         )
 
 

@@ -743,7 +743,7 @@ def test_memory_is_refused_before_any_work(monkeypatch):
     monkeypatch.setattr(sums, "known_memory", lambda: 8_000_000_000)
     monkeypatch.setattr(module, "sum_block", lambda *arguments: pytest.fail("work has begun"))
     wide = sp.csr_array((30, 20_000))
-    with pytest.raises(MemoryError, match=r"20,000 features take two Gram .* 6\.4 GB, which is more than 50% .* 8\.0 GB"):
+    with pytest.raises(MemoryError, match=r"20,000 features take 2 Gram .* 6\.4 GB, which is more than 50% .* 8\.0 GB"):
         Moments().update(wide, y)
     monkeypatch.undo()
     monkeypatch.setattr(sums, "known_memory", lambda: 2 * 2 * 8 * 9)

@@ -444,7 +444,7 @@ def _roots(block: Block) -> Vector:
 
 
 class PairSum:
-    """A sum of arrays with twice the digits; of one it is that one, without a copy"""
+    """A sum of arrays with twice the digits; of one it is that one, without a copy, and of none 0"""
 
     def __init__(self) -> None:
         self.high: Vector | None = None
@@ -461,7 +461,8 @@ class PairSum:
     @property
     def value(self) -> Vector:
         """The sum, rounded"""
-        assert self.high is not None
+        if self.high is None:
+            return np.zeros(())
         return self.high if self.low is None else self.high + self.low
 
 

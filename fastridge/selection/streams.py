@@ -11,6 +11,7 @@ import numpy as np
 from fastridge.moments import Moments
 from fastridge.operators.base import Array, Vector, column_dots
 from fastridge.operators.row_blocks import PairSum, RowBlocks
+from fastridge.parallel import resolve_threads
 from fastridge.problem import Problem
 from fastridge.request import Method, Request
 from fastridge.rows import RowSource
@@ -160,15 +161,8 @@ def fold_moments(source: RowSource, n_folds: int, n_threads: int | None) -> list
     ValueError
         If there are fewer rows than folds.
     """
-    folds = [Moments(n_threads=n_threads) for _ in range(n_folds)]
-    at = 0
-    for block in source.blocks():
-        for i, moments in enumerate(folds):
-            own = slice((i - at) % n_folds, None, n_folds)
-            y = block.y[own, 0] if source.one_target else block.y[own]
-            if len(y):
-                moments.update(block.X[own], y, None if block.weights is None else block.weights[own])
-        at += len(block.y)
-    if at < n_folds:
-        raise ValueError(f"{source.describe()} has {at} rows, fewer than the {n_folds} folds")
+    folds = [Moments._of(sums, source.one_target) for sums in source.fold_sums(n_folds, resolve_threads(n_threads))]
+    n_rows = sum(fold.n_samples for fold in folds)
+    if n_rows < n_folds:
+        raise ValueError(f"{source.describe()} has {n_rows} rows, fewer than the {n_folds} folds")
     return folds
