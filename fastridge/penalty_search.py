@@ -235,6 +235,8 @@ class RidgeCVBase(RidgeBase):
         problem = request.problem(self.n_threads)
         form = plain_form(problem)
         k = source.n_targets
+        if self.cv is not None and problem.design.shape[0] < int(self.cv):
+            raise ValueError(f"{source.describe()} has {problem.design.shape[0]} rows, fewer than the {self.cv} folds")
         moments = [] if self.cv is None else streams.fold_moments(source, int(self.cv), self.n_threads)
 
         each = self.alpha_per_target and not source.one_target

@@ -7,9 +7,11 @@ import warnings
 import numpy as np
 import pytest
 import scipy.sparse as sp
+from sklearn.base import clone
+from sklearn.model_selection import KFold
 
 import fastridge
-from fastridge import checkpoint
+from fastridge import checkpoint, sums
 
 da = pytest.importorskip("dask.array")
 dd = pytest.importorskip("dask.dataframe")
@@ -136,8 +138,90 @@ def test_a_penalty_is_chosen(anywhere, n_targets):
     np.testing.assert_allclose(model.predict(chunked(X)).compute(), expected.predict(X), rtol=1e-6)
     np.testing.assert_allclose(model.choice_.standard_errors, expected.choice_.standard_errors, rtol=1e-6)
     np.testing.assert_array_equal(model.choice_.indistinguishable, expected.choice_.indistinguishable)
-    with pytest.raises(ValueError, match="cv must be None"):
-        fd.RidgeCV(alphas, cv=3).fit(chunked(X), chunked(y))
+
+
+def every(n_folds, n=N):
+    """The folds of a source of rows as (train, test) indices"""
+    number = np.arange(n)
+    return [(number[number % n_folds != i], number[number % n_folds == i]) for i in range(n_folds)]
+
+
+@pytest.mark.parametrize("store", ["array", "float32", "sparse", "frame"])
+@pytest.mark.parametrize("n_targets", [0, 2])
+@pytest.mark.parametrize("weighted", [False, True])
+def test_a_penalty_is_chosen_by_folds(anywhere, weighted, n_targets, store):
+    """Chunks of 250 rows, no multiple of the 4 folds"""
+    X, y, weights = make(sparse=store == "sparse", n_targets=n_targets)
+    y = y + 30 * np.random.default_rng(5).standard_normal(y.shape)
+    weights[250:500] = 0.0  # all of a chunk
+    weights = weights if weighted else None
+    X = X.astype(np.float32) if store == "float32" else X
+    data = [chunked(X), chunked(y), None if weights is None else chunked(weights)]
+    if store == "sparse":
+        data[0] = data[0].map_blocks(sp.csr_array)
+    if store == "frame":
+        data[:2] = [x.to_dask_dataframe() for x in data[:2]]
+        data[2] = None if weights is None else data[2].to_dask_dataframe()
+    alphas, tol = [0.1, 10.0, 1000.0], 1e-7 if store == "float32" else 1e-9  # whose coefficients are rounded to 6e-8
+    model = fd.RidgeCV(alphas, cv=4, tol=tol).fit(*data)
+    expected = fastridge.RidgeCV(alphas, cv=every(4), tol=tol).fit(X, y, weights)
+    assert model.alpha_ == expected.alpha_
+    # Squared errors from sums are known to 1e-9, where the fits are exact to 1e-9 or better
+    np.testing.assert_allclose(1 - model.scores_, 1 - expected.scores_, rtol=1e-8)
+    np.testing.assert_allclose(model.choice_.standard_errors, expected.choice_.standard_errors, rtol=1e-6)
+    assert model.report_.error_bound <= tol
+    assert model.coef_.dtype == expected.coef_.dtype
+    np.testing.assert_allclose(model.coef_, expected.coef_, rtol=1e3 * tol)
+    np.testing.assert_allclose(model.predict(data[0]).compute(), expected.predict(X), rtol=1e3 * tol)
+
+
+def test_empty_partitions_are_skipped(anywhere):
+    X, y, _ = make()
+    names = [f"x{j}" for j in range(P)]
+    frame = pd.DataFrame(X, columns=names)
+    frame["y"], frame["part"] = y, np.repeat(np.arange(N // 100), 100)
+    lazy = dd.from_pandas(frame, npartitions=N // 100)
+    lazy, frame = lazy[lazy["part"] % 3 > 0], frame[frame["part"] % 3 > 0]
+    assert 0 in lazy.map_partitions(len).compute().tolist()
+    model = fd.Ridge(0.5, tol=1e-9, solver="cg").fit(lazy[names], lazy["y"])
+    expected = fastridge.Ridge(0.5, tol=1e-11).fit(frame[names], frame["y"])
+    np.testing.assert_allclose(model.coef_, expected.coef_, rtol=1e-6)
+    np.testing.assert_allclose(model.predict(lazy[names]).compute(), expected.predict(frame[names]), rtol=1e-6)
+    high = frame["y"] > frame["y"].mean()
+    model = fd.RidgeClassifier(0.5, tol=1e-9).fit(lazy[names], lazy["y"] > frame["y"].mean())
+    expected = fastridge.RidgeClassifier(0.5, tol=1e-11).fit(frame[names], high)
+    np.testing.assert_allclose(model.coef_, expected.coef_, rtol=1e-6)
+    model = fd.RidgeCV([0.5, 50.0], cv=3).fit(lazy[names], lazy["y"])
+    expected = fastridge.RidgeCV([0.5, 50.0], cv=every(3, len(frame))).fit(frame[names], frame["y"])
+    np.testing.assert_allclose(1 - model.scores_, 1 - expected.scores_, rtol=1e-8)
+
+
+@pytest.mark.parametrize("scoring", [None, "gcv"])
+@pytest.mark.parametrize("n_classes", [2, 3])
+@pytest.mark.parametrize("class_weight", [None, "balanced"])
+def test_a_penalty_is_chosen_for_classes(anywhere, class_weight, n_classes, scoring):
+    X, y, weights = make()
+    y = y + 30 * np.random.default_rng(5).standard_normal(y.shape)
+    labels = np.digitize(y, np.quantile(y, np.linspace(0, 1, n_classes + 1)[1:-1])) * 2 - 1
+    options = {"alphas": [0.1, 10.0, 1e5], "class_weight": class_weight, "scoring": scoring, "tol": 1e-9}
+    model = fd.RidgeClassifierCV(**options).fit(chunked(X), chunked(labels), chunked(weights))
+    expected = fastridge.RidgeClassifierCV(**options).fit(X, labels, weights)
+    assert model.alpha_ == expected.alpha_
+    np.testing.assert_allclose(model.scores_, expected.scores_, rtol=1e-7)
+    np.testing.assert_allclose(model.coef_, expected.coef_, rtol=1e-6, atol=1e-9)
+    np.testing.assert_array_equal(model.classes_, expected.classes_)
+    lazy = model.predict(chunked(X))
+    assert isinstance(lazy, da.Array)
+    np.testing.assert_array_equal(lazy.compute(), expected.predict(X))
+
+
+def test_labels_are_coded_where_the_rows_are(client, monkeypatch):
+    """They are loaded once"""
+    X, y, _ = make()
+    submitted, loaded = client.compute, []
+    monkeypatch.setattr(client, "compute", lambda task, **options: loaded.append(0) or submitted(task, **options))
+    fd.RidgeClassifierCV([0.1, 10.0]).fit(chunked(X), chunked(y > y.mean()))
+    assert len(loaded) == 2  # on two workers
 
 
 @pytest.mark.filterwarnings("ignore:the best alpha is")
@@ -197,6 +281,40 @@ def test_the_same_bits_on_other_numbers_of_workers_and_after_a_kill(client, solv
         np.testing.assert_array_equal(model.coef_, expected)
 
 
+def test_the_same_bits_by_folds_anywhere_and_after_a_kill(client, monkeypatch):
+    X, y, weights = make(sparse=True, seed=4)
+    y += 30 * np.random.default_rng(5).standard_normal(N)
+    data = chunked(X, 70).map_blocks(sp.csr_array), chunked(y, 70), chunked(weights, 70)
+    model = fd.RidgeCV([0.1, 10.0, 1000.0], cv=3)
+    two = clone(model).fit(*data)
+
+    def same(other):
+        np.testing.assert_array_equal(other.scores_, two.scores_)
+        np.testing.assert_array_equal(other.choice_.standard_errors, two.choice_.standard_errors)
+        return other.coef_
+
+    with monkeypatch.context() as patch:
+        patch.setattr(fd, "_client", lambda: None)
+        same(clone(model).fit(*data))
+    with cluster(1) as one, distributed.Client(one):
+        np.testing.assert_array_equal(same(clone(model).fit(*data)), two.coef_)
+    submitted, rounds = fd._submitted, []
+
+    def murderous(client, parts, function, *arguments):
+        futures = submitted(client, parts, function, *arguments)
+        if function is fd._nodes and arguments[0] is fd._fold_sums:
+            rounds.append(list(client.run(os.getpid).values()) if not rounds else rounds[0])
+            if len(rounds) == 2:
+                os.kill(rounds[0][0], signal.SIGKILL)
+        return futures
+
+    with cluster(4) as four, distributed.Client(four) as others:
+        monkeypatch.setattr(fd, "_submitted", murderous)
+        np.testing.assert_array_equal(same(clone(model).fit(*data)), two.coef_)
+        assert len(rounds) == 3
+        assert rounds[0][0] not in others.run(os.getpid).values()
+
+
 @pytest.mark.parametrize("fit", [fd.Ridge, fd.RidgeClassifier])
 def test_a_fit_goes_on_from_its_checkpoint(anywhere, tmp_path, monkeypatch, fit):
     monkeypatch.setattr(checkpoint, "SECONDS", 0.0)
@@ -243,6 +361,49 @@ def test_bad_input(anywhere, change, error, message):
     X, y, _ = make()
     with pytest.raises(error, match=message):
         fd.Ridge().fit(**({"X": chunked(X), "y": chunked(y)} | change))
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"cv": KFold(3)}, r"cv must be None or a number of folds .* got KFold"),
+        ({"cv": every(3)}, "cv must be None or a number of folds"),
+        ({"cv": N + 1}, f"dask collection of 5 chunks has {N} rows, fewer than the {N + 1} folds"),
+        ({"cv": 3, "scoring": "neg_mean_absolute_error"}, "R2 or"),
+        ({"cv": 3, "scoring": "gcv"}, "takes cv=None"),
+    ],
+    ids=str,
+)
+def test_what_is_not_chosen_by(anywhere, options, message):
+    X, y, _ = make()
+    with pytest.raises(ValueError, match=message):
+        fd.RidgeCV([1.0], **options).fit(chunked(X), chunked(y))
+
+
+@pytest.mark.parametrize(
+    ("labels", "message"),
+    [
+        (np.linspace(0, 1, N), "classes must be whole numbers"),
+        (np.ones(N), "at least two classes, got one"),
+        (np.eye(N, 2), "be one column"),
+    ],
+)
+def test_bad_labels(anywhere, labels, message):
+    X, _, _ = make()
+    with pytest.raises(ValueError, match=message):
+        fd.RidgeClassifierCV().fit(chunked(X), chunked(labels))
+
+
+def test_sums_of_folds_that_do_not_fit_are_said_before_work(anywhere, monkeypatch):
+    monkeypatch.setattr(sums, "known_memory", lambda: 8 * P**2 * 20)
+    X, y, _ = make()
+    lazy = chunked(X).map_blocks(refused, meta=X[:0])
+    with pytest.raises(MemoryError, match="take 11 Gram matrices"):
+        fd.RidgeCV(cv=9).fit(lazy, chunked(y))
+
+
+def refused(block):
+    raise AssertionError("read")
 
 
 def test_bad_predictions(anywhere):

@@ -65,7 +65,7 @@ def test_folds(weighted, n_targets):
 
 def test_more_folds_than_rows():
     with pytest.raises(ValueError, match="3 rows, fewer than the 5 folds"):
-        fold_moments(scan(np.ones((3, 1)), target=np.arange(3.0)), 5, 1)
+        RidgeCV(cv=5).fit(scan(np.ones((3, 1)), target=np.arange(3.0)))
 
 
 @pytest.mark.parametrize("store", [np.asarray, sp.csr_array])

@@ -154,15 +154,5 @@ def fold_fits(folds: list[Moments], request: Request, alphas: Vector, method: Me
 
 
 def fold_moments(source: RowSource, n_folds: int, n_threads: int | None) -> list[Moments]:
-    """Moments of the rows i, i + n_folds, i + 2 n_folds and so on, for every i below `n_folds`, from one pass
-
-    Raises
-    ------
-    ValueError
-        If there are fewer rows than folds.
-    """
-    folds = [Moments._of(sums, source.one_target) for sums in source.fold_sums(n_folds, resolve_threads(n_threads))]
-    n_rows = sum(fold.n_samples for fold in folds)
-    if n_rows < n_folds:
-        raise ValueError(f"{source.describe()} has {n_rows} rows, fewer than the {n_folds} folds")
-    return folds
+    """Moments of the rows i, i + n_folds, i + 2 n_folds and so on, for every i below `n_folds`"""
+    return [Moments._of(sums, source.one_target) for sums in source.fold_sums(n_folds, resolve_threads(n_threads))]
