@@ -3,6 +3,7 @@
 import os
 import signal
 import warnings
+from contextlib import contextmanager
 
 import numpy as np
 import pytest
@@ -13,6 +14,7 @@ from sklearn.model_selection import KFold
 import fastridge
 from fastridge import checkpoint, sums
 
+dask = pytest.importorskip("dask")
 da = pytest.importorskip("dask.array")
 dd = pytest.importorskip("dask.dataframe")
 distributed = pytest.importorskip("distributed")
@@ -36,14 +38,19 @@ def client():
             yield client
 
 
+@contextmanager
+def no_client():
+    with pytest.MonkeyPatch.context() as patch, dask.config.set(scheduler="threads"):
+        patch.setattr(fd, "_client", lambda: None)
+        yield
+
+
 @pytest.fixture(params=["no client", "two workers"])
 def anywhere(request):
     """With chunks computed here, and on a cluster of processes"""
     if request.param == "no client":
-        fd_client = fd._client
-        fd._client = lambda: None
-        yield
-        fd._client = fd_client
+        with no_client():
+            yield
     else:
         request.getfixturevalue("client")
         yield
@@ -293,8 +300,7 @@ def test_the_same_bits_by_folds_anywhere_and_after_a_kill(client, monkeypatch):
         np.testing.assert_array_equal(other.choice_.standard_errors, two.choice_.standard_errors)
         return other.coef_
 
-    with monkeypatch.context() as patch:
-        patch.setattr(fd, "_client", lambda: None)
+    with no_client():
         same(clone(model).fit(*data))
     with cluster(1) as one, distributed.Client(one):
         np.testing.assert_array_equal(same(clone(model).fit(*data)), two.coef_)
