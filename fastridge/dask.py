@@ -112,9 +112,9 @@ class RidgeCV(ridge_cv.RidgeCV):
     """`fastridge.RidgeCV` by exact leave-one-out, a criterion or folds for dask arrays and data frames; see `Ridge` here
 
     Sums, leave-one-out errors and the proof take a pass each, by tasks where the rows are; criteria take none of their own. With
-    `cv` a number the folds are every `cv`-th row, as of a `fastridge.scan`: they are summed one after the other, together in as
-    much work as a pass, and for each a Gram matrix, 8 n_features^2 bytes, comes from every worker (where their number is no power
-    of two, a few).
+    `cv` a number the folds are every `cv`-th row, as of a `fastridge.scan`. They are summed one after the other, all of them in the
+    work of one pass, and for each of them a Gram matrix, 8 n_features^2 bytes, comes from every worker; a few, where the number
+    of workers is no power of two.
 
     Examples
     --------
@@ -217,7 +217,8 @@ class DaskRows(RowSource):
 
     def fold_sums(self, n_folds: int, n_threads: int) -> list[Sums]:
         if self._client is None:
-            check_memory(self.n_features, n_folds * (self.n_groups.bit_length() + 1) + 1)
+            levels = 1 + (self.n_groups - 1).bit_length()
+            check_memory(self.n_features, n_folds * levels + 1)
             folds = self._fold_sums_here(n_folds, n_threads)
             whole: list[Sums] = _nodes_of(folds, 0, self.n_groups, self.n_groups, _folds_of_both)[0, self.n_groups]
             return whole
@@ -420,11 +421,12 @@ def _counted(blocks: list[Block]) -> list[int]:
 
 def _numbered(part: _Part, starts: Vector) -> _Part:
     """Every item with the number of its first row"""
-    return replace(part, items=list(zip(starts[part.first :].tolist(), part.items, strict=False)))
+    own = starts[part.first : part.first + len(part.items)].tolist()
+    return replace(part, items=list(zip(own, part.items, strict=True)))
 
 
 def _fold_sums(item: tuple[int, list[Block]], fold: int, n_folds: int, p: int, k: int, n_threads: int = 1) -> Sums:
-    """Over the rows of a group, the first of which has a number, whose number is `fold` and a multiple of `n_folds`"""
+    """Over the rows of a group, numbered from that of the first on, whose number is `fold` or that and a multiple of `n_folds`"""
     at, blocks = item
     sums = Sums(p, k)
     for block in blocks:

@@ -171,7 +171,7 @@ class RidgeCV(MultiOutputMixin, RegressorMixin, RidgeCVBase):  # type: ignore[mi
         y : (n_samples,) or (n_samples, n_targets)
             None where X is a scan, which has it.
         sample_weight : float, (n_samples,) or None
-            >= 0, of the fits and of leave-one-out errors; scores over folds are not weighted.
+            >= 0, of the fits, of leave-one-out errors, and of scores over folds by a scorer that takes weights.
         **params
             For the scorer and the splitter, where scikit-learn's metadata routing is enabled.
 
