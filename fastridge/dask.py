@@ -501,7 +501,8 @@ def _client() -> Any:
 
 def _submitted(client: Any, parts: list[Any], function: Any, *arguments: Any) -> list[Any]:
     """Futures of function(part, *arguments): tasks that are taken up again where a worker is lost"""
-    return [client.submit(function, part, *arguments, pure=False, retries=RETRIES) for part in parts]
+    shared = [[argument] * len(parts) for argument in arguments]
+    return list(client.map(function, parts, *shared, pure=False, retries=RETRIES))
 
 
 def _reduced(client: Any, parts: list[Any], n_groups: int, function: Any, join: Any, *arguments: Any) -> Any:

@@ -24,6 +24,9 @@ from fastridge.operators.design import SHIFT_RATIO, Design, centred_design, desi
 from fastridge.parallel import threaded_blas
 from fastridge.sums import Sums, sum_block, two_sum
 
+NEGLIGIBLE = 1e-3 * np.finfo(np.float64).eps
+"""Share of the squares of a column up to which A'A does without the low part of its mean, which takes W low low' off."""
+
 
 @dataclass(frozen=True)
 class Block:
@@ -111,6 +114,7 @@ class RowBlocks(Operator):
     def __init__(self, blocks: Callable[[], Iterable[Block]], facts: Facts, n_threads: int) -> None:
         self._blocks, self._facts, self._n_threads = blocks, facts, n_threads
         self.shape, self.passes, self._centred = facts.shape, Passes(), bool(facts.x_mean.any())
+        self._low_counts = bool((facts.weight * facts.x_mean[1] ** 2 > NEGLIGIBLE * facts.sq_norms).any())
         self._sq_scale: Vector | None = None
         sizes = facts.n_bytes, facts.n_entries, n_threads, facts.sparse, 1
         self._traits = Traits(*sizes, transposes=False, streamed=True, gram_known=facts.gram is not None)
@@ -148,11 +152,12 @@ class RowBlocks(Operator):
     def normal(self, v: Vector, target: Target = None) -> Vector:
         total = PairSum()
         low = self._low @ v
-        for block, design, root in self._designs():
-            goal = root * low
+        for block, design in self._designs():
+            goal = _roots(block) * low if self._low_counts else None
             if target is not None:
-                goal = goal + self._target_of(block, root)[:, target.columns]
-            total.add(design.normal(v, np.ascontiguousarray(goal) if goal.any() else None))
+                own = self._target_of(block)[:, target.columns]
+                goal = own if goal is None else goal + own
+            total.add(design.normal(v, None if goal is None else np.ascontiguousarray(goal)))
         return total.value
 
     def matvec(self, v: Vector) -> Target:
@@ -166,8 +171,11 @@ class RowBlocks(Operator):
     def sq_image(self, v: Vector) -> Vector:
         total = PairSum()
         low = self._low @ v
-        for _, design, root in self._designs():
-            total.add(np.asarray(((design.matvec(v) - root * low) ** 2).sum(axis=0)))
+        for block, design in self._designs():
+            fit = design.matvec(v)
+            if self._low_counts:
+                fit -= _roots(block) * low
+            total.add(np.asarray((fit**2).sum(axis=0)))
         return total.value
 
     def sq_target(self, target: Target) -> Vector:
@@ -190,7 +198,7 @@ class RowBlocks(Operator):
     def gram_about_high(self, go_on: GoOn | None = None) -> Vector:
         """The Gram matrix of rows less the high part of the mean alone, lower triangle"""
         out = np.zeros((self.shape[1],) * 2, order="F")
-        for _, design, _ in self._designs():
+        for _, design in self._designs():
             if go_on is not None and not go_on():
                 break
             out += design.gram(go_on)
@@ -248,8 +256,8 @@ class RowBlocks(Operator):
     def _sq_scaled(self, sq: Vector) -> Vector:
         return sq if self._sq_scale is None else sq * self._sq_scale
 
-    def _designs(self) -> Iterator[tuple[Block, Design, Vector]]:
-        """Every block, its rows about the high part of the mean, and the roots of its weights, (m, 1)"""
+    def _designs(self) -> Iterator[tuple[Block, Design]]:
+        """Every block, and its rows about the high part of the mean"""
         facts = self._facts
         mean = facts.x_mean[0] if self._centred else None
         with self.passes.over(self.shape[0]):
@@ -257,13 +265,13 @@ class RowBlocks(Operator):
                 design = design_about(block.X, block.weights, mean, facts.shifted, self._n_threads)
                 if self._sq_scale is not None:
                     design = design.with_columns_scaled(self._sq_scale)
-                yield block, design, _roots(block)
+                yield block, design
 
     def rows(self) -> Iterator[tuple[int, Vector, Vector, Vector]]:
         """Yield (lo, dense rows of A from lo on, their targets, the roots of their weights (m, 1))"""
         at = 0
-        for block, design, root in self._designs():
-            goal = self._target_of(block, root)
+        for block, design in self._designs():
+            root, goal = _roots(block), self._target_of(block)
             for lo, hi, rows in design.blocks():
                 yield at + lo, rows - np.multiply.outer(root[lo:hi, 0], self._low), goal[lo:hi], root[lo:hi]
             at += len(block.y)
@@ -272,9 +280,9 @@ class RowBlocks(Operator):
         """The sum over parts of the rows, which may lie on several machines, of function(part, *arguments)"""
         return function(self, *arguments)
 
-    def _target_of(self, block: Block, root: Vector) -> Vector:
+    def _target_of(self, block: Block) -> Vector:
         high, low = self._facts.y_mean
-        return np.asarray(root * ((block.y - high) - low))
+        return np.asarray(_roots(block) * ((block.y - high) - low))
 
 
 def first_pass(blocks: Iterable[Block], fit_intercept: bool, n_threads: int, with_gram: bool) -> Facts:
