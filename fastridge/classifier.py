@@ -8,7 +8,7 @@ from typing import Any, Self
 import numpy as np
 from sklearn.base import ClassifierMixin
 from sklearn.preprocessing import LabelBinarizer
-from sklearn.utils.class_weight import compute_sample_weight
+from sklearn.utils.class_weight import compute_class_weight, compute_sample_weight
 from sklearn.utils.metaestimators import available_if
 from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import check_is_fitted, column_or_1d
@@ -16,7 +16,7 @@ from sklearn.utils.validation import check_is_fitted, column_or_1d
 from fastridge import validation
 from fastridge.estimators import RidgeBase, sums_suffice, unchanged_on_failure
 from fastridge.operators.base import Array, Vector
-from fastridge.rows import RowSource
+from fastridge.rows import RowSource, labels_of
 
 
 class ClassesCoded(ClassifierMixin, RidgeBase):  # type: ignore[misc]
@@ -82,11 +82,6 @@ class ClassesCoded(ClassifierMixin, RidgeBase):  # type: ignore[misc]
         self._binarizer, self.classes_ = binarizer, binarizer.classes_
         return validation.check_y(binarizer.transform(y), n_samples), weights
 
-    def _name_classes(self, names: Any) -> None:
-        """Give names, sorted, to the classes of a fit to their numbers 0, 1, ..."""
-        self._binarizer = LabelBinarizer(neg_label=-1, pos_label=1).fit(np.asarray(names))
-        self.classes_ = self._binarizer.classes_
-
     def _source(self, source: RowSource) -> RowSource:
         validation.check_class_weight(self.class_weight)
         if not (source.repeatable and source.one_target):
@@ -94,31 +89,32 @@ class ClassesCoded(ClassifierMixin, RidgeBase):  # type: ignore[misc]
                 f"the classes must be known before {source!r} is read, and be one column: "
                 "use partial_fit(..., classes=) where it can be read once"
             )
-        counts = source.labels()
-        classes = np.array(sorted(counts))
-        if len(classes) < 2:
-            raise ValueError(f"the targets must hold at least two classes, got one class: {classes[0].item()!r}")
-        if (classes != np.rint(classes)).any():
-            raise ValueError(
-                f"the targets hold {classes[classes != np.rint(classes)][0].item()!r}: classes must be whole numbers"
-            )
-        classes = classes.astype(np.int64)
-        share = sum(counts.values()) / len(classes)
-        by_class: dict[Any, float] = self.class_weight or {}
-        if isinstance(self.class_weight, str):  # "balanced"
-            by_class = {label: share / count for label, count in counts.items()}
-        factors = np.array([by_class.get(label, 1.0) for label in classes.tolist()])
-        binarizer = LabelBinarizer(neg_label=-1, pos_label=1).fit(classes)
+        counts, names = source.labels(), source.names
+        numbers = np.array(sorted(counts))
+        labels = labels_of(numbers, names)
+        if len(labels) < 2:
+            raise ValueError(f"the targets must hold at least two classes, got {labels.tolist()!r}")
+        if labels.dtype.kind == "f":
+            raise ValueError(f"the targets hold {labels[labels != np.rint(labels)][0].item()!r}: classes must be whole numbers")
+        binarizer = LabelBinarizer(neg_label=-1, pos_label=1).fit(labels)
+        codes = binarizer.transform(labels).astype(np.float64)
+        factors: Vector | None = None
+        if self.class_weight == "balanced":
+            factors = sum(counts.values()) / len(labels) / np.array([counts[number] for number in numbers.tolist()])
+        elif self.class_weight is not None:
+            factors = compute_class_weight(self.class_weight, classes=labels, y=labels)
 
-        def code(labels: Vector, weights: Vector | None) -> tuple[Vector, Vector | None]:
-            y = labels[:, 0].astype(classes.dtype)
-            if by_class:
-                own = factors[np.searchsorted(classes, y)]
-                weights = own if weights is None else own * weights
-            return binarizer.transform(y), weights
+        def code(y: Vector, weights: Vector | None) -> tuple[Vector, Vector | None]:
+            own = np.searchsorted(numbers, y[:, 0]).clip(max=len(numbers) - 1)
+            if len(new := y[numbers[own] != y[:, 0], 0]):
+                label = labels_of(new[:1], names)[0].item()
+                raise RuntimeError(f"{label!r} was no label before: a source must yield the same rows every time")
+            if factors is not None:
+                weights = factors[own] if weights is None else factors[own] * weights
+            return codes[own], weights
 
         self._binarizer, self.classes_ = binarizer, binarizer.classes_
-        return source.recoded(1 if len(classes) == 2 else len(classes), code)
+        return source.recoded(codes.shape[1], code)
 
     def __sklearn_tags__(self) -> Any:
         tags = super().__sklearn_tags__()

@@ -11,6 +11,7 @@ from copy import copy
 from dataclasses import replace
 from difflib import get_close_matches
 from functools import lru_cache
+from itertools import zip_longest
 from typing import Any, Self
 
 import numpy as np
@@ -286,14 +287,26 @@ class RidgeBase(_Called, CallbackSupportMixin, BaseEstimator):  # type: ignore[m
         """Return X w + b after the checks of scikit-learn"""
         check_is_fitted(self)
         if isinstance(X, RowSource):
-            if X.n_features != self.n_features_in_:
-                raise ValueError(f"{X!r} has {X.n_features} features, the fit had {self.n_features_in_}")
+            self._check_features(X)
             parts = [np.asarray(block.X @ self.coef_.T + self.intercept_) for block in X.blocks()]
             return np.concatenate(parts)
         X = _before_scikit_learn(X)
         with _naming_what_is_no_number(X):
             X = validate_data(self, X, reset=False, **KINDS_OF_X)
         return np.asarray(X @ self.coef_.T + self.intercept_).astype(np.result_type(X, self.coef_), copy=False)
+
+    def _check_features(self, source: RowSource) -> None:
+        """Raise a ValueError where the features are not those of the fit, by name where both have names"""
+        names, own = getattr(self, "feature_names_in_", None), source.feature_names
+        if names is not None and own is not None:
+            for name, fitted in zip_longest(own, names.tolist()):
+                if name != fitted:
+                    raise ValueError(
+                        f"{source!r} has {'no more features' if name is None else f'the feature {name!r}'} where the fit had "
+                        f"{'none' if fitted is None else repr(fitted)}: scan it with the features, and the categories, of the fit"
+                    )
+        elif source.n_features != self.n_features_in_:
+            raise ValueError(f"{source!r} has {source.n_features} features, the fit had {self.n_features_in_}")
 
     def __sklearn_tags__(self) -> Any:
         tags = super().__sklearn_tags__()

@@ -156,10 +156,12 @@ def test_more_directions_and_several_targets(tmp_path):
     np.testing.assert_array_equal(found.report.n_iter, expected.report.n_iter)
 
 
+@pytest.mark.parametrize("words", [False, True])
 @pytest.mark.parametrize(("last", "n_classes"), [(1, 3), (2, 2), (5, 3)])
-def test_classes(tmp_path, last, n_classes):
+def test_classes(tmp_path, last, n_classes, words):
     X, y = make()
     labels = np.digitize(y, np.quantile(y, np.linspace(0, 1, n_classes + 1)[1:-1]))
+    labels = np.array(["wasp", "ant", "bee"])[labels] if words else labels
     options = {"alpha": 1e-2, "solver": "cg", "tol": TOL}
     whole = Counted(sp.csr_array(X), labels)
     expected = RidgeClassifier(**options).fit(scan(whole))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -46,7 +46,7 @@ def scan(
         - An iterator of such blocks, or a RecordBatchReader: read once. One pass must do, which asks for a Gram matrix.
     target : str, list of str, array or path
         Of tables: the column or columns to predict. Of array files: y, an array, the path of a `.npy` file, or the name of a
-        member of the `.npz` file.
+        member of the `.npz` file. Classifiers take one target of text, truth values or whole numbers as classes.
     features : list of str or None
         Of tables: which columns to use, in this order. None: all but target and weight. Of an `.npz` file: [name of X].
     weight : str, array, path or None
@@ -204,9 +204,16 @@ def _beside(given: Any, name: str, archive: Path | None = None) -> Array:
             if given not in names:
                 raise ValueError(f"{archive} has no member {given!r}; it has {', '.join(names)}")
             with np.load(archive) as parts:
-                return np.asarray(parts[given])
-        return np.asarray(np.load(given))
+                return _stored(lambda: parts[given], f"{given} of {archive}")
+        return _stored(lambda: np.load(given), str(given))
     return np.asarray(given)
+
+
+def _stored(load: Callable[[], Any], what: str) -> Array:
+    try:
+        return np.asarray(load())
+    except ValueError as error:
+        raise ValueError(f"{what}: {error}" + ": save text by y.astype(str)" * ("allow_pickle" in str(error))) from error
 
 
 def _weights_beside(given: Any, archive: Path | None = None) -> Array | None:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections import Counter
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -11,10 +12,12 @@ from typing import Any
 import numpy as np
 
 from fastridge.operators.base import Array
-from fastridge.rows import RowSource, rows_per_block
+from fastridge.rows import TRUTH, RowSource, count_labels, rows_per_block
 
 READ_BYTES = 1 << 20
 """Of each column of a Parquet file at a time."""
+ROWS = 1 << 16
+"""That are looked at at once to find labels or categories."""
 SUFFIXES = (".parquet", ".pq", ".arrow", ".feather", ".csv", ".csv.gz", ".tsv", ".tsv.gz")
 
 
@@ -45,14 +48,21 @@ class Table(RowSource):
     ----------
     opener : Opener
     target : str, list of str or None
-        None: there is none, and y is zeros, for predictions.
+        None: there is none, and y is zeros, for predictions. One column of words becomes the numbers of its labels.
     features : list of str or None
         None: all other columns.
     weight : str or None
+    coded : list of str
+        Columns that need not be numbers.
     """
 
     def __init__(
-        self, opener: Opener, target: str | Sequence[str] | None, features: Sequence[str] | None, weight: str | None
+        self,
+        opener: Opener,
+        target: str | Sequence[str] | None,
+        features: Sequence[str] | None,
+        weight: str | None,
+        coded: Collection[str] = (),
     ) -> None:
         self._opener, self.repeatable = opener, opener.repeatable
         self.one_target = target is None or isinstance(target, str)
@@ -60,11 +70,23 @@ class Table(RowSource):
         self._weight, self.n_targets = weight, len(self._targets) or 1
         names = features_of(opener.schema, target, features, weight)
         schema, text = opener.schema, opener.text
-        check_names((*self._targets, *names, *([] if weight is None else [weight])), schema, text)
+        self._columns = [*names, *self._targets, *([] if weight is None else [weight])]
+        check_names(self._columns, schema, text)
         if not names:
             raise ValueError(f"{text} has no columns beside target and weight")
-        for name in (*names, *self._targets, *([] if weight is None else [weight])):
-            check_type(name, schema.field(name).type, text)
+        for name in self._targets:
+            if name in names:
+                raise ValueError(f"features has {name!r}, which is the target")
+            if name in coded:
+                raise ValueError(f"categories has {name!r}, which is the target: classifiers find its classes themselves")
+        kind = schema.field(target).type if isinstance(target, str) else None
+        if kind is not None and is_text(kind):
+            self.text_target, self.names = f"column {target!r} of {text}", {}
+        elif str(kind) == "bool":
+            self.names = dict(TRUTH)
+        for name in self._columns:
+            if not (name == target and self.text_target) and not (name in names and name in coded):
+                check_type(name, schema.field(name).type, text, name in names)
         self.feature_names, self.n_features = tuple(names), len(names)
         single = all(str(schema.field(name).type) in ("float", "halffloat") for name in names)
         self.dtype = np.dtype(np.float32 if single else np.float64)
@@ -90,7 +112,25 @@ class Table(RowSource):
             yield X, y[:, 0] if self.one_target else y, weights, where
             at += n
 
+    def labels_alone(self) -> Counter[float]:
+        counts: Counter[float] = Counter()
+        at = 0
+        for batch, file in self._opener.batches(self._targets, ROWS):
+            where = f"{file}, rows {at} to {at + batch.num_rows - 1}"
+            counts.update(count_labels(self._numbers(batch, self._targets[0], where)))
+            at += batch.num_rows
+        return counts
+
     def _numbers(self, batch: Any, name: str, where: str) -> Array:
+        if self.text_target and name in self._targets:
+            assert self.names is not None
+            kind = batch.schema.field(name).type
+            if not is_text(kind):
+                raise ValueError(f"{where}: column {name!r} is {kind}, and was text before")
+            words, codes = words_of(batch, name, where)
+            if "" in words and (codes == words.index("")).any():
+                raise _no_value(int(np.argmax(codes == words.index(""))), name, where)
+            return np.array([self.names.setdefault(word, len(self.names)) for word in words])[codes]
         return numbers(batch, name, self._opener.schema.field(name).type, where)
 
 
@@ -106,8 +146,7 @@ def numbers(batch: Any, name: str, kind: Any, where: str) -> Array:
     if column.type != kind:
         raise ValueError(f"{where}: column {name!r} is {column.type}, and was {kind} before")
     if column.null_count:
-        i = int(np.flatnonzero(np.asarray(column.is_null()))[0])
-        raise ValueError(f"{where}: column {name!r} has no value in row {i} of these: fill or drop such rows before")
+        raise _no_value(int(np.argmax(np.asarray(column.is_null()))), name, where)
     values = np.asarray(column.to_numpy(zero_copy_only=False))
     if values.dtype.kind == "f":
         with np.errstate(all="ignore"):
@@ -116,6 +155,27 @@ def numbers(batch: Any, name: str, kind: Any, where: str) -> Array:
             i = int(np.flatnonzero(~np.isfinite(values))[0])
             raise ValueError(f"{where}: column {name!r} has {values[i]} in row {i} of these: fill or drop such rows before")
     return values
+
+
+def words_of(batch: Any, name: str, where: str) -> tuple[list[str], Array]:
+    """The different values of a column as text, and which of them stands in every row
+
+    Raises
+    ------
+    ValueError
+        If there is no value in some row; the message names the row.
+    """
+    import pyarrow as pa
+
+    column = batch.column(batch.schema.get_field_index(name))
+    column = column if pa.types.is_dictionary(column.type) else column.dictionary_encode()
+    if column.null_count:
+        raise _no_value(int(np.argmax(np.asarray(column.is_null()))), name, where)
+    return column.dictionary.cast(pa.string()).to_pylist(), np.asarray(column.indices)
+
+
+def _no_value(i: int, name: str, where: str) -> ValueError:
+    return ValueError(f"{where}: column {name!r} has no value in row {i} of these: fill or drop such rows before")
 
 
 def check_names(names: Sequence[str], schema: Any, text: str) -> None:
@@ -270,13 +330,23 @@ def is_number(kind: Any) -> bool:
     return bool(types.is_integer(kind) or types.is_floating(kind) or types.is_boolean(kind) or types.is_decimal(kind))
 
 
-def check_type(name: str, kind: Any, text: str) -> None:
+def is_text(kind: Any) -> bool:
+    """Whether a type of Arrow is text, dictionaries of text included"""
+    import pyarrow as pa
+
+    kind = kind.value_type if pa.types.is_dictionary(kind) else kind
+    return bool(pa.types.is_string(kind) or pa.types.is_large_string(kind) or pa.types.is_string_view(kind))
+
+
+def check_type(name: str, kind: Any, text: str, feature: bool) -> None:
     """Raise a ValueError where a column is no numbers"""
-    if not is_number(kind):
-        raise ValueError(
-            f"column {name!r} of {text} is {kind}, not a number: leave it out by features=[...], or encode it "
-            "(one-hot, ordinal, days since a date)"
-        )
+    if is_number(kind):
+        return
+    said = f"column {name!r} of {text} is {kind}, not a number"
+    if not feature:
+        raise ValueError(f"{said}: targets and weights must be numbers, or a single target text")
+    one_hot = f"name it in categories=[{name!r}] (one-hot)" if is_text(kind) else "turn it into numbers (days since a date)"
+    raise ValueError(f"{said}: leave it out by features=[...], or {one_hot}")
 
 
 def listed(names: Sequence[str], most: int = 12) -> str:
