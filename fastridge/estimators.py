@@ -218,7 +218,9 @@ class RidgeBase(_Called, CallbackSupportMixin, BaseEstimator):  # type: ignore[m
     def _solve_rows(self, source: RowSource, y: Any, sample_weight: Any, method: Method, asked: dict[str, Any]) -> Solution:
         """As `_solve`, of rows that a source yields"""
         self._met(source)
-        return solve_rows(self._source(Kept.of(source, method.checkpoint)), y, sample_weight, method, **asked)
+        source = self._source(Kept.of(source, method.checkpoint))
+        start = self._last_coefficients(source.n_features, source.n_targets) if self.warm_start else None
+        return solve_rows(source, y, sample_weight, method, start, **asked)
 
     def _met(self, source: RowSource) -> None:
         """Keep what scikit-learn keeps of the features"""
@@ -256,6 +258,10 @@ class RidgeBase(_Called, CallbackSupportMixin, BaseEstimator):  # type: ignore[m
         if p > n and request.bounds is None:
             last = getattr(self, "_small_side", None)
             return last if last is not None and last.shape == (n, n_targets) else None
+        return self._last_coefficients(p, n_targets)
+
+    def _last_coefficients(self, p: int, n_targets: int) -> Vector | None:
+        """Those of the last fit, (p, n_targets); None where there are none of that shape"""
         if not hasattr(self, "coef_"):
             return None
         start = np.atleast_2d(np.asarray(self.coef_, dtype=np.float64)).T
@@ -350,7 +356,7 @@ class Ridge(MultiOutputMixin, RegressorMixin, RidgeBase):  # type: ignore[misc]
         Begin "cg" and "cd" where the last fit ended, if the shapes agree: the number of features and targets, and of samples
         where there are fewer than features. With bounds that is at coef_, moved into them, whatever the number of samples. For
         a slightly different alpha, y or X that saves steps; a bad start costs a product. Direct solvers ignore it. tol means
-        the same.
+        the same. Of a `scan` "cg" begins at coef_: every step that is saved is a pass over the rows.
     n_threads : int or None
         None: what the process may use. The result has the same bits for any number.
     time_limit : float or None
