@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from dataclasses import dataclass
 from typing import Any, Self
 
 import numpy as np
@@ -83,43 +84,80 @@ class ClassesCoded(ClassifierMixin, RidgeBase):  # type: ignore[misc]
         return validation.check_y(binarizer.transform(y), n_samples), weights
 
     def _source(self, source: RowSource) -> RowSource:
+        coding = self._coding(source)
+        return source.recoded(coding.n_targets, coding)
+
+    def _coding(self, source: RowSource) -> Coding:
+        """How the labels of a source are coded, which reads them; the coding of predictions and `classes_` are kept on the way"""
         validation.check_class_weight(self.class_weight)
         if not (source.repeatable and source.one_target):
             raise ValueError(
                 f"the classes must be known before {source!r} is read, and be one column: "
                 "use partial_fit(..., classes=) where it can be read once"
             )
-        counts, names = source.labels(), source.names
+        counts = source.labels()
         numbers = np.array(sorted(counts))
-        labels = labels_of(numbers, names)
+        labels = labels_of(numbers, source.names)
         if len(labels) < 2:
             raise ValueError(f"the targets must hold at least two classes, got {labels.tolist()!r}")
         if labels.dtype.kind == "f":
             raise ValueError(f"the targets hold {labels[labels != np.rint(labels)][0].item()!r}: classes must be whole numbers")
-        binarizer = LabelBinarizer(neg_label=-1, pos_label=1).fit(labels)
-        codes = binarizer.transform(labels).astype(np.float64)
         factors: Vector | None = None
         if self.class_weight == "balanced":
             factors = sum(counts.values()) / len(labels) / np.array([counts[number] for number in numbers.tolist()])
         elif self.class_weight is not None:
             factors = compute_class_weight(self.class_weight, classes=labels, y=labels)
-
-        def code(y: Vector, weights: Vector | None) -> tuple[Vector, Vector | None]:
-            own = np.searchsorted(numbers, y[:, 0]).clip(max=len(numbers) - 1)
-            if len(new := y[numbers[own] != y[:, 0], 0]):
-                label = labels_of(new[:1], names)[0].item()
-                raise RuntimeError(f"{label!r} was no label before: a source must yield the same rows every time")
-            if factors is not None:
-                weights = factors[own] if weights is None else factors[own] * weights
-            return codes[own], weights
-
-        self._binarizer, self.classes_ = binarizer, binarizer.classes_
-        return source.recoded(codes.shape[1], code)
+        self._binarizer = LabelBinarizer(neg_label=-1, pos_label=1).fit(labels)
+        self.classes_ = self._binarizer.classes_
+        return Coding(numbers, self._binarizer.transform(labels).astype(np.float64), factors, source.names)
 
     def __sklearn_tags__(self) -> Any:
         tags = super().__sklearn_tags__()
         tags.classifier_tags.multi_label = True
         return tags
+
+
+@dataclass(frozen=True)
+class Coding:
+    """From labels, given as numbers, and weights of samples to targets -1 and +1 and weights of samples times those of classes
+
+    Attributes
+    ----------
+    numbers : (c,) float64
+        That stand for the labels, sorted.
+    targets : (c, 1 or c) float64
+        Of each of them.
+    factors : (c,) float64 or None
+        Weights of their classes.
+    names : dict or None
+        Their words, for messages.
+    """
+
+    numbers: Vector
+    targets: Vector
+    factors: Vector | None
+    names: dict[Any, int] | None
+
+    @property
+    def n_targets(self) -> int:
+        """Columns of the targets"""
+        return int(self.targets.shape[1])
+
+    def __call__(self, y: Vector, weights: Vector | None) -> tuple[Vector, Vector | None]:
+        """Targets and weights of labels (m, 1)
+
+        Raises
+        ------
+        RuntimeError
+            If there is one that was not there when the labels were read.
+        """
+        own = np.searchsorted(self.numbers, y[:, 0]).clip(max=len(self.numbers) - 1)
+        if len(new := y[self.numbers[own] != y[:, 0], 0]):
+            label = labels_of(new[:1], self.names)[0].item()
+            raise RuntimeError(f"{label!r} was no label before: a source must yield the same rows every time")
+        if self.factors is not None:
+            weights = self.factors[own] if weights is None else self.factors[own] * weights
+        return self.targets[own], weights
 
 
 class RidgeClassifier(ClassesCoded):
