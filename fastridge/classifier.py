@@ -258,7 +258,8 @@ class RidgeClassifier(ClassesCoded):
         ----------
         X : (n_samples, n_features) array, data frame or sparse matrix
             C or F order, CSR and CSC of float32 or float64 are used without a copy. Or rows that need not fit in memory, as
-            `fastridge.scan` gives them, with labels that are numbers; one more pass over them finds the classes.
+            `fastridge.scan` gives them, with labels that are text, truth values or whole numbers. Classes are found by reading
+            the target alone; in text files, svmlight files and blocks of functions by one more pass.
         y : (n_samples,) labels, or (n_samples, n_labels) of zeros and ones, which may be sparse
             At least two classes; or for every sample any number of labels. None where X is a scan, which has it.
         sample_weight : float, (n_samples,) or None

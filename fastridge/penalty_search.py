@@ -224,8 +224,8 @@ class RidgeCVBase(RidgeBase):
             by_moments = None if is_classifier(self) else self._scores_of_moments()
             if by_moments is None and not (is_classifier(self) and self.scoring in (None, "accuracy")):
                 raise ValueError(
-                    "folds of a source of rows are scored by R2 or (root) mean squared errors of regressions, by the accuracy of "
-                    f"classifiers, got scoring={self.scoring!r}"
+                    "folds of a source of rows are scored by R2 or (root) mean squared errors, those of classifiers by accuracy, "
+                    f"got scoring={self.scoring!r}"
                 )
         else:
             raise ValueError(f"cv must be None or a number of folds for a source of rows, got {self.cv!r}")

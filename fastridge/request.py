@@ -145,8 +145,8 @@ class RowsRequest(Request):
         """Of a source and what a user asked, by the names of `functional.ridge`; raises as `Request.checked`"""
         if source.text_target:
             raise ValueError(
-                f"{source.text_target} is text, and a regression predicts numbers: RidgeClassifier takes it as classes, or name "
-                "a target of numbers"
+                f"{source.text_target}, and a regression predicts numbers: RidgeClassifier takes it as classes, or name a target "
+                "of numbers"
             )
         y = np.empty(0 if source.one_target else (0, source.n_targets))
         if asked["positive"] or asked["bounds"] is not None:

@@ -48,7 +48,7 @@ class RowSource(ABC):
     names : dict of label to int, or None
         Of a target that is words or truth values: the labels that have been met, and the numbers that stand for them in y.
     text_target : str
-        Which target is words, for messages; empty where none is.
+        Says that the target is words, and which one, for messages; empty where it is not.
     """
 
     n_features: int

@@ -532,14 +532,14 @@ def test_regressions_of_words(tmp_path):
         raise AssertionError("read on")
 
     for source, named in (
-        (scan(tmp_path / "t.csv", target="y"), r"column 'y' of .*t\.csv"),
-        (scan(tmp_path / "X.npy", target=y), r"y of .*X\.npy"),
-        (scan(blocks), "y of blocks of a function"),
-        (scan(iter([(X, y)])), "y of blocks of an iterator"),
+        (scan(tmp_path / "t.csv", target="y"), rf"column 'y' of .*t\.csv is text \(row 2 has '{y[0]}'\)"),
+        (scan(tmp_path / "X.npy", target=y), r"y of .*X\.npy is text"),
+        (scan(blocks), "y of blocks of a function is text"),
+        (scan(iter([(X, y)])), "y of blocks of an iterator is text"),
     ):
         for fit in (Ridge().fit, ridge, RidgeCV().fit, partial(ridge_path, alphas=[1.0]), explain):
             if source.repeatable or fit is ridge:
-                with pytest.raises(ValueError, match=f"{named} is text, and a regression predicts numbers: RidgeCl"):
+                with pytest.raises(ValueError, match=f"{named}, and a regression predicts numbers: RidgeClassifier"):
                     fit(source)
     with pytest.raises(ValueError, match=r"column 'y' of .* is string, not a number: targets and weights must be numbers"):
         scan(tmp_path / "t.csv", target=["y", "x0"])

@@ -213,7 +213,7 @@ def test_what_is_not_chosen_by(options, message):
         RidgeCV([1.0], **options).fit(source)
     with pytest.raises(ValueError, match="live with the rows"):
         RidgeCV([1.0]).fit(source, np.arange(50.0))
-    with pytest.raises(ValueError, match=r"by the accuracy of classifiers, got scoring='f1'"):
+    with pytest.raises(ValueError, match=r"those of classifiers by accuracy, got scoring='f1'"):
         RidgeClassifierCV([1.0], cv=3, scoring="f1").fit(source)
 
 

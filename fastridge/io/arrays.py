@@ -30,7 +30,7 @@ class WithArrays(RowSource):
         self.one_target, self.n_targets = y.ndim == 1, n_columns(y)
         self.names = names_for(y)
         if self.names is not None:
-            self.text_target = "" if self.names else f"y of {rows}"
+            self.text_target = "" if self.names else f"y of {rows} is text"
             y = numbers_of(y, self.names)
         self.y, self.weights = y, weights
 
@@ -201,7 +201,7 @@ class Blocks(RowSource):
             raise ValueError(f"block 0: X must have two dimensions, got shape {tuple(shape)}")
         self.n_features = int(shape[1])
         self.one_target, self.n_targets, self.names = np.ndim(y) == 1, n_columns(np.asarray(y)), names_for(y)
-        self.text_target = f"y of {self.describe()}" if self.names == {} else ""
+        self.text_target = f"y of {self.describe()} is text" if self.names == {} else ""
         self.dtype = np.dtype(np.float32 if getattr(X, "dtype", None) == np.float32 else np.float64)
         self._first = first, items  # of a stream that can be read once the first block is not to be lost
 

@@ -46,7 +46,7 @@ def scan(
         - An iterator of such blocks, or a RecordBatchReader: read once. One pass must do, which asks for a Gram matrix.
     target : str, list of str, array or path
         Of tables: the column or columns to predict. Of array files: y, an array, the path of a `.npy` file, or the name of a
-        member of the `.npz` file. Classifiers take one target of text, truth values or whole numbers as classes.
+        member of the `.npz` file. Classifiers take one target of text, truth values or whole numbers, in blocks as well.
     features : list of str or None
         Of tables: which columns to use, in this order. None: all but target and weight. Of an `.npz` file: [name of X].
     weight : str, array, path or None
@@ -66,8 +66,8 @@ def scan(
     ------
     ValueError, TypeError
         If something is missing, does not fit together, or is no number; the message names the file and the column. A fit raises
-        ValueError where a block holds NaN, has no value or another type than before, or a file is truncated, and RuntimeError
-        where a second pass finds other rows; the message names file and rows.
+        ValueError where a regression has a target of text, a block holds NaN, has no value or another type than before, or a file
+        is truncated, and RuntimeError where a second pass finds other rows; the message names file and rows.
 
     Examples
     --------
@@ -115,8 +115,10 @@ def _of_paths(
     first = paths[0]
     plain = _plain_name(first)
     if is_table(paths):
-        opener = tables.of_files(paths, categories or ())
-        return kept(_of_table(opener, _needed(target), features, weight, categories), paths)
+        table = _of_table(tables.of_files(paths, categories or ()), _needed(target), features, weight, categories)
+        if table.text_target and (word := tables.first_word(first, target)):
+            table.text_target += f" ({word})"
+        return kept(table, paths)
     if len(paths) > 1:
         raise ValueError("lists of files are taken of tables (Parquet, Feather, CSV)")
     if plain.endswith(".npy"):

@@ -81,7 +81,7 @@ class Table(RowSource):
                 raise ValueError(f"categories has {name!r}, which is the target: classifiers find its classes themselves")
         kind = schema.field(target).type if isinstance(target, str) else None
         if kind is not None and is_text(kind):
-            self.text_target, self.names = f"column {target!r} of {text}", {}
+            self.text_target, self.names = f"column {target!r} of {text} is text", {}
         elif str(kind) == "bool":
             self.names = dict(TRUTH)
         for name in self._columns:
@@ -344,7 +344,7 @@ def check_type(name: str, kind: Any, text: str, feature: bool) -> None:
         return
     said = f"column {name!r} of {text} is {kind}, not a number"
     if not feature:
-        raise ValueError(f"{said}: targets and weights must be numbers, or a single target text")
+        raise ValueError(f"{said}: targets and weights must be numbers; one target alone may be text")
     one_hot = f"name it in categories=[{name!r}] (one-hot)" if is_text(kind) else "turn it into numbers (days since a date)"
     raise ValueError(f"{said}: leave it out by features=[...], or {one_hot}")
 
