@@ -39,6 +39,8 @@ EPS = np.finfo(np.float64).eps
 def small_blocks(monkeypatch):
     monkeypatch.setattr(rows, "BLOCK_BYTES", 20_000)
     monkeypatch.setattr(text, "CHUNK_BYTES", 30_000)
+    monkeypatch.setattr(tables, "COLUMNS_IN_LANE", 3)
+    monkeypatch.setattr(pa, "cpu_count", lambda: 4)
 
 
 def make(n=N, p=P, *, seed=0, sparse=False, n_targets=0, far=0.0, dtype=np.float64):
@@ -741,6 +743,9 @@ def test_files_that_differ(tmp_path):
     changed = frame(X, y).set_column(4, "x4", pa.array(["text"] * N))
     parquet.write_table(changed, tmp_path / "b.parquet")
     with pytest.raises(ValueError, match=r"b\.parquet, rows \d+ to \d+: column 'x4' is string, and was double"):
+        ridge(scan([tmp_path / "a.parquet", tmp_path / "b.parquet"], target="y"))
+    parquet.write_table(frame(X.astype(np.float32), y), tmp_path / "b.parquet")
+    with pytest.raises(ValueError, match=r"b\.parquet, rows \d+ to \d+: column 'x0' is float, and was double"):
         ridge(scan([tmp_path / "a.parquet", tmp_path / "b.parquet"], target="y"))
 
 

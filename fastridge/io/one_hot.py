@@ -66,14 +66,14 @@ class OneHot(Table):
     ) -> None:
         super().__init__(opener, target, features, weight, categories)
         assert self.feature_names is not None
-        self._features, self.categories, self.dtype = self.feature_names, categories, np.dtype(np.float64)
-        parts = [[f"{name}={one}" for one in categories[name]] if name in categories else [name] for name in self._features]
+        self._made_of, self.categories, self.dtype = self.feature_names, categories, np.dtype(np.float64)
+        parts = [[f"{name}={one}" for one in categories[name]] if name in categories else [name] for name in self._made_of]
         self._starts = np.cumsum([0, *map(len, parts)])[:-1].astype(np.int32)
         self.feature_names = tuple(name for part in parts for name in part)
         self.n_features = len(self.feature_names)
         self._sparse = len(parts) <= SPARSE_SHARE * self.n_features
         self._known_ones = np.empty(0, dtype=np.float32)
-        self._all_coded = all(name in categories for name in self._features)
+        self._all_coded = all(name in categories for name in self._made_of)
 
     def read(self) -> Iterator[tuple[Any, Any, Any, str]]:
         at, row_bytes = 0, 16 * len(self._columns) if self._sparse else 8 * self.n_features
@@ -89,10 +89,10 @@ class OneHot(Table):
             at += n
 
     def _rows(self, batch: Any, where: str) -> Any:
-        n, width = batch.num_rows, len(self._features)
+        n, width = batch.num_rows, len(self._made_of)
         places = np.empty((n, width), dtype=np.int32)
         data = self._ones(n * width).reshape(n, width) if self._all_coded else np.ones((n, width))
-        for j, (name, start) in enumerate(zip(self._features, self._starts, strict=True)):
+        for j, (name, start) in enumerate(zip(self._made_of, self._starts, strict=True)):
             if name in self.categories:
                 place_of, codes = self._coded(batch, name, where)
                 places[:, j] = (place_of + start)[codes]
