@@ -90,6 +90,7 @@ class ClassesCoded(ClassifierMixin, RidgeBase):  # type: ignore[misc]
     def _coding(self, source: RowSource) -> Coding:
         """How the labels of a source are coded, which reads them; the coding of predictions and `classes_` are kept on the way"""
         validation.check_class_weight(self.class_weight)
+        source.need_target()
         if not (source.repeatable and source.one_target):
             raise ValueError(
                 f"the classes must be known before {source!r} is read, and be one column: "

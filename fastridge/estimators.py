@@ -29,7 +29,7 @@ from fastridge.moments import Moments
 from fastridge.monitor import Progress
 from fastridge.operators.base import Array, Vector
 from fastridge.request import Method, Request
-from fastridge.rows import RowSource
+from fastridge.rows import RowSource, alone
 from fastridge.solution import FitReport, Solution, Status
 
 try:
@@ -218,9 +218,9 @@ class RidgeBase(_Called, CallbackSupportMixin, BaseEstimator):  # type: ignore[m
     def _solve_rows(self, source: RowSource, y: Any, sample_weight: Any, method: Method, asked: dict[str, Any]) -> Solution:
         """As `_solve`, of rows that a source yields"""
         self._met(source)
-        source = self._source(Kept.of(source, method.checkpoint))
+        source = self._source(Kept.of(alone(source, y, sample_weight), method.checkpoint))
         start = self._last_coefficients(source.n_features, source.n_targets) if self.warm_start else None
-        return solve_rows(source, y, sample_weight, method, start, **asked)
+        return solve_rows(source, None, None, method, start, **asked)
 
     def _met(self, source: RowSource) -> None:
         """Keep what scikit-learn keeps of the features"""

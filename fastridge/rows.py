@@ -49,6 +49,8 @@ class RowSource(ABC):
         Of a target that is words or truth values: the labels that have been met, and the numbers that stand for them in y.
     text_target : str
         Says that the target is words, and which one, for messages; empty where it is not.
+    has_target : bool
+        Whether there is one; else y is zeros, for predictions.
     """
 
     n_features: int
@@ -60,6 +62,7 @@ class RowSource(ABC):
     categories: Mapping[str, list[str]] = MappingProxyType({})
     names: dict[Any, int] | None = None
     text_target: str = ""
+    has_target: bool = True
     _seen: list[tuple[float, ...]] | None = None
     _known_from = ""
     _begun = False
@@ -175,9 +178,15 @@ class RowSource(ABC):
 
     def _like(self, source: RowSource) -> None:
         """Take over what is known of another source, whose rows these are"""
-        for name in ("n_features", "feature_names", "n_targets", "one_target", "dtype", "repeatable", "categories"):
-            setattr(self, name, getattr(source, name))
+        self.n_features, self.feature_names, self.categories = source.n_features, source.feature_names, source.categories
+        self.has_target, self.n_targets, self.one_target = source.has_target, source.n_targets, source.one_target
         self.names, self.text_target = source.names, source.text_target
+        self.dtype, self.repeatable = source.dtype, source.repeatable
+
+    def need_target(self) -> None:
+        """Raise a ValueError where there is none"""
+        if not self.has_target:
+            raise ValueError(f"{self!r} has no target, which a fit needs: name it in scan(..., target=)")
 
     def _checked(self, X: Any, y: Any, weights: Any, where: str) -> Block:
         return checked_block(X, y, weights, where, self.n_features, self.n_targets if not self.one_target else None)

@@ -20,10 +20,12 @@ BUFFERS = 3
 
 
 class WithArrays(RowSource):
-    """Rows whose targets and weights are arrays in memory"""
+    """Rows whose targets and weights are arrays in memory; y is None for predictions, and zeros are yielded then"""
 
-    def _set(self, y: Array, weights: Array | None, n: int, rows: str) -> None:
+    def _set(self, y: Array | None, weights: Array | None, n: int, rows: str) -> None:
         """Take them for `n` rows of what is called `rows`"""
+        self.has_target = y is not None
+        y = np.zeros(n) if y is None else y
         for name, given in (("y", y), ("weight", weights)):
             if given is not None and (given.ndim not in (1, 2) or len(given) != n):
                 raise ValueError(f"{name} has shape {given.shape}, and {rows} has {n} rows")
@@ -41,7 +43,6 @@ class WithArrays(RowSource):
 class ArrayFile(WithArrays):
     """A two-dimensional `.npy` file, read by positions into buffers that are used again; y and weights beside it
 
-    y is None for predictions, and zeros are yielded then.
     A memory map of it would grow to the size of the file, and page faults read several times slower.
     """
 
@@ -51,17 +52,17 @@ class ArrayFile(WithArrays):
             self.offset = file.tell()
         if len(self.shape) != 2:
             raise ValueError(f"{path} holds an array of shape {self.shape}; X must have two dimensions")
-        self._init(path, stored, np.zeros(self.shape[0]) if y is None else y, weights)
+        self._init(path, stored, y, weights)
 
     @classmethod
-    def of_memmap(cls, X: np.memmap, y: Array, weights: Array | None) -> ArrayFile:
+    def of_memmap(cls, X: np.memmap, y: Array | None, weights: Array | None) -> ArrayFile:
         """The file behind a memory map of contiguous rows or columns"""
         new = cls.__new__(cls)
         new.shape, new.fortran, new.offset = X.shape, not X.flags.c_contiguous, X.offset
         new._init(str(X.filename), X.dtype, y, weights)
         return new
 
-    def _init(self, path: str, stored: np.dtype[Any], y: Array, weights: Array | None) -> None:
+    def _init(self, path: str, stored: np.dtype[Any], y: Array | None, weights: Array | None) -> None:
         self.path, self.stored = path, stored
         if stored.kind not in "fiub":
             raise ValueError(f"{path} holds {stored}, which is no kind of number that ridge regression takes")
@@ -119,7 +120,7 @@ class Archive(WithArrays):
             if len(shape) != 2 or fortran:
                 raise ValueError(f"{self.member} of {path} must have two dimensions, its rows contiguous (C order)")
             n, self.n_features = shape
-        self._set(np.zeros(n) if y is None else y, weights, n, path)  # zeros for predictions
+        self._set(y, weights, n, path)
         self.n = n
         self.dtype = np.dtype(np.float32 if self.stored == np.float32 else np.float64)
 
@@ -167,7 +168,7 @@ class Archive(WithArrays):
 class InMemory(WithArrays):
     """An array or CSR matrix that is there, in blocks of rows"""
 
-    def __init__(self, X: Any, y: Array, weights: Array | None) -> None:
+    def __init__(self, X: Any, y: Array | None, weights: Array | None) -> None:
         self.X, self.n_features = X, X.shape[1]
         self._set(y, weights, X.shape[0], "X")
         self.dtype = np.dtype(np.float32 if X.dtype == np.float32 else np.float64)

@@ -46,7 +46,8 @@ def scan(
         - An iterator of such blocks, or a RecordBatchReader: read once. One pass must do, which asks for a Gram matrix.
     target : str, list of str, array or path
         Of tables: the column or columns to predict. Of array files: y, an array, the path of a `.npy` file, or the name of a
-        member of the `.npz` file. Classifiers take one target of text, truth values or whole numbers, in blocks as well.
+        member of the `.npz` file. Classifiers take one target of text, truth values or whole numbers, in blocks as well. None:
+        for `predict`, which needs none.
     features : list of str or None
         Of tables: which columns to use, in this order. None: all but target and weight. Of an `.npz` file: [name of X].
     weight : str, array, path or None
@@ -92,11 +93,11 @@ def scan(
     if isinstance(source, np.memmap) and source.ndim == 2 and isinstance(source.filename, str | os.PathLike):
         contiguous = source.flags.c_contiguous or source.flags.f_contiguous
         if contiguous and source.base is not None and not isinstance(source.base, np.memmap):
-            return ArrayFile.of_memmap(source, _beside(target, "target"), _weights_beside(weight))
+            return ArrayFile.of_memmap(source, _beside(target), _beside(weight))
     if hasattr(source, "__arrow_c_stream__"):
-        return _of_table(tables.of_stream(source), _needed(target), features, weight, categories)
+        return _of_table(tables.of_stream(source), _columns(target), features, weight, categories)
     if hasattr(source, "shape"):
-        return InMemory(validation.check_X(source), _beside(target, "target"), _weights_beside(weight))
+        return InMemory(validation.check_X(source), _beside(target), _beside(weight))
     if callable(source):
         if target is not None:
             return _of_table(tables.of_stream(source), target, features, weight, categories)
@@ -115,17 +116,17 @@ def _of_paths(
     first = paths[0]
     plain = _plain_name(first)
     if is_table(paths):
-        table = _of_table(tables.of_files(paths, categories or ()), _needed(target), features, weight, categories)
+        table = _of_table(tables.of_files(paths, categories or ()), _columns(target), features, weight, categories)
         if table.text_target and (word := tables.first_word(first, target)):
             table.text_target += f" ({word})"
         return kept(table, paths)
     if len(paths) > 1:
         raise ValueError("lists of files are taken of tables (Parquet, Feather, CSV)")
     if plain.endswith(".npy"):
-        return ArrayFile(str(first), _beside(target, "target"), _weights_beside(weight))
+        return ArrayFile(str(first), _beside(target), _beside(weight))
     if plain.endswith(".npz"):
         member = features[0] if features else None
-        return Archive(str(first), member, _beside(target, "target", first), _weights_beside(weight, first))
+        return Archive(str(first), member, _beside(target, first), _beside(weight, first))
     if plain.endswith(SVMLIGHT):
         if target is not None or weight is not None:
             raise ValueError("an svmlight file holds y itself: leave target and weight out")
@@ -175,31 +176,24 @@ def kept(table: RowSource, paths: list[Path]) -> RowSource:
 
 
 def rows_to_predict(path: Path, n_features: int) -> RowSource:
-    """The rows of a file of arrays or of svmlight, with zeros for y where it does not hold y itself"""
-    plain = _plain_name(path)
-    if plain.endswith(SVMLIGHT):
-        return Svmlight(str(path), n_features)
-    if plain.endswith(".npy"):
-        return ArrayFile(str(path), None, None)
-    if plain.endswith(".npz"):
-        return Archive(str(path), None, None, None)
-    return _of_paths(path, None, None, None)
+    """The rows of a file of arrays or of svmlight, which is read once"""
+    return Svmlight(str(path), n_features) if _plain_name(path).endswith(SVMLIGHT) else scan(path)
 
 
 def _plain_name(path: Path) -> str:
     return path.name.lower().removesuffix(".gz").removesuffix(".bz2")
 
 
-def _needed(target: Any) -> Any:
-    if target is None or not (isinstance(target, str) or (isinstance(target, list | tuple) and target)):
+def _columns(target: Any) -> Any:
+    if not (target is None or isinstance(target, str) or (isinstance(target, list | tuple) and target)):
         raise ValueError("target must be the name of the column to predict, or a list of such names")
     return target
 
 
-def _beside(given: Any, name: str, archive: Path | None = None) -> Array:
+def _beside(given: Any, archive: Path | None = None) -> Array | None:
     """An array that belongs to a file of rows: as it is, from a file, or a member of the archive"""
     if given is None:
-        raise ValueError(f"{name} must be an array, the path of a .npy file, or the name of a member of the .npz file")
+        return None
     if isinstance(given, str | os.PathLike):
         if archive is not None and not str(given).endswith(".npy"):
             names = members(str(archive))
@@ -216,7 +210,3 @@ def _stored(load: Callable[[], Any], what: str) -> Array:
         return np.asarray(load())
     except ValueError as error:
         raise ValueError(f"{what}: {error}" + ": save text by y.astype(str)" * ("allow_pickle" in str(error))) from error
-
-
-def _weights_beside(given: Any, archive: Path | None = None) -> Array | None:
-    return None if given is None else _beside(given, "weight", archive)

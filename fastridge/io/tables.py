@@ -71,7 +71,7 @@ class Table(RowSource):
         self._opener, self.repeatable = opener, opener.repeatable
         self.one_target = target is None or isinstance(target, str)
         self._targets = [target] if isinstance(target, str) else list(target or ())
-        self._weight, self.n_targets = weight, len(self._targets) or 1
+        self._weight, self.n_targets, self.has_target = weight, len(self._targets) or 1, bool(self._targets)
         names = features_of(opener.schema, target, features, weight)
         schema, text = opener.schema, opener.text
         self._columns = [*names, *self._targets, *([] if weight is None else [weight])]
