@@ -25,6 +25,8 @@ from fastridge.sums import MEMORY_SHARE, known_memory
 
 LEFT = 1e-8
 """Of 1 - h: a row with less has no error that float64 could tell."""
+COLUMNS = 256
+"""Pairs of a target and a penalty whose errors are had in one product."""
 KNOWN = 1e-3
 """Share of y that fits must leave for its size to be told from sums, whose relative error may be a millionth of that."""
 
@@ -105,6 +107,7 @@ def _answers(pencils: list[Pencil], chosen: Array) -> Vector:
 def _left_out(rows: RowBlocks, pencils: list[Pencil], n_penalties: int, k: int, weight: float, n_groups: int) -> Vector:
     """Sums of squares, (k, a), and moments, (g, a, a), in the order of the pencils, one after the other"""
     sums, moments = np.zeros((k, n_penalties)), np.zeros((n_groups, n_penalties, n_penalties))
+    step = max(1, COLUMNS // n_penalties)
     for lo, block, target, root in rows.rows():
         images = [block @ pencil.basis for pencil in pencils]
         leverages = [image**2 @ pencil.weights for image, pencil in zip(images, pencils, strict=True)]
@@ -116,17 +119,27 @@ def _left_out(rows: RowBlocks, pencils: list[Pencil], n_penalties: int, k: int, 
                 "use folds (cv=5), or larger alphas"
             )
         whole = np.zeros(left.shape)
-        for j in range(k):
-            fits = [image @ (pencil.weights * pencil.image[:, [j]]) for image, pencil in zip(images, pencils, strict=True)]
-            sq = ((target[:, [j]] - np.hstack(fits)) / left) ** 2
-            sums[j] += sq.sum(axis=0)
+        for first in range(0, k, step):
+            some = slice(first, first + step)
+            fits = np.concatenate(
+                [_fits(image, pencil, some) for image, pencil in zip(images, pencils, strict=True)],
+                axis=2,
+            )
+            sq = ((target[:, some, None] - fits) / left[:, None]) ** 2
+            sums[some] += sq.sum(axis=0)
             if n_groups > 1:
-                moments[j] += second_moments(sq[:, None])[0]
+                moments[some] += second_moments(sq)
             else:
-                whole += sq
+                whole += sq.sum(axis=1)
         if n_groups == 1:
             moments += second_moments(whole[:, None])
     return np.concatenate([sums.ravel(), moments.ravel()])
+
+
+def _fits(image: Vector, pencil: Pencil, targets: slice) -> Vector:
+    """At every penalty of a pencil, (m, targets, a), from rows in its basis"""
+    weights = pencil.weights[:, None] * pencil.image[:, targets, None]
+    return np.asarray(image @ weights.reshape(len(weights), -1)).reshape(len(image), *weights.shape[1:])
 
 
 def _sq_residual(rows: RowBlocks, x: Vector) -> Vector:
