@@ -159,6 +159,10 @@ class RowSource(ABC):
         for _ in self.blocks():
             pass
 
+    def labels_alone(self) -> Counter[float] | None:
+        """As `labels`, without reading the features; None where that cannot be"""
+        return None
+
     def labels(self) -> Counter[float]:
         """How often each number occurs in y, of one target; reads all rows where the target cannot be read alone"""
         counts = self.labels_alone()
@@ -167,10 +171,6 @@ class RowSource(ABC):
             for block in self.blocks():
                 counts.update(count_labels(block.y))
         return counts
-
-    def labels_alone(self) -> Counter[float] | None:
-        """As `labels`, without reading the features; None where that cannot be"""
-        return None
 
     def recoded(self, n_targets: int, code: Code) -> RowSource:
         """The same rows with other targets, (m, n_targets), and weights: those that `code` makes of them"""
@@ -238,6 +238,11 @@ def checked_block(X: Any, y: Any, weights: Any, where: str, n_features: int, n_t
     return Block(X, y.reshape(len(y), -1), weights, where)
 
 
+def count_labels(y: Vector) -> dict[float, int]:
+    """How often each number occurs"""
+    return dict(zip(*(part.tolist() for part in np.unique(y, return_counts=True)), strict=True))
+
+
 def names_for(y: Any) -> dict[Any, int] | None:
     """Names for labels like these: those of truth values, none so far of words; None where y is numbers"""
     y = np.asarray(y)
@@ -275,11 +280,6 @@ def labels_of(y: Vector, names: dict[Any, int] | None) -> Array:
     if names is not None:
         return np.array(list(names))[y.astype(np.intp)]
     return y.astype(np.int64) if (y == np.rint(y)).all() else y
-
-
-def count_labels(y: Vector) -> dict[float, int]:
-    """How often each number occurs"""
-    return dict(zip(*(part.tolist() for part in np.unique(y, return_counts=True)), strict=True))
 
 
 def ahead(items: Iterator[Any]) -> Iterator[Any]:
