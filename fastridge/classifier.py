@@ -100,7 +100,8 @@ class ClassesCoded(ClassifierMixin, RidgeBase):  # type: ignore[misc]
         numbers = np.array(sorted(counts))
         labels = labels_of(numbers, source.names)
         if len(labels) < 2:
-            raise ValueError(f"the targets must hold at least two classes, got {labels.tolist()!r}")
+            got = f"one class: {labels[0].item()!r}" if len(labels) else "no rows"
+            raise ValueError(f"the targets must hold at least two classes, got {got}")
         if labels.dtype.kind == "f":
             raise ValueError(f"the targets hold {labels[labels != np.rint(labels)][0].item()!r}: classes must be whole numbers")
         factors: Vector | None = None

@@ -564,7 +564,7 @@ MISTAKES = {
     "one fold": ((*FIT, "--cv", 1), 2, '--cv must be "loo" or a number of folds'),
     "more folds than rows": ((*FIT, "--cv", 1000), 1, "--cv 1000 asks for more folds than the 300 rows"),
     "classes of fractions": ((*FIT, "--classify"), 1, "classes must be whole numbers or words; without --classify"),
-    "one class": (("fit", "one.csv", "--target", "kind", "--classify"), 1, "must hold at least two classes, got ['x']"),
+    "one class": (("fit", "one.csv", "--target", "kind", "--classify"), 1, "must hold at least two classes, got one class: 'x'"),
     "no folder": ((*FIT, "--output", "nowhere/model"), 1, "there is no folder nowhere for --output"),
     "kind of picture": (("path", *FIT[1:], "--plot", "path.doc"), 1, "--plot path.doc: the name must end in one of"),
     "misspelt option": ((*FIT, "--alhpa", 1), 2, "--alhpa"),

@@ -374,8 +374,10 @@ def test_classes(tmp_path, kind, n_classes, weighted, class_weight):
 
 def test_classes_that_cannot_be_fitted(tmp_path):
     X, y, _ = make()
-    with pytest.raises(ValueError, match=r"at least two classes, got \[7\]"):
+    with pytest.raises(ValueError, match="at least two classes, got one class: 7"):
         RidgeClassifier().fit(scan(X, target=np.full(N, 7)))
+    with pytest.raises(ValueError, match="at least two classes, got no rows"):
+        RidgeClassifier().fit(scan(frame(X[:0], y[:0]), target="y"))
     with pytest.raises(ValueError, match="must be known before"):
         RidgeClassifier().fit(scan(iter([(X, y > 0)])))
     with pytest.raises(ValueError, match="must be known before"):
