@@ -221,9 +221,9 @@ def test_leave_one_out_of_large_data_holds_no_rows(target, monkeypatch):
 
 
 @pytest.mark.parametrize("cv", [None, "loo", 3])
-@pytest.mark.parametrize("classes", ["numbers", "words", "three words"])
+@pytest.mark.parametrize("classes", ["numbers", "words", "three words", "truth values"])
 def test_classes(cv, classes):
-    y = {"numbers": (Y > 0) * 2 + 5, "words": KINDS, "three words": COLOUR}[classes]
+    y = {"numbers": (Y > 0) * 2 + 5, "words": KINDS, "three words": COLOUR, "truth values": Y > 0}[classes]
     parquet.write_table(pa.table(dict(zip(NAMES, X.T, strict=True)) | {"kind": y}), "data.parquet")
     said = ran(
         "fit", "data.parquet", "--target", "kind", "--classify", "--output", "model", *([] if cv is None else ["--cv", cv])
