@@ -293,12 +293,16 @@ def ahead(items: Iterator[Any]) -> Iterator[Any]:
 
 
 def fingerprint(block: Block) -> tuple[float, ...]:
-    """What tells a block from another one that took its place: its length, sums of y and weights, and of some rows of X"""
+    """What tells a block from another one that took its place: its length, sums of y and weights, and of some rows of X
+
+    Entries of y count by their place: coded classes have the same sum in every row.
+    """
     X: Any = block.X
-    n = X.shape[0]
+    n, k = block.y.shape
+    y = (block.y * (np.arange(1, n + 1) / n)[:, None]).sum(axis=0) * (np.arange(1, k + 1) / k)
     some = np.unique(np.linspace(0, n - 1, min(n, SAMPLED_ROWS)).astype(np.intp))
     weight = n if block.weights is None else block.weights.sum()
-    return (float(n), float(block.y.sum()), float(weight), float(X[some].sum()), float(X[:1].sum()))
+    return (float(n), float(y.sum()), float(weight), float(X[some].sum()), float(X[:1].sum()))
 
 
 def rows_per_block(row_bytes: float) -> int:
