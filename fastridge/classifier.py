@@ -15,12 +15,12 @@ from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import check_is_fitted, column_or_1d
 
 from fastridge import validation
-from fastridge.estimators import RidgeBase, sums_suffice, unchanged_on_failure
+from fastridge.estimators import RidgeBase, Scored, sums_suffice, unchanged_on_failure
 from fastridge.operators.base import Array, Vector
 from fastridge.rows import RowSource, labels_of
 
 
-class ClassesCoded(ClassifierMixin, RidgeBase):  # type: ignore[misc]
+class ClassesCoded(Scored, ClassifierMixin, RidgeBase):  # type: ignore[misc]
     """What classifiers share: the coding of classes, and predictions from X W' + b"""
 
     classes_: Array

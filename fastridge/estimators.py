@@ -108,6 +108,31 @@ def sums_suffice(model: Any) -> bool:
     return True
 
 
+class Scored:
+    """`score` as scikit-learn has it, of a scan as well"""
+
+    def score(self, X: Any, y: Any = None, sample_weight: Any = None) -> float:
+        """Return how well predictions agree with y: R2, of classifiers the share of labels that are right
+
+        Parameters
+        ----------
+        X : (n_samples, n_features) array, data frame or sparse matrix
+            Or rows as `fastridge.scan` gives them, with their targets; they are read twice.
+        y : (n_samples,) or (n_samples, n_targets), or labels
+            None where X is a scan, which has it.
+        sample_weight : (n_samples,) or None
+
+        Raises
+        ------
+        sklearn.exceptions.NotFittedError, ValueError
+            As `predict` does; if a scan has no target, or can be read once only.
+        """
+        if isinstance(X, RowSource):
+            check_is_fitted(self)
+            y, sample_weight = alone(X, y, sample_weight).targets()
+        return float(super().score(X, y, sample_weight))  # type: ignore[misc]
+
+
 class RidgeBase(_Called, CallbackSupportMixin, BaseEstimator):  # type: ignore[misc]
     """What the estimators share: parameters (described in `Ridge`), the solve, what is kept of it, X w + b
 
@@ -320,7 +345,7 @@ class RidgeBase(_Called, CallbackSupportMixin, BaseEstimator):  # type: ignore[m
         return tags
 
 
-class Ridge(MultiOutputMixin, RegressorMixin, RidgeBase):  # type: ignore[misc]
+class Ridge(Scored, MultiOutputMixin, RegressorMixin, RidgeBase):  # type: ignore[misc]
     """Ridge regression with a certified answer: a drop-in for ``sklearn.linear_model.Ridge``
 
     minimise over w, b    sum_i s_i (y_i - x_i'w - b)^2 + alpha ||w||^2

@@ -8,12 +8,13 @@ from sklearn.base import MultiOutputMixin, RegressorMixin
 
 from fastridge import validation
 from fastridge.classifier import ClassesCoded
+from fastridge.estimators import Scored
 from fastridge.operators.base import Array
 from fastridge.penalty_search import RidgeCVBase
 from fastridge.selection.choice import BEST
 
 
-class RidgeCV(MultiOutputMixin, RegressorMixin, RidgeCVBase):  # type: ignore[misc]
+class RidgeCV(Scored, MultiOutputMixin, RegressorMixin, RidgeCVBase):  # type: ignore[misc]
     """Ridge regression whose penalty is chosen by cross-validation: a drop-in for ``sklearn.linear_model.RidgeCV``
 
     The score of every penalty is that of exact leave-one-out errors (``cv=None``): predictions of each sample by the model that

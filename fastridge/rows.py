@@ -183,6 +183,15 @@ class RowSource(ABC):
         self.names, self.text_target = source.names, source.text_target
         self.dtype, self.repeatable = source.dtype, source.repeatable
 
+    def targets(self) -> tuple[Array, Vector | None]:
+        """Return y as it was given, (n,) or (n, k), labels as such, and weights; reads all rows"""
+        self.need_target()
+        parts = [(block.y.copy(), block.weights) for block in self.blocks()]
+        y: Array = np.concatenate([own for own, _ in parts])
+        weights = [own.copy() for _, own in parts if own is not None]
+        y = y[:, 0] if self.one_target else y
+        return y if self.names is None else labels_of(y, self.names), np.concatenate(weights) if weights else None
+
     def need_target(self) -> None:
         """Raise a ValueError where there is none"""
         if not self.has_target:

@@ -11,7 +11,7 @@ import polars as pl
 import pyarrow as pa
 import pytest
 import scipy.sparse as sp
-from pyarrow import csv, feather, parquet
+from pyarrow import csv, dataset, feather, parquet
 from sklearn.datasets import dump_svmlight_file
 from truth import Exact
 
@@ -133,6 +133,16 @@ def of_reopened_stream(folder, X, y, weights):
     return scan(table.to_reader, target=names(y), weight=None if weights is None else "weight")
 
 
+def of_lazy_frame(folder, X, y, weights):
+    lazy = pl.from_arrow(frame(X, y, weights)).lazy()
+    return scan(lazy, target=names(y), weight=None if weights is None else "weight")
+
+
+def of_dataset(folder, X, y, weights):
+    of_folder(folder, X, y, weights)
+    return scan(dataset.dataset(folder), target=names(y), weight=None if weights is None else "weight")
+
+
 DENSE = {
     "npy": of_npy,
     "npy in F order": partial(of_npy, order="F"),
@@ -150,6 +160,8 @@ DENSE = {
     "polars": of_frame,
     "pandas": partial(of_frame, library=lambda table: table.to_pandas()),
     "stream that is opened anew": of_reopened_stream,
+    "lazy frame": of_lazy_frame,
+    "dataset": of_dataset,
 }
 SPARSE = {
     "sparse npz": of_sparse_npz,
@@ -822,6 +834,63 @@ def test_an_error_of_the_source_passes_through():
 
     with pytest.raises(OSError, match="the line is dead"):
         ridge(scan(blocks))
+
+
+def test_an_index_of_pandas_is_no_feature(tmp_path):
+    X, y, _ = make(p=3)
+    plain = pd.DataFrame(X, columns=["a", "b", "c"]).assign(y=y)
+    for given in (plain.iloc[::-1], plain.set_index("c")):
+        given.to_parquet(tmp_path / "t.parquet")
+        features = [name for name in given.columns if name != "y"]
+        for source in (given, tmp_path / "t.parquet"):
+            assert list(scan(source, target="y").feature_names) == features
+    assert scan(tmp_path / "t.parquet", target="y", features=["c"]).feature_names == ("c",)
+    plain.to_csv(tmp_path / "t.csv")
+    with pytest.raises(ValueError, match="column 0 has no name, as an index that pandas writes: write with index=False"):
+        scan(tmp_path / "t.csv", target="y")
+
+
+def test_files_by_a_pattern(tmp_path):
+    X, y, _ = make()
+    of_folder(tmp_path, X, y, None)
+    found = ridge(scan(tmp_path / "part*.parquet", target="y"))
+    assert np.array_equal(found.coef, ridge(scan(tmp_path, target="y")).coef)
+    with pytest.raises(FileNotFoundError, match=r"no file is named like .*other\*\.parquet"):
+        scan(tmp_path / "other*.parquet", target="y")
+
+
+def test_partitions(tmp_path):
+    X, y, _ = make()
+    table = frame(X, y).append_column("year", pa.array(np.repeat([2024, 2025], N // 2), pa.int32()))
+    dataset.write_dataset(table, tmp_path / "parts", format="parquet", partitioning=["year"], partitioning_flavor="hive")
+    with pytest.raises(ValueError, match=r"what is in its folders is read by scan\(pyarrow\.dataset"):
+        scan(tmp_path / "parts", target="y")
+    source = scan(dataset.dataset(tmp_path / "parts", partitioning="hive"), target="y")
+    assert source.feature_names[-1] == "year"
+    assert_proven(ridge(source, alpha=0.5, tol=1e-9), np.column_stack([X, np.repeat([2024.0, 2025.0], N // 2)]), y, 0.5, None)
+
+
+@pytest.mark.parametrize("weighted", [False, True])
+@pytest.mark.parametrize("labels", [None, [0, 1, 2], ["high", "low", "mid"]])
+def test_scores_of_a_scan(tmp_path, labels, weighted):
+    X, y, weights = make()
+    weights = weights if weighted else None
+    if labels is not None:
+        y = np.array(labels)[np.digitize(y, np.quantile(y, [0.3, 0.6]))]
+    model = (Ridge if labels is None else RidgeClassifier)().fit(X, y, weights)
+    source = of_table(tmp_path, X, y, weights)
+    assert model.score(source) == pytest.approx(model.score(X, y, weights), rel=1e-12)
+    with pytest.raises(ValueError, match="live with the rows"):
+        model.score(source, y)
+    with pytest.raises(ValueError, match="has no target"):
+        model.score(scan(frame(X, y), features=[f"x{j}" for j in range(P)]))
+
+
+@pytest.mark.parametrize("name", ["X", "y"])
+def test_a_path_in_the_place_of_an_array(tmp_path, name):
+    given = {"X": np.ones((3, 1)), "y": np.arange(3.0)} | {name: str(tmp_path / "t.parquet")}
+    with pytest.raises(ValueError, match=rf"{name} is .*t\.parquet., not an array; fastridge\.scan"):
+        Ridge().fit(**given)
 
 
 @pytest.mark.parametrize(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Mapping, Sequence
+from glob import glob, has_magic
 from pathlib import Path
 from typing import Any
 
@@ -37,11 +38,13 @@ def scan(
     Parameters
     ----------
     source : path, array, table, callable or iterator
-        - A path of a Parquet, Feather or Arrow file, or of a CSV or TSV file (plain or gzip); a folder or a list of such files.
+        - A path of a Parquet, Feather or Arrow file, or of a CSV or TSV file (plain or gzip); a folder, a pattern (`*.parquet`)
+          or a list of such files.
         - A path of a `.npy` file with a two-dimensional array, read by positions, not mapped; or a memory map of one.
         - A path of an `.npz` file with an array `X` in C order, or with a CSR matrix as `scipy.sparse.save_npz` writes it.
         - A path of an svmlight file (`.svmlight`, `.svm`, `.libsvm`, plain, `.gz` or `.bz2`), which holds y.
-        - Anything with `__arrow_c_stream__` (tables and data frames of pyarrow, polars, pandas), or a callable that returns it.
+        - Anything with `__arrow_c_stream__` (tables and data frames of pyarrow, polars, pandas), or a callable that returns it;
+          a `pyarrow.dataset.Dataset`, partitioned or not; a lazy frame of polars, computed anew on every pass.
         - A callable that returns an iterator of blocks (X, y) or (X, y, weights).
         - An iterator of such blocks, or a RecordBatchReader: read once. One pass must do, which asks for a Gram matrix.
     target : str, list of str, array or path
@@ -49,7 +52,8 @@ def scan(
         member of the `.npz` file. Classifiers take one target of text, truth values or whole numbers, in blocks as well. None:
         for `predict`, which needs none.
     features : list of str or None
-        Of tables: which columns to use, in this order. None: all but target and weight. Of an `.npz` file: [name of X].
+        Of tables: which columns to use, in this order. None: all but target, weight and an index that pandas has written. Of an
+        `.npz` file: [name of X].
     weight : str, array, path or None
         Sample weights, as `target`.
     categories : list of str, dict of str to list, or None
@@ -94,6 +98,10 @@ def scan(
         contiguous = source.flags.c_contiguous or source.flags.f_contiguous
         if contiguous and source.base is not None and not isinstance(source.base, np.memmap):
             return ArrayFile.of_memmap(source, _beside(target), _beside(weight))
+    if hasattr(source, "collect_batches"):
+        return _of_table(tables.of_lazy_frame(source), _columns(target), features, weight, categories)
+    if hasattr(source, "scanner"):
+        return _of_table(tables.of_dataset(source), _columns(target), features, weight, categories)
     if hasattr(source, "__arrow_c_stream__"):
         return _of_table(tables.of_stream(source), _columns(target), features, weight, categories)
     if hasattr(source, "shape"):
@@ -150,13 +158,19 @@ def _of_table(opener: tables.Opener, target: Any, features: Any, weight: Any, ca
 
 
 def files_of(source: Any) -> list[Path]:
-    """The files that a path, a folder or a list of paths names; all of them are there"""
+    """The files that a path, a folder, a pattern (`*.parquet`) or a list of paths names; all of them are there"""
     paths = [Path(path) for path in source] if isinstance(source, list | tuple) else [Path(source)]
+    if len(paths) == 1 and not paths[0].exists() and has_magic(str(paths[0])):
+        paths = sorted(map(Path, glob(str(paths[0]))))
+        if not paths:
+            raise FileNotFoundError(f"no file is named like {source}")
     if len(paths) == 1 and paths[0].is_dir():
         folder = paths[0]
         paths = sorted(path for path in folder.iterdir() if path.is_file() and path.name.lower().endswith(tables.SUFFIXES))
         if not paths:
-            raise ValueError(f"{folder} holds no file that ends in {', '.join(tables.SUFFIXES)}")
+            deeper = any(path.is_dir() for path in folder.iterdir())
+            hint = "; what is in its folders is read by scan(pyarrow.dataset.dataset(..., partitioning='hive'))" if deeper else ""
+            raise ValueError(f"{folder} holds no file that ends in {', '.join(tables.SUFFIXES)}{hint}")
     if not paths:
         raise ValueError("the list of files is empty")
     for path in paths:

@@ -207,9 +207,24 @@ def check_names(names: Sequence[str], schema: Any, text: str) -> None:
 
 
 def features_of(schema: Any, target: Any, features: Sequence[str] | None, weight: str | None) -> list[str]:
-    """The names of the features: those given, or all columns beside target and weight"""
+    """The names of the features: those given, or all columns beside target, weight and what pandas has kept of an index
+
+    Raises
+    ------
+    ValueError
+        If none are given, and a column has no name.
+    """
+    if features is not None:
+        return list(features)
     others = {target} if isinstance(target, str) else {*(target or ())}
-    return [name for name in schema.names if name not in others | {weight}] if features is None else list(features)
+    index = (schema.pandas_metadata or {}).get("index_columns", ())
+    others |= {weight, *(name for name in index if isinstance(name, str))}
+    if "" in schema.names:
+        raise ValueError(
+            f"column {schema.names.index('')} has no name, as an index that pandas writes: write with index=False, "
+            "or say which columns to use by features=[...]"
+        )
+    return [name for name in schema.names if name not in others]
 
 
 def of_files(paths: list[Path], words: Iterable[str] = ()) -> Opener:
@@ -255,6 +270,40 @@ def of_stream(source: Any) -> Opener:
                 yield batch.slice(lo, n_rows), "stream"
 
     return Opener(batches, schema, f"stream of {type(source).__name__}", not isinstance(source, pa.RecordBatchReader))
+
+
+def of_dataset(source: Any) -> Opener:
+    """A dataset of pyarrow"""
+    from pyarrow import dataset
+
+    how: dict[str, Any] = {}
+    if isinstance(getattr(source, "format", None), dataset.ParquetFileFormat):
+        how["fragment_scan_options"] = dataset.ParquetFragmentScanOptions(
+            use_buffered_stream=True, buffer_size=READ_BYTES, pre_buffer=False, page_checksum_verification=True
+        )
+
+    def batches(names: list[str], n_rows: int) -> Iterator[tuple[Any, str]]:
+        import pyarrow as pa
+
+        scanner = source.scanner(columns=names, batch_size=n_rows, batch_readahead=1, fragment_readahead=1, **how)
+        try:
+            for batch in scanner.to_batches():
+                yield batch, "dataset"
+        except (pa.ArrowException, OSError) as error:
+            raise ValueError(f"dataset: {error}") from error
+
+    return Opener(batches, source.schema, "dataset")
+
+
+def of_lazy_frame(source: Any) -> Opener:
+    """A lazy frame of polars, which is computed anew on every pass"""
+
+    def batches(names: list[str], n_rows: int) -> Iterator[tuple[Any, str]]:
+        for frame in source.select(names).collect_batches(chunk_size=n_rows, maintain_order=True):
+            for batch in frame.to_arrow().to_batches():
+                yield batch, "lazy frame"
+
+    return Opener(batches, source.head(0).collect().to_arrow().schema, "lazy frame")
 
 
 def schema_of(path: Path) -> Any:
