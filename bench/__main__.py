@@ -29,6 +29,7 @@ def main() -> int:
     files = commands.add_parser("streams", help="fit files that are larger than the memory allowed, beside bare reading")
     files.add_argument("--gigabytes", type=float, default=4.3, help="of the array on disk; three files are written")
     files.add_argument("--categories", type=int, metavar="ROWS", help="instead, one-hot columns of categories: how many rows")
+    files.add_argument("--classes", type=int, metavar="ROWS", help="instead, classes, beside torch: how many rows")
     clusters = commands.add_parser("dask", help="fits on dask workers beside those of one process")
     clusters.add_argument("--gigabytes", type=float, default=1.6, help="of the rows, which lie in memory twice")
     clusters.add_argument("--workers", type=int, default=2)
@@ -41,10 +42,14 @@ def main() -> int:
         if arguments.command == "report":
             _report(arguments)
         elif arguments.command == "streams":
-            from bench import streams
+            from bench import classes, streams
 
-            n = arguments.categories
-            print(streams.measure(arguments.gigabytes) if n is None else streams.measure_categories(n))
+            if arguments.categories is not None:
+                print(streams.measure_categories(arguments.categories))
+            elif arguments.classes is not None:
+                print(classes.measure(arguments.classes))
+            else:
+                print(streams.measure(arguments.gigabytes))
         elif arguments.command == "dask":
             from bench import clusters, growth
 

@@ -76,11 +76,16 @@ def measure_categories(n: int) -> str:
     return "\n".join(lines)
 
 
-def in_a_child(path: Path, solver: str, limit: int, **how) -> dict:
-    """Fit a file, scanned as `how` says, in a process whose address space is `limit` bytes at most; return what that took."""
-    command = [sys.executable, "-c", IN_A_CHILD, str(path), solver, str(limit), json.dumps(how)]
+def child(script: str, *arguments: str) -> dict:
+    """Return what a script prints in a process of its own, as JSON."""
+    command = [sys.executable, "-c", script, *arguments]
     done = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True, cwd=Path(__file__).parents[1])
     return json.loads(done.stdout)
+
+
+def in_a_child(path: Path, solver: str, limit: int, **how) -> dict:
+    """Fit a file, scanned as `how` says, in a process whose address space is `limit` bytes at most; return what that took."""
+    return child(IN_A_CHILD, str(path), solver, str(limit), json.dumps(how))
 
 
 def write_categories(path: Path, n: int, names: list[str]) -> None:

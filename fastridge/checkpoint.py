@@ -190,8 +190,7 @@ class Kept(RowSource):
 
     def __init__(self, source: RowSource, checkpoint: Checkpoint) -> None:
         self.source, self.checkpoint = source, checkpoint
-        self.n_features, self.feature_names, self.dtype = source.n_features, source.feature_names, source.dtype
-        self.n_targets, self.one_target = source.n_targets, source.one_target
+        self._like(source)
 
     @classmethod
     def of(cls, source: RowSource, path: str | os.PathLike[str] | None) -> RowSource:
@@ -228,11 +227,19 @@ class Kept(RowSource):
         return Kept(self.source.recoded(n_targets, code), self.checkpoint)
 
     def labels(self) -> Counter[float]:
+        counts = self.source.labels_alone()
+        if counts is not None:  # what costs no pass is not kept
+            return counts
+
         def make() -> dict[str, Array]:
             counts = self.source.labels()
-            return {"labels": np.array(list(counts)), "counts": np.array(list(counts.values())), "marks": self.source.marks()}
+            found = {"labels": np.array(list(counts)), "counts": np.array(list(counts.values())), "marks": self.source.marks()}
+            return found if self.names is None else found | {"names": np.array(list(self.names))}
 
-        known = self._recognised(self.checkpoint.once("labels", (), make))
+        known = self.checkpoint.once("labels", (), make)
+        if self.names is not None:  # of the source as well
+            self.names |= {name: i for i, name in enumerate(known["names"].tolist())}
+        known = self._recognised(known)
         return Counter(dict(zip(known["labels"].tolist(), known["counts"].tolist(), strict=True)))
 
     def operator(self, fit_intercept: bool, n_threads: int, with_gram: bool) -> tuple[RowBlocks, Facts]:

@@ -3,23 +3,24 @@
 from __future__ import annotations
 
 import os
+from dataclasses import dataclass
 from typing import Any, Self
 
 import numpy as np
 from sklearn.base import ClassifierMixin
 from sklearn.preprocessing import LabelBinarizer
-from sklearn.utils.class_weight import compute_sample_weight
+from sklearn.utils.class_weight import compute_class_weight, compute_sample_weight
 from sklearn.utils.metaestimators import available_if
 from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import check_is_fitted, column_or_1d
 
 from fastridge import validation
-from fastridge.estimators import RidgeBase, sums_suffice, unchanged_on_failure
+from fastridge.estimators import RidgeBase, Scored, sums_suffice, unchanged_on_failure
 from fastridge.operators.base import Array, Vector
-from fastridge.rows import RowSource
+from fastridge.rows import RowSource, labels_of
 
 
-class ClassesCoded(ClassifierMixin, RidgeBase):  # type: ignore[misc]
+class ClassesCoded(Scored, ClassifierMixin, RidgeBase):  # type: ignore[misc]
     """What classifiers share: the coding of classes, and predictions from X W' + b"""
 
     classes_: Array
@@ -82,48 +83,83 @@ class ClassesCoded(ClassifierMixin, RidgeBase):  # type: ignore[misc]
         self._binarizer, self.classes_ = binarizer, binarizer.classes_
         return validation.check_y(binarizer.transform(y), n_samples), weights
 
-    def _name_classes(self, names: Any) -> None:
-        """Give names, sorted, to the classes of a fit to their numbers 0, 1, ..."""
-        self._binarizer = LabelBinarizer(neg_label=-1, pos_label=1).fit(np.asarray(names))
-        self.classes_ = self._binarizer.classes_
-
     def _source(self, source: RowSource) -> RowSource:
+        coding = self._coding(source)
+        return source.recoded(coding.n_targets, coding)
+
+    def _coding(self, source: RowSource) -> Coding:
+        """How the labels of a source are coded, which reads them; the coding of predictions and `classes_` are kept on the way"""
         validation.check_class_weight(self.class_weight)
+        source.need_target()
         if not (source.repeatable and source.one_target):
             raise ValueError(
                 f"the classes must be known before {source!r} is read, and be one column: "
                 "use partial_fit(..., classes=) where it can be read once"
             )
         counts = source.labels()
-        classes = np.array(sorted(counts))
-        if len(classes) < 2:
-            raise ValueError(f"the targets must hold at least two classes, got one class: {classes[0].item()!r}")
-        if (classes != np.rint(classes)).any():
-            raise ValueError(
-                f"the targets hold {classes[classes != np.rint(classes)][0].item()!r}: classes must be whole numbers"
-            )
-        classes = classes.astype(np.int64)
-        share = sum(counts.values()) / len(classes)
-        by_class: dict[Any, float] = self.class_weight or {}
-        if isinstance(self.class_weight, str):  # "balanced"
-            by_class = {label: share / count for label, count in counts.items()}
-        factors = np.array([by_class.get(label, 1.0) for label in classes.tolist()])
-        binarizer = LabelBinarizer(neg_label=-1, pos_label=1).fit(classes)
-
-        def code(labels: Vector, weights: Vector | None) -> tuple[Vector, Vector | None]:
-            y = labels[:, 0].astype(classes.dtype)
-            if by_class:
-                own = factors[np.searchsorted(classes, y)]
-                weights = own if weights is None else own * weights
-            return binarizer.transform(y), weights
-
-        self._binarizer, self.classes_ = binarizer, binarizer.classes_
-        return source.recoded(1 if len(classes) == 2 else len(classes), code)
+        numbers = np.array(sorted(counts))
+        labels = labels_of(numbers, source.names)
+        if len(labels) < 2:
+            got = f"one class: {labels[0].item()!r}" if len(labels) else "no rows"
+            raise ValueError(f"the targets must hold at least two classes, got {got}")
+        if labels.dtype.kind == "f":
+            raise ValueError(f"the targets hold {labels[labels != np.rint(labels)][0].item()!r}: classes must be whole numbers")
+        factors: Vector | None = None
+        if self.class_weight == "balanced":
+            factors = sum(counts.values()) / len(labels) / np.array([counts[number] for number in numbers.tolist()])
+        elif self.class_weight is not None:
+            factors = compute_class_weight(self.class_weight, classes=labels, y=labels)
+        self._binarizer = LabelBinarizer(neg_label=-1, pos_label=1).fit(labels)
+        self.classes_ = self._binarizer.classes_
+        return Coding(numbers, self._binarizer.transform(labels).astype(np.float64), factors, source.names)
 
     def __sklearn_tags__(self) -> Any:
         tags = super().__sklearn_tags__()
         tags.classifier_tags.multi_label = True
         return tags
+
+
+@dataclass(frozen=True)
+class Coding:
+    """From labels, given as numbers, and weights of samples to targets -1 and +1 and weights of samples times those of classes
+
+    Attributes
+    ----------
+    numbers : (c,) float64
+        That stand for the labels, sorted.
+    targets : (c, 1 or c) float64
+        Of each of them.
+    factors : (c,) float64 or None
+        Weights of their classes.
+    names : dict or None
+        Their words, for messages.
+    """
+
+    numbers: Vector
+    targets: Vector
+    factors: Vector | None
+    names: dict[Any, int] | None
+
+    @property
+    def n_targets(self) -> int:
+        """Columns of the targets"""
+        return int(self.targets.shape[1])
+
+    def __call__(self, y: Vector, weights: Vector | None) -> tuple[Vector, Vector | None]:
+        """Targets and weights of labels (m, 1)
+
+        Raises
+        ------
+        RuntimeError
+            If there is one that was not there when the labels were read.
+        """
+        own = np.searchsorted(self.numbers, y[:, 0]).clip(max=len(self.numbers) - 1)
+        if len(new := y[self.numbers[own] != y[:, 0], 0]):
+            label = labels_of(new[:1], self.names)[0].item()
+            raise RuntimeError(f"{label!r} was no label before: a source must yield the same rows every time")
+        if self.factors is not None:
+            weights = self.factors[own] if weights is None else self.factors[own] * weights
+        return self.targets[own], weights
 
 
 class RidgeClassifier(ClassesCoded):
@@ -224,7 +260,8 @@ class RidgeClassifier(ClassesCoded):
         ----------
         X : (n_samples, n_features) array, data frame or sparse matrix
             C or F order, CSR and CSC of float32 or float64 are used without a copy. Or rows that need not fit in memory, as
-            `fastridge.scan` gives them, with labels that are numbers; one more pass over them finds the classes.
+            `fastridge.scan` gives them, with labels that are text, truth values or whole numbers. Classes are found by reading
+            the target alone; in text files, svmlight files and blocks of functions by one more pass.
         y : (n_samples,) labels, or (n_samples, n_labels) of zeros and ones, which may be sparse
             At least two classes; or for every sample any number of labels. None where X is a scan, which has it.
         sample_weight : float, (n_samples,) or None

@@ -10,7 +10,7 @@ import csv
 import sys
 import time
 from contextlib import nullcontext, redirect_stderr
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -40,7 +40,7 @@ from fastridge.path import ridge_path
 from fastridge.planning.costs import GRAM_FEATURES, physical_memory
 from fastridge.plots import PathDisplay
 from fastridge.ridge_cv import RidgeClassifierCV, RidgeCV
-from fastridge.rows import RowSource
+from fastridge.rows import RowSource, labels_of
 from fastridge.terminal import Lines, Steps, duration, mistakes, print_facts, quiet, show, times, watched
 
 DID_NOT_CONVERGE = 3
@@ -144,11 +144,8 @@ def fit(
                     _fit_in_memory(model, source, classify, progress)
             seconds = time.perf_counter() - begin
             score = _score(model, source, classify)
-        if classify and rows.target in rows.categories:
-            model._name_classes(rows.categories[rows.target])
         if output is not None:
-            categories = {name: known for name, known in rows.categories.items() if name != rows.target}
-            model_file.write(model, output, {"columns": rows.columns, "categories": categories})
+            model_file.write(model, output, {"columns": rows.columns, "categories": dict(source.categories)})
     report = model.report_
     chosen = model.alpha if cv is None else model.alpha_
     print_facts(
@@ -356,18 +353,12 @@ class _Rows:
     Attributes
     ----------
     source : RowSource
-    target : str
-        The name of the column to predict; empty where columns have no names.
     columns : list of str or None
         Those that features are made of, in order; None where they have no names.
-    categories : dict of str to list of str
-        Of columns of text.
     """
 
     source: RowSource
-    target: str = ""
     columns: list[str] | None = None
-    categories: dict[str, list[str]] = field(default_factory=dict)
 
 
 def _open(data: str, target: str | None, features: str | None, weight: str | None, one_hot: bool, classify: bool) -> _Rows:
@@ -393,15 +384,13 @@ def _open(data: str, target: str | None, features: str | None, weight: str | Non
     text = []
     for name in (target, *columns, *([] if weight is None else [weight])):
         kind = schema.field(name).type
-        if encoding.is_text(kind) and (classify if name == target else one_hot and name != weight):
+        if tables.is_text(kind) and (classify if name == target else one_hot and name != weight):
             text.append(name)
         elif not tables.is_number(kind):
             raise ValueError(_no_number(paths[0], name, kind, "target" if name == target else "weight" if name == weight else ""))
     opener = tables.of_files(paths, text)
-    categories = encoding.categories_of(opener, text)
-    if classify and target in categories and len(categories[target]) < 2:
-        raise ValueError(f"column {target!r} of {paths[0]} must hold at least two classes, got {categories[target]!r}")
-    return _Rows(kept(encoding.rows_of(opener, target, columns, weight, categories), paths), target, columns, categories)
+    categories = encoding.categories_of(opener, [name for name in text if name != target])
+    return _Rows(kept(encoding.rows_of(opener, target, columns, weight, categories), paths), columns)
 
 
 def _no_number(path: Path, name: str, kind: Any, role: str) -> str:
@@ -409,7 +398,7 @@ def _no_number(path: Path, name: str, kind: Any, role: str) -> str:
     column = f"column {name!r} of {path}" + (f", the {role}," if role else "")
     if str(kind) == "null":
         return f"{column} has no value in any of its first rows, or there are no rows"
-    if not encoding.is_text(kind):
+    if not tables.is_text(kind):
         return f"{column} is {kind}, not numbers: turn it into numbers before, or leave it out by --features"
     where = tables.first_word(path, name)
     column = f"{column} is text, not numbers" + (f" ({where})" if where else "")
@@ -445,10 +434,9 @@ def _folds(cv: str) -> int | None:
 
 def _fit_in_memory(model: Any, source: RowSource, classify: bool, progress: Progress) -> None:
     X, y, weights = _in_memory(source)
-    whole = classify and bool((y == np.rint(y)).all())
     model.verbose = not progress.disable
     with nullcontext() if progress.disable else redirect_stderr(Lines(progress)):
-        model.fit(X, y.astype(np.int64) if whole else y, sample_weight=weights)
+        model.fit(X, labels_of(y, source.names) if classify else y, sample_weight=weights)
     model.verbose = False
     if source.feature_names is not None:
         model.feature_names_in_ = np.array(source.feature_names, dtype=object)
@@ -483,7 +471,7 @@ def _score(model: Any, source: RowSource, classify: bool) -> float | None:
         fits = np.asarray(block.X @ coef + intercept)
         if classify:
             numbers = (fits[:, 0] > 0).astype(int) if fits.shape[1] == 1 else fits.argmax(axis=1)
-            lost += weights @ (model.classes_[numbers] != block.y[:, 0])
+            lost += weights @ (model.classes_[numbers] != labels_of(block.y[:, 0], source.names))
             total += weights.sum()
             continue
         lost += weights @ np.square(block.y - fits)

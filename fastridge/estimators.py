@@ -11,6 +11,7 @@ from copy import copy
 from dataclasses import replace
 from difflib import get_close_matches
 from functools import lru_cache
+from itertools import zip_longest
 from typing import Any, Self
 
 import numpy as np
@@ -28,7 +29,7 @@ from fastridge.moments import Moments
 from fastridge.monitor import Progress
 from fastridge.operators.base import Array, Vector
 from fastridge.request import Method, Request
-from fastridge.rows import RowSource
+from fastridge.rows import RowSource, alone
 from fastridge.solution import FitReport, Solution, Status
 
 try:
@@ -105,6 +106,31 @@ def sums_suffice(model: Any) -> bool:
             f"got solver={model.solver!r}, positive={model.positive!r}, bounds={model.bounds!r}"
         )
     return True
+
+
+class Scored:
+    """`score` as scikit-learn has it, of a scan as well"""
+
+    def score(self, X: Any, y: Any = None, sample_weight: Any = None) -> float:
+        """Return how well predictions agree with y: R2, of classifiers the share of labels that are right
+
+        Parameters
+        ----------
+        X : (n_samples, n_features) array, data frame or sparse matrix
+            Or rows as `fastridge.scan` gives them, with their targets; they are read twice.
+        y : (n_samples,) or (n_samples, n_targets), or labels
+            None where X is a scan, which has it.
+        sample_weight : (n_samples,) or None
+
+        Raises
+        ------
+        sklearn.exceptions.NotFittedError, ValueError
+            As `predict` does; if a scan has no target, or can be read once only.
+        """
+        if isinstance(X, RowSource):
+            check_is_fitted(self)
+            y, sample_weight = alone(X, y, sample_weight).targets()
+        return float(super().score(X, y, sample_weight))  # type: ignore[misc]
 
 
 class RidgeBase(_Called, CallbackSupportMixin, BaseEstimator):  # type: ignore[misc]
@@ -217,7 +243,9 @@ class RidgeBase(_Called, CallbackSupportMixin, BaseEstimator):  # type: ignore[m
     def _solve_rows(self, source: RowSource, y: Any, sample_weight: Any, method: Method, asked: dict[str, Any]) -> Solution:
         """As `_solve`, of rows that a source yields"""
         self._met(source)
-        return solve_rows(self._source(Kept.of(source, method.checkpoint)), y, sample_weight, method, **asked)
+        source = self._source(Kept.of(alone(source, y, sample_weight), method.checkpoint))
+        start = self._last_coefficients(source.n_features, source.n_targets) if self.warm_start else None
+        return solve_rows(source, None, None, method, start, **asked)
 
     def _met(self, source: RowSource) -> None:
         """Keep what scikit-learn keeps of the features"""
@@ -255,6 +283,10 @@ class RidgeBase(_Called, CallbackSupportMixin, BaseEstimator):  # type: ignore[m
         if p > n and request.bounds is None:
             last = getattr(self, "_small_side", None)
             return last if last is not None and last.shape == (n, n_targets) else None
+        return self._last_coefficients(p, n_targets)
+
+    def _last_coefficients(self, p: int, n_targets: int) -> Vector | None:
+        """Those of the last fit, (p, n_targets); None where there are none of that shape"""
         if not hasattr(self, "coef_"):
             return None
         start = np.atleast_2d(np.asarray(self.coef_, dtype=np.float64)).T
@@ -286,8 +318,7 @@ class RidgeBase(_Called, CallbackSupportMixin, BaseEstimator):  # type: ignore[m
         """Return X w + b after the checks of scikit-learn"""
         check_is_fitted(self)
         if isinstance(X, RowSource):
-            if X.n_features != self.n_features_in_:
-                raise ValueError(f"{X!r} has {X.n_features} features, the fit had {self.n_features_in_}")
+            self._check_features(X)
             parts = [np.asarray(block.X @ self.coef_.T + self.intercept_) for block in X.blocks()]
             return np.concatenate(parts)
         X = _before_scikit_learn(X)
@@ -295,13 +326,26 @@ class RidgeBase(_Called, CallbackSupportMixin, BaseEstimator):  # type: ignore[m
             X = validate_data(self, X, reset=False, **KINDS_OF_X)
         return np.asarray(X @ self.coef_.T + self.intercept_).astype(np.result_type(X, self.coef_), copy=False)
 
+    def _check_features(self, source: RowSource) -> None:
+        """Raise a ValueError where the features are not those of the fit, by name where both have names"""
+        names, own = getattr(self, "feature_names_in_", None), source.feature_names
+        if names is not None and own is not None:
+            for name, fitted in zip_longest(own, names.tolist()):
+                if name != fitted:
+                    raise ValueError(
+                        f"{source!r} has {'no more features' if name is None else f'the feature {name!r}'} where the fit had "
+                        f"{'none' if fitted is None else repr(fitted)}: scan it with the features, and the categories, of the fit"
+                    )
+        elif source.n_features != self.n_features_in_:
+            raise ValueError(f"{source!r} has {source.n_features} features, the fit had {self.n_features_in_}")
+
     def __sklearn_tags__(self) -> Any:
         tags = super().__sklearn_tags__()
         tags.input_tags.sparse = True
         return tags
 
 
-class Ridge(MultiOutputMixin, RegressorMixin, RidgeBase):  # type: ignore[misc]
+class Ridge(Scored, MultiOutputMixin, RegressorMixin, RidgeBase):  # type: ignore[misc]
     """Ridge regression with a certified answer: a drop-in for ``sklearn.linear_model.Ridge``
 
     minimise over w, b    sum_i s_i (y_i - x_i'w - b)^2 + alpha ||w||^2
@@ -337,7 +381,7 @@ class Ridge(MultiOutputMixin, RegressorMixin, RidgeBase):  # type: ignore[misc]
         Begin "cg" and "cd" where the last fit ended, if the shapes agree: the number of features and targets, and of samples
         where there are fewer than features. With bounds that is at coef_, moved into them, whatever the number of samples. For
         a slightly different alpha, y or X that saves steps; a bad start costs a product. Direct solvers ignore it. tol means
-        the same.
+        the same. Of a `scan` "cg" begins at coef_: every step that is saved is a pass over the rows.
     n_threads : int or None
         None: what the process may use. The result has the same bits for any number.
     time_limit : float or None

@@ -51,7 +51,8 @@ def make_problem(
         y_mean[1] = rest - (y_mean[0] - first)
     target = target - y_mean[0]
     if fit_intercept:
-        y_mean[1] *= target.any(axis=0)  # the mean of a constant is that constant
+        used = True if weights is None else (weights > 0)[:, None]
+        y_mean[1] *= np.any(target, axis=0, where=used)  # the mean of a constant is that constant
         target -= y_mean[1]
     if weights is not None:
         target *= np.sqrt(weights)[:, None]

@@ -189,17 +189,21 @@ def solve(request: Request, method: Method, start: Vector | None = None, likely:
     return Solution(np.ascontiguousarray(w.T), intercept, report, answer.x)
 
 
-def solve_rows(source: RowSource, y: Any, sample_weight: Any, method: Method, **asked: Any) -> Solution:
+def solve_rows(
+    source: RowSource, y: Any, sample_weight: Any, method: Method, start: Vector | None = None, **asked: Any
+) -> Solution:
     """Solve what is asked, by the names of `ridge`, of rows that a source yields; `y` and `sample_weight` must be None
+
+    `start`, (p, k), is where conjugate gradients begin: coefficients. Another shape is ignored.
 
     Rows that can be read once only are summed, and the answer is that of `Moments.solve`.
     """
     source = Kept.of(alone(source, y, sample_weight), method.checkpoint)
     request = RowsRequest.of_source(source, method, **asked)
     if isinstance(source, Kept):
-        return _solve_kept(source, request, method)
+        return _solve_kept(source, request, method, start)
     if source.repeatable:
-        return solve(request, method)
+        return solve(request, method, start)
     if method.solver not in ("auto", "cholesky"):
         raise ValueError(f'{source!r} can be read once: one pass does for solver "auto" or "cholesky", got {method.solver!r}')
     begin = time.perf_counter()
@@ -212,13 +216,13 @@ def solve_rows(source: RowSource, y: Any, sample_weight: Any, method: Method, **
     return replace(solution, report=report)
 
 
-def _solve_kept(source: Kept, request: RowsRequest, method: Method) -> Solution:
+def _solve_kept(source: Kept, request: RowsRequest, method: Method, start: Vector | None) -> Solution:
     """Solve what is asked of rows, going on from the checkpoint of the source"""
     settings = {"alpha": request.penalty, "penalty_weights": request.penalty_weights, "fit_intercept": request.fit_intercept}
     sizes = {"n_features": source.n_features, "n_targets": source.n_targets, "dtype": str(source.dtype)}
     source.checkpoint.agree(sizes | settings | {"solver": method.solver})
     try:
-        solution = solve(request, method)
+        solution = solve(request, method, start)
     except BaseException:
         source.checkpoint.leave()
         raise

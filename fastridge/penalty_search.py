@@ -222,13 +222,22 @@ class RidgeCVBase(RidgeBase):
                 )
         elif isinstance(self.cv, Integral) and int(self.cv) > 1:
             by_moments = None if is_classifier(self) else self._scores_of_moments()
-            if by_moments is None:
-                raise ValueError("folds of a source of rows are scored by R2 or (root) mean squared errors of regressions")
+            if by_moments is None and not (is_classifier(self) and self.scoring in (None, "accuracy")):
+                raise ValueError(
+                    "folds of a source of rows are scored by R2 or (root) mean squared errors, those of classifiers by accuracy, "
+                    f"got scoring={self.scoring!r}"
+                )
         else:
             raise ValueError(f"cv must be None or a number of folds for a source of rows, got {self.cv!r}")
         check_memory(source.n_features, 2 + (0 if self.cv is None else int(self.cv)))
         self._met(source)
-        source = self._source(source)
+        if self.cv is not None and is_classifier(self):
+            coding = self._coding(source)
+            streams.check_fold_memory(int(self.cv), self._most_alphas(), source.n_features, coding.n_targets)
+            scored = source.recoded(coding.n_targets, replace(coding, factors=None))  # by the weights of samples alone
+            source = source.recoded(coding.n_targets, coding)
+        else:
+            source = self._source(source)
         asked = {"positive": False, "bounds": None, "penalty_weights": self.penalty_weights}
         request = RowsRequest.of_source(source, method, alpha=1.0, fit_intercept=self.fit_intercept, **asked)
         request = replace(request, with_gram=True).after_first_pass(self.n_threads)
@@ -257,9 +266,12 @@ class RidgeCVBase(RidgeBase):
             return Found(alphas, scores if each else scores.mean(axis=1), start=partial(start, answer), size=size)
 
         def folds(alphas: Vector) -> Found:
-            assert by_moments is not None
+            fits = streams.fold_fits(moments, request, alphas, method)
+            if by_moments is None:
+                fitted = list(fits)
+                return _found_by_folds(alphas, streams.accuracy(scored, fitted), max(fold.doubt for fold in fitted))
             scores, doubt = [], 0.0
-            for fold in streams.fold_fits(moments, request, alphas, method):
+            for fold in fits:
                 known = fold.sq_errors()
                 if known is None:
                     raise ValueError("the fits leave next to nothing of y, and sums cannot tell how little: use cv=None")
@@ -373,6 +385,12 @@ class RidgeCVBase(RidgeBase):
         checked = validation.check_alphas(np.asarray(values, dtype=np.float64))
         assert not isinstance(checked, int)
         return checked
+
+    def _most_alphas(self) -> int:
+        """How many penalties are scored at once, at most"""
+        given = self._alphas()
+        n = given if isinstance(given, int) else len(given)
+        return n + 2 * EXTENSIONS * MORE * isinstance(self.alphas, str)
 
     def _score_by(self, scorer: Any, labels: Any, score_params: dict[str, Any]) -> Callable[[Vector], Any]:
         """A function that scores leave-one-out predictions, (n, k): a number, or one for each target"""

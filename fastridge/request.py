@@ -143,6 +143,12 @@ class RowsRequest(Request):
     @classmethod
     def of_source(cls, source: RowSource, method: Method, **asked: Any) -> RowsRequest:
         """Of a source and what a user asked, by the names of `functional.ridge`; raises as `Request.checked`"""
+        source.need_target()
+        if source.text_target:
+            raise ValueError(
+                f"{source.text_target}, and a regression predicts numbers: RidgeClassifier takes it as classes, or name a target "
+                "of numbers"
+            )
         y = np.empty(0 if source.one_target else (0, source.n_targets))
         if asked["positive"] or asked["bounds"] is not None:
             raise ValueError("bounds need X in memory: coordinate descent reads columns")

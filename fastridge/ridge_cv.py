@@ -8,12 +8,13 @@ from sklearn.base import MultiOutputMixin, RegressorMixin
 
 from fastridge import validation
 from fastridge.classifier import ClassesCoded
+from fastridge.estimators import Scored
 from fastridge.operators.base import Array
 from fastridge.penalty_search import RidgeCVBase
 from fastridge.selection.choice import BEST
 
 
-class RidgeCV(MultiOutputMixin, RegressorMixin, RidgeCVBase):  # type: ignore[misc]
+class RidgeCV(Scored, MultiOutputMixin, RegressorMixin, RidgeCVBase):  # type: ignore[misc]
     """Ridge regression whose penalty is chosen by cross-validation: a drop-in for ``sklearn.linear_model.RidgeCV``
 
     The score of every penalty is that of exact leave-one-out errors (``cv=None``): predictions of each sample by the model that
@@ -167,7 +168,8 @@ class RidgeCV(MultiOutputMixin, RegressorMixin, RidgeCVBase):  # type: ignore[mi
         ----------
         X : (n_samples, n_features) array, data frame or sparse matrix
             As in `Ridge.fit`. A `fastridge.scan`, whose rows need not fit in memory, is scored by squared leave-one-out errors in
-            one pass after the first, by criteria without one, or with `cv` a number, by sums over every `cv`-th row in one pass.
+            one pass after the first, by criteria without one, or with `cv` a number, by sums over every `cv`-th row in one pass
+            (the accuracy of classifiers takes one more).
         y : (n_samples,) or (n_samples, n_targets)
             None where X is a scan, which has it.
         sample_weight : float, (n_samples,) or None

@@ -20,6 +20,8 @@ BLOCK_BYTES = 1 << 24
 """Of X in one block: large enough that starting a block costs nothing, small enough that three of them are nothing."""
 SAMPLED_ROWS = 16
 """Of a block, by which it is known again: to sum all would cost half of a product."""
+TRUTH = {False: 0, True: 1}
+"""The names of a target of truth values."""
 MARKS = 5
 """Numbers by which a block is known again."""
 
@@ -44,6 +46,12 @@ class RowSource(ABC):
         Whether the rows can be read more than once.
     categories : dict of str to list of str
         Of the columns that became columns `name=category` of zeros and ones.
+    names : dict of label to int, or None
+        Of a target that is words or truth values: the labels that have been met, and the numbers that stand for them in y.
+    text_target : str
+        Says that the target is words, and which one, for messages; empty where it is not.
+    has_target : bool
+        Whether there is one; else y is zeros, for predictions.
     """
 
     n_features: int
@@ -53,6 +61,9 @@ class RowSource(ABC):
     dtype: np.dtype[Any] = np.dtype(np.float64)
     repeatable: bool = True
     categories: Mapping[str, list[str]] = MappingProxyType({})
+    names: dict[Any, int] | None = None
+    text_target: str = ""
+    has_target: bool = True
     _seen: list[tuple[float, ...]] | None = None
     _known_from = ""
     _begun = False
@@ -149,11 +160,17 @@ class RowSource(ABC):
         for _ in self.blocks():
             pass
 
+    def labels_alone(self) -> Counter[float] | None:
+        """As `labels`, without reading the features; None where that cannot be"""
+        return None
+
     def labels(self) -> Counter[float]:
-        """How often each target occurs, of one target; reads all rows"""
-        counts: Counter[float] = Counter()
-        for block in self.blocks():
-            counts.update(count_labels(block.y))
+        """How often each number occurs in y, of one target; reads all rows where the target cannot be read alone"""
+        counts = self.labels_alone()
+        if counts is None:
+            counts = Counter()
+            for block in self.blocks():
+                counts.update(count_labels(block.y))
         return counts
 
     def fold_sums(self, n_folds: int, n_threads: int) -> list[Sums]:
@@ -170,6 +187,27 @@ class RowSource(ABC):
         """The same rows with other targets, (m, n_targets), and weights: those that `code` makes of them"""
         return Recoded(self, n_targets, code)
 
+    def _like(self, source: RowSource) -> None:
+        """Take over what is known of another source, whose rows these are"""
+        self.n_features, self.feature_names, self.categories = source.n_features, source.feature_names, source.categories
+        self.has_target, self.n_targets, self.one_target = source.has_target, source.n_targets, source.one_target
+        self.names, self.text_target = source.names, source.text_target
+        self.dtype, self.repeatable = source.dtype, source.repeatable
+
+    def targets(self) -> tuple[Array, Vector | None]:
+        """Return y as it was given, (n,) or (n, k), labels as such, and weights; reads all rows"""
+        self.need_target()
+        parts = [(block.y.copy(), block.weights) for block in self.blocks()]
+        y: Array = np.concatenate([own for own, _ in parts])
+        weights = [own.copy() for _, own in parts if own is not None]
+        y = y[:, 0] if self.one_target else y
+        return y if self.names is None else labels_of(y, self.names), np.concatenate(weights) if weights else None
+
+    def need_target(self) -> None:
+        """Raise a ValueError where there is none"""
+        if not self.has_target:
+            raise ValueError(f"{self!r} has no target, which a fit needs: name it in scan(..., target=)")
+
     def _checked(self, X: Any, y: Any, weights: Any, where: str) -> Block:
         return checked_block(X, y, weights, where, self.n_features, self.n_targets if not self.one_target else None)
 
@@ -183,15 +221,19 @@ class Recoded(RowSource):
 
     def __init__(self, source: RowSource, n_targets: int, code: Code) -> None:
         self._source, self._code = source, code
-        self.n_features, self.feature_names, self.dtype = source.n_features, source.feature_names, source.dtype
-        self.n_targets, self.one_target, self.repeatable = n_targets, False, source.repeatable
+        self._like(source)
+        self.n_targets, self.one_target, self.names, self.text_target = n_targets, False, None, ""
 
     def describe(self) -> str:
         return self._source.describe()
 
     def read(self) -> Iterator[tuple[Any, Any, Any, str]]:
         for block in self._source.verified():
-            yield block.X, *self._code(block.y, block.weights), block.where
+            try:
+                y, weights = self._code(block.y, block.weights)
+            except RuntimeError as error:
+                raise RuntimeError(f"{block.where}: {error}") from error
+            yield block.X, y, weights, block.where
 
 
 def checked_block(X: Any, y: Any, weights: Any, where: str, n_features: int, n_targets: int | None) -> Block:
@@ -230,6 +272,45 @@ def count_labels(y: Vector) -> dict[float, int]:
     return dict(zip(*(part.tolist() for part in np.unique(y, return_counts=True)), strict=True))
 
 
+def names_for(y: Any) -> dict[Any, int] | None:
+    """Names for labels like these: those of truth values, none so far of words; None where y is numbers"""
+    y = np.asarray(y)
+    if y.dtype == bool and y.ndim == 1:
+        return dict(TRUTH)
+    words = y.dtype.kind in "UT" or (y.dtype == object and any(isinstance(label, str) for label in y.flat))
+    return {} if words else None
+
+
+def numbers_of(y: Any, names: dict[Any, int]) -> Vector:
+    """The numbers of labels; those of words that are new are the next ones, which `names` takes up
+
+    Raises
+    ------
+    ValueError
+        If y has several columns, or a label of another type than those before.
+    """
+    y = np.asarray(y)
+    if y.ndim != 1:
+        raise ValueError(f"targets of text must be one column, got shape {y.shape}")
+    kind, kinds = (bool, "b") if names == TRUTH else (str, "UT")
+    if y.dtype.kind not in kinds:
+        for i, label in enumerate(y.tolist()):
+            if not isinstance(label, kind):
+                others = "text" if kind is str else "true or false"
+                raise ValueError(f"y has {label!r} in row {i} of these, and {others} in others: fill or drop such rows before")
+        y = y.astype(kind)
+    labels, places = np.unique(y, return_inverse=True)
+    numbers = [names.setdefault(label, len(names)) for label in labels.tolist()]
+    return np.array(numbers, dtype=np.float64)[places]
+
+
+def labels_of(y: Vector, names: dict[Any, int] | None) -> Array:
+    """The labels that numbers stand for: those of `names`, or the numbers themselves, as integers where all are whole"""
+    if names is not None:
+        return np.array(list(names))[y.astype(np.intp)]
+    return y.astype(np.int64) if (y == np.rint(y)).all() else y
+
+
 def ahead(items: Iterator[Any]) -> Iterator[Any]:
     """Yield what an iterator yields, the next item being made on another thread meanwhile"""
     end = object()
@@ -241,12 +322,16 @@ def ahead(items: Iterator[Any]) -> Iterator[Any]:
 
 
 def fingerprint(block: Block) -> tuple[float, ...]:
-    """What tells a block from another one that took its place: its length, sums of y and weights, and of some rows of X"""
+    """What tells a block from another one that took its place: its length, sums of y and weights, and of some rows of X
+
+    Entries of y count by their place: coded classes have the same sum in every row.
+    """
     X: Any = block.X
-    n = X.shape[0]
+    n, k = block.y.shape
+    y = (block.y * (np.arange(1, n + 1) / n)[:, None]).sum(axis=0) * (np.arange(1, k + 1) / k)
     some = np.unique(np.linspace(0, n - 1, min(n, SAMPLED_ROWS)).astype(np.intp))
     weight = n if block.weights is None else block.weights.sum()
-    return (float(n), float(block.y.sum()), float(weight), float(X[some].sum()), float(X[:1].sum()))
+    return (float(n), float(y.sum()), float(weight), float(X[some].sum()), float(X[:1].sum()))
 
 
 def rows_per_block(row_bytes: float) -> int:

@@ -266,8 +266,7 @@ def sum_block(X: Matrix, y: Vector, weights: Vector | None, n_threads: int) -> S
     with np.errstate(invalid="ignore"):  # NaN is named by what raises
         centred = centred_design(X, weights, True, n_threads)
     design, power = centred.design, centred.power
-    # Constant targets have their mean exactly.
-    y_centre = np.where((y == y[0]).all(axis=0), y[0], np.average(y, axis=0, weights=weights))
+    y_centre = centre_of(y, weights)
     root = np.ones((n, 1)) if weights is None else np.sqrt(weights)[:, None]
     target = (y - y_centre) * root
     gram = design.gram()
@@ -296,6 +295,12 @@ def sum_block(X: Matrix, y: Vector, weights: Vector | None, n_threads: int) -> S
     sums.high("doubt_mean")[...] = sums.mean
     sums.high("doubt_sq")[...] = error * np.concatenate([sq_read, sq_y]) + underflow
     return sums
+
+
+def centre_of(y: Vector, weights: Vector | None) -> Vector:
+    """Rounded means of the columns of y; the value itself of a column that is constant where there is weight"""
+    used = y if weights is None else y[weights > 0]
+    return np.where((used == used[0]).all(axis=0), used[0], np.average(y, axis=0, weights=weights))
 
 
 def _sum(a: Vector, b: Vector) -> Vector:

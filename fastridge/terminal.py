@@ -8,6 +8,7 @@ import math
 import re
 import sys
 import warnings
+from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -41,7 +42,7 @@ IN_PYTHON = (
     (r'\. Try more of them, or alphas="auto"', ""),
     (r"^(alpha|tol) must", r"--\1 must"),
     (r"\bsample_weight must", "the column that --weight names must"),
-    (r"leave it out by features=\[...\], or encode.*", "the model was fitted to numbers there"),
+    (r"leave it out by features=\[...\], or .*", "the model was fitted to numbers there"),
     (r"Cannot have number of splits n_splits=(\d+) greater.*n_samples=(\d+)\.", r"--cv \1 asks for more folds than the \2 rows"),
     (r"(can't decode byte .*)", r"\1: save the file as UTF-8"),
     (r"(: classes must be whole numbers)", r"\1 or words; without --classify numbers are predicted"),
@@ -55,8 +56,7 @@ class Watched(RowSource):
 
     def __init__(self, source: RowSource, progress: Progress) -> None:
         self._source, self._progress, self._n_passes = source, progress, 0
-        self.n_features, self.feature_names, self.dtype = source.n_features, source.feature_names, source.dtype
-        self.n_targets, self.one_target, self.repeatable = source.n_targets, source.one_target, source.repeatable
+        self._like(source)
         self._task = progress.add_task("", total=None)
 
     def describe(self) -> str:
@@ -69,6 +69,9 @@ class Watched(RowSource):
         for block in self._source.read():
             yield block
             self._progress.advance(self._task, block[0].shape[0])
+
+    def labels_alone(self) -> Counter[float] | None:
+        return self._source.labels_alone()
 
 
 class Steps:

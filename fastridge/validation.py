@@ -81,10 +81,12 @@ def look(x: Any, name: str) -> None:
     Raises
     ------
     ValueError, TypeError
-        If `x` has not been computed, has masked entries, is an array of records or of dates.
+        If `x` is a string or path, has not been computed, has masked entries, is an array of records or of dates.
     """
     if hasattr(x, "collect") and not hasattr(x, "__array__"):
-        raise TypeError(f"{name} is a {type(x).__name__}, which holds no data yet; pass {name}.collect()")
+        raise TypeError(f"{name} is a {type(x).__name__}, which holds no data yet; pass {name}.collect(), or scan the frame")
+    if name in ("X", "y") and isinstance(x, str | os.PathLike):
+        raise ValueError(f"{name} is {os.fspath(x)!r}, not an array; fastridge.scan(path, target=...) reads files")
     if isinstance(x, np.ma.MaskedArray) and np.ma.is_masked(x):
         count = int(np.ma.getmaskarray(x).sum())
         raise ValueError(f"{name} has {count} masked entries; fill them, {name}.filled(value), or drop those samples")

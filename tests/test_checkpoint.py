@@ -9,8 +9,11 @@ from contextlib import suppress
 from pathlib import Path
 
 import numpy as np
+import pyarrow as pa
 import pytest
 import scipy.sparse as sp
+from pyarrow import parquet
+from sklearn.exceptions import ConvergenceWarning
 
 from fastridge import Ridge, RidgeClassifier, checkpoint, ridge, scan
 from fastridge.operators.row_blocks import RowBlocks
@@ -156,10 +159,12 @@ def test_more_directions_and_several_targets(tmp_path):
     np.testing.assert_array_equal(found.report.n_iter, expected.report.n_iter)
 
 
+@pytest.mark.parametrize("words", [False, True])
 @pytest.mark.parametrize(("last", "n_classes"), [(1, 3), (2, 2), (5, 3)])
-def test_classes(tmp_path, last, n_classes):
+def test_classes(tmp_path, last, n_classes, words):
     X, y = make()
     labels = np.digitize(y, np.quantile(y, np.linspace(0, 1, n_classes + 1)[1:-1]))
+    labels = np.array(["wasp", "ant", "bee"])[labels] if words else labels
     options = {"alpha": 1e-2, "solver": "cg", "tol": TOL}
     whole = Counted(sp.csr_array(X), labels)
     expected = RidgeClassifier(**options).fit(scan(whole))
@@ -347,3 +352,23 @@ def test_every_product_is_kept():
     norms = {"sq_norms", "mean_error", "sq_read_norms", "sq_raw_norms", "over_rows"}
     assert {name for name in vars(RowBlocks) if not name.startswith("_")} == passes | others | norms
     assert passes <= own
+
+
+def test_classes_of_a_table_go_on(tmp_path):
+    X, _ = make()
+    columns = {f"x{j}": X[:, j] for j in range(P)} | {"y": np.array(["wasp", "ant", "bee"])[np.arange(N) % 3]}
+    parquet.write_table(pa.table(columns), tmp_path / "t.parquet")
+    options = {"alpha": 1e-2, "solver": "cg", "tol": TOL}
+    expected = RidgeClassifier(**options).fit(scan(tmp_path / "t.parquet", target="y"))
+    options["checkpoint"] = tmp_path / "fit"
+    with pytest.warns(ConvergenceWarning):
+        RidgeClassifier(max_iter=3, **options).fit(scan(tmp_path / "t.parquet", target="y"))
+    found = RidgeClassifier(**options).fit(scan(tmp_path / "t.parquet", target="y"))
+    np.testing.assert_array_equal(found.coef_, expected.coef_)
+    np.testing.assert_array_equal(found.classes_, ["ant", "bee", "wasp"])
+    with pytest.warns(ConvergenceWarning):
+        RidgeClassifier(max_iter=3, **options).fit(scan(tmp_path / "t.parquet", target="y"))
+    columns["y"] = columns["y"][::-1]
+    parquet.write_table(pa.table(columns), tmp_path / "t.parquet")
+    with pytest.raises(ValueError, match=r"other rows than .* checkpoint"):
+        RidgeClassifier(**options).fit(scan(tmp_path / "t.parquet", target="y"))

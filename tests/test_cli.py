@@ -221,9 +221,9 @@ def test_leave_one_out_of_large_data_holds_no_rows(target, monkeypatch):
 
 
 @pytest.mark.parametrize("cv", [None, "loo", 3])
-@pytest.mark.parametrize("classes", ["numbers", "words", "three words"])
+@pytest.mark.parametrize("classes", ["numbers", "words", "three words", "truth values"])
 def test_classes(cv, classes):
-    y = {"numbers": (Y > 0) * 2 + 5, "words": KINDS, "three words": COLOUR}[classes]
+    y = {"numbers": (Y > 0) * 2 + 5, "words": KINDS, "three words": COLOUR, "truth values": Y > 0}[classes]
     parquet.write_table(pa.table(dict(zip(NAMES, X.T, strict=True)) | {"kind": y}), "data.parquet")
     said = ran(
         "fit", "data.parquet", "--target", "kind", "--classify", "--output", "model", *([] if cv is None else ["--cv", cv])
@@ -564,7 +564,7 @@ MISTAKES = {
     "one fold": ((*FIT, "--cv", 1), 2, '--cv must be "loo" or a number of folds'),
     "more folds than rows": ((*FIT, "--cv", 1000), 1, "--cv 1000 asks for more folds than the 300 rows"),
     "classes of fractions": ((*FIT, "--classify"), 1, "classes must be whole numbers or words; without --classify"),
-    "one class": (("fit", "one.csv", "--target", "kind", "--classify"), 1, "must hold at least two classes, got ['x']"),
+    "one class": (("fit", "one.csv", "--target", "kind", "--classify"), 1, "must hold at least two classes, got one class: 'x'"),
     "no folder": ((*FIT, "--output", "nowhere/model"), 1, "there is no folder nowhere for --output"),
     "kind of picture": (("path", *FIT[1:], "--plot", "path.doc"), 1, "--plot path.doc: the name must end in one of"),
     "misspelt option": ((*FIT, "--alhpa", 1), 2, "--alhpa"),

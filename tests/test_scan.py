@@ -2,6 +2,7 @@
 
 import gzip
 import time
+from dataclasses import replace
 from functools import partial
 
 import numpy as np
@@ -10,12 +11,25 @@ import polars as pl
 import pyarrow as pa
 import pytest
 import scipy.sparse as sp
-from pyarrow import csv, feather, parquet
+from pyarrow import csv, dataset, feather, parquet
 from sklearn.datasets import dump_svmlight_file
 from truth import Exact
 
-from fastridge import Moments, Ridge, RidgeClassifier, explain, ridge, rows, scan
-from fastridge.io import arrays, text
+from fastridge import (
+    Moments,
+    Ridge,
+    RidgeClassifier,
+    RidgeClassifierCV,
+    RidgeCV,
+    explain,
+    load,
+    ridge,
+    ridge_path,
+    rows,
+    save,
+    scan,
+)
+from fastridge.io import arrays, tables, text
 from fastridge.rows import RowSource
 
 N, P = 900, 12
@@ -26,6 +40,8 @@ EPS = np.finfo(np.float64).eps
 def small_blocks(monkeypatch):
     monkeypatch.setattr(rows, "BLOCK_BYTES", 20_000)
     monkeypatch.setattr(text, "CHUNK_BYTES", 30_000)
+    monkeypatch.setattr(tables, "COLUMNS_IN_LANE", 3)
+    monkeypatch.setattr(pa, "cpu_count", lambda: 4)
 
 
 def make(n=N, p=P, *, seed=0, sparse=False, n_targets=0, far=0.0, dtype=np.float64):
@@ -117,6 +133,16 @@ def of_reopened_stream(folder, X, y, weights):
     return scan(table.to_reader, target=names(y), weight=None if weights is None else "weight")
 
 
+def of_lazy_frame(folder, X, y, weights):
+    lazy = pl.from_arrow(frame(X, y, weights)).lazy()
+    return scan(lazy, target=names(y), weight=None if weights is None else "weight")
+
+
+def of_dataset(folder, X, y, weights):
+    of_folder(folder, X, y, weights)
+    return scan(dataset.dataset(folder), target=names(y), weight=None if weights is None else "weight")
+
+
 DENSE = {
     "npy": of_npy,
     "npy in F order": partial(of_npy, order="F"),
@@ -134,6 +160,8 @@ DENSE = {
     "polars": of_frame,
     "pandas": partial(of_frame, library=lambda table: table.to_pandas()),
     "stream that is opened anew": of_reopened_stream,
+    "lazy frame": of_lazy_frame,
+    "dataset": of_dataset,
 }
 SPARSE = {
     "sparse npz": of_sparse_npz,
@@ -208,6 +236,18 @@ def test_rows_that_are_sorted_and_blocks_of_one_row():
             yield X[i : i + 1], y[i : i + 1]
 
     assert_proven(ridge(scan(blocks), alpha=1e-3, tol=1e-9), X, y, 1e-3, None)
+
+
+@pytest.mark.parametrize("solver", ["cholesky", "cg", "svd"])
+@pytest.mark.parametrize("value", [-1.0, 1e8 / 3])
+def test_targets_that_are_constant_where_there_is_weight(value, solver):
+    X, Y, weights = make(n_targets=2)
+    Y[:, 0] = np.where(weights > 0, value, 2 - value)  # as of a class that has no weight
+    for given in ((X, Y), (of_blocks(None, X, Y, weights), None)):
+        found = ridge(*given, alpha=0.5, sample_weight=weights if given[0] is X else None, solver=solver)
+        assert found.report.converged
+        assert not found.coef[0].any()
+        assert found.intercept[0] == value
 
 
 def test_blocks_without_a_weight():
@@ -347,12 +387,218 @@ def test_classes(tmp_path, kind, n_classes, weighted, class_weight):
 
 def test_classes_that_cannot_be_fitted(tmp_path):
     X, y, _ = make()
-    with pytest.raises(ValueError, match=r"one class: 7\.0"):
+    with pytest.raises(ValueError, match="at least two classes, got one class: 7"):
         RidgeClassifier().fit(scan(X, target=np.full(N, 7)))
+    with pytest.raises(ValueError, match="at least two classes, got no rows"):
+        RidgeClassifier().fit(scan(frame(X[:0], y[:0]), target="y"))
     with pytest.raises(ValueError, match="must be known before"):
         RidgeClassifier().fit(scan(iter([(X, y > 0)])))
     with pytest.raises(ValueError, match="must be known before"):
         RidgeClassifier().fit(scan(X, target=np.column_stack([y, y])))
+
+
+WORDS = np.array(["wasp", "ant", "äffin", "bee"])
+
+
+def of_labels(y, kind):
+    """Labels that say something about y, whose sorted order is not that in which they come"""
+    if kind == "truth values":
+        return y > np.median(y)
+    n = int(kind[0])
+    return WORDS[np.digitize(y, np.quantile(y, np.linspace(0, 1, n + 1)[1:-1]))]
+
+
+def assert_same_classifier(found, source, expected, X):
+    np.testing.assert_array_equal(found.classes_, expected.classes_)
+    assert found.classes_.dtype.kind == expected.classes_.dtype.kind
+    assert found.report_.converged
+    np.testing.assert_allclose(found.coef_, expected.coef_, rtol=1e-6, atol=1e-9)
+    np.testing.assert_allclose(found.intercept_, expected.intercept_, rtol=1e-6, atol=1e-9)
+    predicted = found.predict(source)
+    np.testing.assert_array_equal(predicted, expected.predict(X))
+    assert predicted.dtype == found.classes_.dtype
+
+
+@pytest.mark.parametrize("labels", ["2 words", "4 words", "truth values"])
+@pytest.mark.parametrize("kind", [*DENSE, *SPARSE])
+def test_classes_of_words_and_of_truth_values(tmp_path, kind, labels):
+    X, y, weights = make(sparse=kind in SPARSE)
+    y = of_labels(y, labels)
+    source = (DENSE | SPARSE)[kind](tmp_path, X, y, weights)
+    found = RidgeClassifier(0.5, tol=1e-9).fit(source)
+    assert_same_classifier(found, source, RidgeClassifier(0.5, tol=1e-11).fit(X, y, weights), X)
+    found.fit(source)  # once more
+    assert_same_classifier(found, source, RidgeClassifier(0.5, tol=1e-11).fit(X, y, weights), X)
+
+
+@pytest.mark.parametrize("class_weight", ["balanced", {"bee": 3.0, "wasp": 0.5}, {"bee": 0.0, "ant": 2, "äffin": 1, "wasp": 3}])
+@pytest.mark.parametrize("kind", ["npy", "blocks", "csv", "parquet"])
+def test_weights_of_classes_of_words(tmp_path, kind, class_weight):
+    X, y, weights = make()
+    y = of_labels(y, "4 words")
+    y[:300] = "bee"  # fewer of the others
+    source = DENSE[kind](tmp_path, X, y, weights)
+    for scoring in (RidgeClassifier, partial(RidgeClassifierCV, cv=None)):
+        options = {"class_weight": class_weight}
+        expected = scoring(0.5, tol=1e-11, **options).fit(X, y, weights)
+        assert_same_classifier(scoring(0.5, tol=1e-9, **options).fit(source), source, expected, X)
+    with pytest.raises(ValueError, match=r"not in class_weight"):  # as scikit-learn says of arrays
+        RidgeClassifier(class_weight={"beee": 2.0}).fit(source)
+
+
+@pytest.mark.parametrize("text", ["string", "large_string", "string_view", "dictionary", "objects", "category"])
+def test_kinds_of_text(tmp_path, text):
+    X, y, _ = make()
+    y = of_labels(y, "4 words")
+    expected = RidgeClassifier(0.5, tol=1e-11).fit(X, y)
+    if text in ("objects", "category"):
+        table = pd.DataFrame(X).add_prefix("x")
+        table["y"] = pd.Series(y.astype(object)) if text == "objects" else pd.Categorical(y, categories=["unused", *WORDS])
+        sources = [scan(table, target="y"), scan(X, target=table["y"]), scan(lambda: [(X, table["y"])])]
+    else:
+        column = pa.array(y).dictionary_encode() if text == "dictionary" else pa.array(y, getattr(pa, text)())
+        table = frame(X, np.zeros(N)).set_column(P, "y", column)
+        parquet.write_table(table, tmp_path / "t.parquet", row_group_size=350)
+        sources = [scan(table, target="y"), scan(tmp_path / "t.parquet", target="y")]
+    for source in sources:
+        assert_same_classifier(RidgeClassifier(0.5, tol=1e-9).fit(source), source, expected, X)
+
+
+def test_classes_of_words_beside_columns_of_categories(tmp_path):
+    table, X = coded()
+    y = WORDS[np.arange(N) % 3]
+    path = tmp_path / "t.csv"
+    table = table.set_column(1, "c1", table["c1"].cast(pa.string()))
+    csv.write_csv(table.drop_columns(["y"]).append_column("y", pa.array(y)), path)
+    source = scan(path, target="y", categories=["c0", "c1"])
+    expected = RidgeClassifier(0.5, tol=1e-11).fit(X, y)
+    found = RidgeClassifier(0.5, tol=1e-9).fit(source)
+    assert_same_classifier(found, source, expected, X)
+    save(found, tmp_path / "model")
+    assert_same_classifier(load(tmp_path / "model"), source, expected, X)
+    other = table.drop_columns(["y"]).append_column("y", pa.array(["new"] * N))  # of which predictions know nothing
+    np.testing.assert_array_equal(found.predict(scan(other, target="y", categories=source.categories)), expected.predict(X))
+    with pytest.raises(ValueError, match=r"has the feature 'c0=ä01' where the fit had 'c0=ä00': scan it with"):
+        found.predict(scan(other, target="y", categories={**source.categories, "c0": [f"ä{i:02d}" for i in (1, 0, 2, 3, 4)]}))
+    with pytest.raises(ValueError, match=r"has no more features where the fit had 'c1=b03'"):
+        found.predict(scan(other.slice(0, 0), target="y", categories={**source.categories, "c1": ["b00", "b01", "b02"]}))
+    with pytest.raises(ValueError, match=r"column 'c1' has 'b03' in row \d+ of these, which the fit has not seen"):
+        list(scan(table, target="y", categories={**source.categories, "c1": ["b00", "b01", "b02"]}).blocks())
+
+
+@pytest.mark.parametrize("kind", ["npy", "npz", "array", "parquet", "feather", "arrow table", "polars", "folder"])
+def test_labels_are_found_in_the_target_alone(tmp_path, kind, monkeypatch):
+    X, y, _ = make()
+    source = DENSE[kind](tmp_path, X, of_labels(y, "4 words"), None)
+    asked = []
+    monkeypatch.setattr(source, "read", lambda: asked.append("rows"))
+    if opener := getattr(source, "_opener", None):
+        source._opener = replace(opener, batches=lambda names, size: asked.extend(names) or opener.batches(names, size))
+    assert sum(source.labels().values()) == N
+    assert asked == ([] if opener is None else ["y"])
+
+
+def test_passes_of_classifiers():
+    X, y, _ = make()
+    source, passes = counting(X, of_labels(y, "4 words"))
+    RidgeClassifier().fit(source)
+    assert len(passes) - 1 <= 3  # labels, sums and the proof; one to see the first block
+
+
+def test_labels_that_are_missing(tmp_path):
+    X, y, _ = make()
+    y = of_labels(y, "4 words").astype(object)
+    y[700] = None
+    model = RidgeClassifier()
+    for write, name in ((parquet.write_table, "t.parquet"), (feather.write_feather, "t.feather"), (csv.write_csv, "t.csv")):
+        write(frame(X, y), tmp_path / name)
+        with pytest.raises(ValueError, match=rf"{name}, rows \d+ to \d+: column 'y' has no value in row \d+ of these: fill"):
+            model.fit(scan(tmp_path / name, target="y"))
+    for missing in (None, np.nan, pd.NA, 3):
+        y[700] = missing
+        with pytest.raises(ValueError, match=rf"y has {missing!r} in row 700 of these, and text in others"):
+            scan(X, target=y)
+    with pytest.raises(ValueError, match=r"block 4, rows 680 to 849: y has 3 in row 20 of these, and text in others"):
+        model.fit(of_blocks(None, X, y, None))
+    with pytest.raises(ValueError, match="NaN"):
+        model.fit(scan(X, target=np.where(np.arange(N) == 5, np.nan, 1.0)))
+    with pytest.raises(ValueError, match=r"column 'y' has nan in row"):
+        model.fit(scan(frame(X, np.where(np.arange(N) == 5, np.nan, 1.0)), target="y"))
+    with pytest.raises(ValueError, match=r"block 1, rows 300 to 599: y has 1 in row 0 of these, and true or false in others"):
+        model.fit(scan(lambda: [(X[:300], X[:300, 0] > 0), (X[300:600], np.arange(1, 301))]))
+    assert not hasattr(model, "classes_")
+
+
+def test_other_labels_on_a_later_pass(tmp_path):
+    X, y, _ = make()
+    y = of_labels(y, "4 words")
+    openings = []
+
+    def opened():
+        openings.append(0)
+        return frame(X, np.where((np.arange(N) == 500) & (len(openings) > 1), "cow", y)).to_reader(max_chunksize=300)
+
+    with pytest.raises(RuntimeError, match=r"stream, rows \d+ to \d+: 'cow' was no label before"):
+        RidgeClassifier().fit(scan(opened, target="y"))
+    openings.clear()
+
+    def blocks():
+        openings.append(0)
+        yield X, np.where((np.arange(N) == 500) & (len(openings) > 2), "cow", y)
+
+    with pytest.raises(RuntimeError, match="block 0, rows 0 to 899: other rows than on the first pass"):
+        RidgeClassifier().fit(scan(blocks))
+
+
+def test_regressions_of_words(tmp_path):
+    X, y, _ = make()
+    y = of_labels(y, "4 words")
+    csv.write_csv(frame(X, y), tmp_path / "t.csv")
+    np.save(tmp_path / "X.npy", X)
+
+    def blocks():
+        yield X[:300], y[:300]
+        raise AssertionError("read on")
+
+    for source, named in (
+        (scan(tmp_path / "t.csv", target="y"), rf"column 'y' of .*t\.csv is text \(row 2 has '{y[0]}'\)"),
+        (scan(tmp_path / "X.npy", target=y), r"y of .*X\.npy is text"),
+        (scan(blocks), "y of blocks of a function is text"),
+        (scan(iter([(X, y)])), "y of blocks of an iterator is text"),
+    ):
+        for fit in (Ridge().fit, ridge, RidgeCV().fit, partial(ridge_path, alphas=[1.0]), explain):
+            if source.repeatable or fit is ridge:
+                with pytest.raises(ValueError, match=f"{named}, and a regression predicts numbers: RidgeClassifier"):
+                    fit(source)
+    with pytest.raises(ValueError, match=r"column 'y' of .* is string, not a number: targets and weights must be numbers"):
+        scan(tmp_path / "t.csv", target=["y", "x0"])
+    with pytest.raises(ValueError, match="one column"):
+        scan(X, target=np.column_stack([y, y]))
+    truth = y == "bee"
+    np.testing.assert_allclose(ridge(scan(X, target=truth)).coef, ridge(X, truth).coef, rtol=1e-5)
+
+
+@pytest.mark.parametrize("kind", ["npy", "sparse npz", "array", "parquet", "csv", "arrow table"])
+def test_predictions_need_no_target(tmp_path, kind):
+    X, y, _ = make()
+    model = Ridge().fit((DENSE | SPARSE)[kind](tmp_path, X, y, None))
+    features = None if kind in ("npy", "sparse npz", "array") else model.feature_names_in_
+    given = {"npy": "X.npy", "sparse npz": "X.npz", "parquet": "t.parquet", "csv": "t.csv"}
+    source = scan(tmp_path / given[kind] if kind in given else X if kind == "array" else frame(X, y), features=features)
+    np.testing.assert_allclose(model.predict(source), model.predict(pd.DataFrame(X, columns=features)), rtol=1e-12, atol=1e-12)
+    for fit in (Ridge().fit, RidgeClassifier().fit, RidgeCV().fit, RidgeClassifierCV(cv=3).fit, ridge, explain):
+        with pytest.raises(ValueError, match=r"900 rows, 12 features> has no target, which a fit needs: name it in scan"):
+            fit(source)
+
+
+def test_a_target_that_is_also_a_feature():
+    table, _ = coded(n_numbers=1)
+    with pytest.raises(ValueError, match="features has 'y', which is the target"):
+        scan(table, target="y", features=["x0", "y"])
+    with pytest.raises(ValueError, match="categories has 'c0', which is the target"):
+        scan(table, target="c0", categories=["c0", "c1"])
+    with pytest.raises(ValueError, match=r"column 'c1' of .* is .*, not a number: leave it out by features"):
+        scan(table, target="c0")
 
 
 def test_some_columns_in_another_order():
@@ -538,6 +784,9 @@ def test_files_that_differ(tmp_path):
     parquet.write_table(changed, tmp_path / "b.parquet")
     with pytest.raises(ValueError, match=r"b\.parquet, rows \d+ to \d+: column 'x4' is string, and was double"):
         ridge(scan([tmp_path / "a.parquet", tmp_path / "b.parquet"], target="y"))
+    parquet.write_table(frame(X.astype(np.float32), y), tmp_path / "b.parquet")
+    with pytest.raises(ValueError, match=r"b\.parquet, rows \d+ to \d+: column 'x0' is float, and was double"):
+        ridge(scan([tmp_path / "a.parquet", tmp_path / "b.parquet"], target="y"))
 
 
 def changing(X, y, change):
@@ -587,6 +836,63 @@ def test_an_error_of_the_source_passes_through():
         ridge(scan(blocks))
 
 
+def test_an_index_of_pandas_is_no_feature(tmp_path):
+    X, y, _ = make(p=3)
+    plain = pd.DataFrame(X, columns=["a", "b", "c"]).assign(y=y)
+    for given in (plain.iloc[::-1], plain.set_index("c")):
+        given.to_parquet(tmp_path / "t.parquet")
+        features = [name for name in given.columns if name != "y"]
+        for source in (given, tmp_path / "t.parquet"):
+            assert list(scan(source, target="y").feature_names) == features
+    assert scan(tmp_path / "t.parquet", target="y", features=["c"]).feature_names == ("c",)
+    plain.to_csv(tmp_path / "t.csv")
+    with pytest.raises(ValueError, match="column 0 has no name, as an index that pandas writes: write with index=False"):
+        scan(tmp_path / "t.csv", target="y")
+
+
+def test_files_by_a_pattern(tmp_path):
+    X, y, _ = make()
+    of_folder(tmp_path, X, y, None)
+    found = ridge(scan(tmp_path / "part*.parquet", target="y"))
+    assert np.array_equal(found.coef, ridge(scan(tmp_path, target="y")).coef)
+    with pytest.raises(FileNotFoundError, match=r"no file is named like .*other\*\.parquet"):
+        scan(tmp_path / "other*.parquet", target="y")
+
+
+def test_partitions(tmp_path):
+    X, y, _ = make()
+    table = frame(X, y).append_column("year", pa.array(np.repeat([2024, 2025], N // 2), pa.int32()))
+    dataset.write_dataset(table, tmp_path / "parts", format="parquet", partitioning=["year"], partitioning_flavor="hive")
+    with pytest.raises(ValueError, match=r"what is in its folders is read by scan\(pyarrow\.dataset"):
+        scan(tmp_path / "parts", target="y")
+    source = scan(dataset.dataset(tmp_path / "parts", partitioning="hive"), target="y")
+    assert source.feature_names[-1] == "year"
+    assert_proven(ridge(source, alpha=0.5, tol=1e-9), np.column_stack([X, np.repeat([2024.0, 2025.0], N // 2)]), y, 0.5, None)
+
+
+@pytest.mark.parametrize("weighted", [False, True])
+@pytest.mark.parametrize("labels", [None, [0, 1, 2], ["high", "low", "mid"]])
+def test_scores_of_a_scan(tmp_path, labels, weighted):
+    X, y, weights = make()
+    weights = weights if weighted else None
+    if labels is not None:
+        y = np.array(labels)[np.digitize(y, np.quantile(y, [0.3, 0.6]))]
+    model = (Ridge if labels is None else RidgeClassifier)().fit(X, y, weights)
+    source = of_table(tmp_path, X, y, weights)
+    assert model.score(source) == pytest.approx(model.score(X, y, weights), rel=1e-12)
+    with pytest.raises(ValueError, match="live with the rows"):
+        model.score(source, y)
+    with pytest.raises(ValueError, match="has no target"):
+        model.score(scan(frame(X, y), features=[f"x{j}" for j in range(P)]))
+
+
+@pytest.mark.parametrize("name", ["X", "y"])
+def test_a_path_in_the_place_of_an_array(tmp_path, name):
+    given = {"X": np.ones((3, 1)), "y": np.arange(3.0)} | {name: str(tmp_path / "t.parquet")}
+    with pytest.raises(ValueError, match=rf"{name} is .*t\.parquet., not an array; fastridge\.scan"):
+        Ridge().fit(**given)
+
+
 @pytest.mark.parametrize(
     ("arguments", "error", "message"),
     [
@@ -596,9 +902,8 @@ def test_an_error_of_the_source_passes_through():
         ((lambda: [], {}), ValueError, "yields no block"),
         ((lambda: [np.ones((3, 2))], {}), TypeError, r"block 0 must be a tuple"),
         ((lambda: [(np.ones(3), np.ones(3))], {}), ValueError, "two dimensions"),
-        ((np.ones((5, 2)), {}), ValueError, "target must be an array"),
         ((np.ones((5, 2)), {"target": np.ones(4)}), ValueError, r"target|y has shape \(4,\)"),
-        ((pa.table({"a": [1.0], "y": [1.0]}), {}), ValueError, "target must be the name"),
+        ((pa.table({"a": [1.0], "y": [1.0]}), {"target": []}), ValueError, "target must be the name"),
         ((pa.table({"a": [1.0], "y": [1.0]}), {"target": "z"}), ValueError, "no column 'z'; its columns are 'a', 'y'"),
         ((pa.table({"a": ["x"], "y": [1.0]}), {"target": "y"}), ValueError, "column 'a'.*is string, not a number.*one-hot"),
         ((pa.table({"y": [1.0]}), {"target": "y"}), ValueError, "no columns beside"),

@@ -8,6 +8,7 @@ from sklearn.model_selection import GridSearchCV
 
 from fastridge import Moments, Ridge, RidgeClassifierCV, RidgeCV, ridge_path, rows, scan
 from fastridge.request import Method, Request, RowsRequest
+from fastridge.selection import streams
 from fastridge.selection.loo import LeaveOneOut
 from fastridge.selection.streams import fold_moments, leave_one_out
 
@@ -117,6 +118,53 @@ def test_classes(class_weight, n_classes):
     np.testing.assert_array_equal(found.predict(X), expected.predict(X))
 
 
+def every(n, k):
+    """Folds of every k-th of n rows"""
+    return [(np.flatnonzero(np.arange(n) % k != i), np.arange(i, n, k)) for i in range(k)]
+
+
+@pytest.mark.filterwarnings("ignore:the alpha chosen is the largest")
+@pytest.mark.parametrize("options", [{}, {"alphas": "auto"}, {"rule": "one_standard_error"}, {"scoring": "accuracy"}], ids=str)
+@pytest.mark.parametrize("class_weight", [None, "balanced", {"a": 0.0, "b": 2.0, "c": 1.0, "d": 3.0}], ids=str)
+@pytest.mark.parametrize("weighted", [False, True])
+@pytest.mark.parametrize("n_classes", [2, 4])
+@pytest.mark.parametrize("store", [np.asarray, sp.csr_array])
+def test_the_penalty_of_classes_chosen_by_folds(store, n_classes, weighted, class_weight, options):
+    X = make_X(401, 6, seed=17)
+    y = make_y(X, 18) + 3 * make_y(X, 19)
+    labels = np.array(["b", "d", "a", "c"])[np.digitize(y, np.quantile(y, np.linspace(0, 1, n_classes + 1)[1:-1]))]
+    labels[:300:3] = "b"  # more of these
+    weights = make_weights(401, 20, zeros=True) if weighted else None
+    if n_classes == 2 and isinstance(class_weight, dict):
+        class_weight = {"b": 0.2}
+    options = {"alphas": [1e-2, 1.0, 100.0, 1e4], "class_weight": class_weight, "tol": 1e-9} | options
+    found = RidgeClassifierCV(cv=4, **options).fit(scan(store(X), target=labels, weight=weights))
+    expected = RidgeClassifierCV(cv=every(401, 4), **options).fit(X, labels, weights)
+    np.testing.assert_allclose(found.alphas_, expected.alphas_, rtol=1e-6)
+    np.testing.assert_allclose(found.scores_, expected.scores_, rtol=0, atol=401 * np.finfo(float).eps)
+    np.testing.assert_allclose(found.alpha_, expected.alpha_, rtol=1e-6)
+    assert found.choice_.method == expected.choice_.method == "4 folds"
+    np.testing.assert_array_equal(found.choice_.indistinguishable, expected.choice_.indistinguishable)
+    np.testing.assert_array_equal(found.classes_, expected.classes_)
+    np.testing.assert_allclose(found.coef_, expected.coef_, rtol=1e-5, atol=1e-9)
+    assert found.report_.converged
+
+
+def test_folds_of_classes_that_cannot_be_scored(monkeypatch):
+    X, labels = make_X(60, 3, seed=21), np.arange(60) % 7 % 2
+    with pytest.raises(ValueError, match="fold 2 of 5 has no row with a weight"):
+        RidgeClassifierCV([1.0], cv=5).fit(scan(X, target=labels, weight=(np.arange(60) % 5 != 2) * 1.0))
+
+    def blocks():
+        yield X, labels
+
+    monkeypatch.setattr(streams, "known_memory", lambda: 2 * 8 * 5 * 90 * 3)
+    source = scan(blocks)
+    with pytest.raises(MemoryError, match="5 folds are scored with the coefficients of 90 penalties, 3 features and 1 numbers"):
+        RidgeClassifierCV("auto", cv=5).fit(source)
+    RidgeClassifierCV([1.0, 2.0], cv=5).fit(source)
+
+
 def test_a_gram_matrix_that_does_not_fit_is_said_before_a_row_is_read():
     def blocks():
         yield sp.csr_array((2, 10**7)), np.ones(2)
@@ -140,6 +188,14 @@ def test_rows_are_read_three_times():
     passes.clear()
     RidgeCV("auto", cv=3).fit(scan(blocks))
     assert len(passes) - 1 <= 3  # however often the grid goes on
+    passes.clear()
+    labels = y > np.median(y)
+
+    def classes():
+        return ((X, labels[at : at + 100]) for at, (X, _) in zip(range(0, 400, 100), blocks(), strict=True))
+
+    RidgeClassifierCV([0.1, 1.0, 10.0], cv=3).fit(scan(classes))
+    assert len(passes) - 1 <= 5  # labels, sums, sums of folds, those that are right, and the proof
 
 
 @pytest.mark.parametrize(
@@ -157,8 +213,8 @@ def test_what_is_not_chosen_by(options, message):
         RidgeCV([1.0], **options).fit(source)
     with pytest.raises(ValueError, match="live with the rows"):
         RidgeCV([1.0]).fit(source, np.arange(50.0))
-    with pytest.raises(ValueError, match="R2 or"):
-        RidgeClassifierCV([1.0], cv=3).fit(source)
+    with pytest.raises(ValueError, match=r"those of classifiers by accuracy, got scoring='f1'"):
+        RidgeClassifierCV([1.0], cv=3, scoring="f1").fit(source)
 
 
 @pytest.mark.parametrize("options", [{}, {"fit_intercept": False}, {"penalty_weights": np.arange(1.0, 7.0)}, {"solver": "cg"}])

@@ -4,23 +4,45 @@ from __future__ import annotations
 
 import os
 import zipfile
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from typing import IO, Any
 
 import numpy as np
 import scipy.sparse as sp
 
+from fastridge import validation
 from fastridge.operators.base import Array
-from fastridge.rows import RowSource, n_columns, rows_per_block
+from fastridge.rows import RowSource, count_labels, n_columns, names_for, numbers_of, rows_per_block
 
 BUFFERS = 3
 """Blocks that are alive at once: the one that is computed with, the one that was read ahead, and the one that is being read."""
 
 
-class ArrayFile(RowSource):
+class WithArrays(RowSource):
+    """Rows whose targets and weights are arrays in memory; y is None for predictions, and zeros are yielded then"""
+
+    def _set(self, y: Array | None, weights: Array | None, n: int, rows: str) -> None:
+        """Take them for `n` rows of what is called `rows`"""
+        self.has_target = y is not None
+        y = np.zeros(n) if y is None else y
+        for name, given in (("y", y), ("weight", weights)):
+            if given is not None and (given.ndim not in (1, 2) or len(given) != n):
+                raise ValueError(f"{name} has shape {given.shape}, and {rows} has {n} rows")
+        self.one_target, self.n_targets = y.ndim == 1, n_columns(y)
+        self.names = names_for(y)
+        if self.names is not None:
+            self.text_target = "" if self.names else f"y of {rows} is text"
+            y = numbers_of(y, self.names)
+        self.y, self.weights = y, weights
+
+    def labels_alone(self) -> Counter[float]:
+        return Counter(count_labels(validation.check_y(self.y, len(self.y))))
+
+
+class ArrayFile(WithArrays):
     """A two-dimensional `.npy` file, read by positions into buffers that are used again; y and weights beside it
 
-    y is None for predictions, and zeros are yielded then.
     A memory map of it would grow to the size of the file, and page faults read several times slower.
     """
 
@@ -30,28 +52,25 @@ class ArrayFile(RowSource):
             self.offset = file.tell()
         if len(self.shape) != 2:
             raise ValueError(f"{path} holds an array of shape {self.shape}; X must have two dimensions")
-        self._init(path, stored, np.zeros(self.shape[0]) if y is None else y, weights)
+        self._init(path, stored, y, weights)
 
     @classmethod
-    def of_memmap(cls, X: np.memmap, y: Array, weights: Array | None) -> ArrayFile:
+    def of_memmap(cls, X: np.memmap, y: Array | None, weights: Array | None) -> ArrayFile:
         """The file behind a memory map of contiguous rows or columns"""
         new = cls.__new__(cls)
         new.shape, new.fortran, new.offset = X.shape, not X.flags.c_contiguous, X.offset
         new._init(str(X.filename), X.dtype, y, weights)
         return new
 
-    def _init(self, path: str, stored: np.dtype[Any], y: Array, weights: Array | None) -> None:
-        self.path, self.stored, self.y, self.weights = path, stored, y, weights
+    def _init(self, path: str, stored: np.dtype[Any], y: Array | None, weights: Array | None) -> None:
+        self.path, self.stored = path, stored
         if stored.kind not in "fiub":
             raise ValueError(f"{path} holds {stored}, which is no kind of number that ridge regression takes")
         n, self.n_features = self.shape
         size = os.path.getsize(path)
         if size < self.offset + n * self.n_features * stored.itemsize:
             raise ValueError(f"{path} is truncated: {size:,} bytes where {n:,} rows x {self.n_features} need more")
-        _check_length(y, n, "y", path)
-        if weights is not None:
-            _check_length(weights, n, "weight", path)
-        self.one_target, self.n_targets = y.ndim == 1, n_columns(y)
+        self._set(y, weights, n, path)
         self.dtype = np.dtype(np.float32 if stored == np.float32 else np.float64)
 
     def describe(self) -> str:
@@ -78,11 +97,11 @@ class ArrayFile(RowSource):
                 yield X, self.y[lo:hi], None if self.weights is None else self.weights[lo:hi], where
 
 
-class Archive(RowSource):
+class Archive(WithArrays):
     """An `.npz` file with a dense array of rows, or with the parts of a CSR matrix as scipy saves them, read as it is unpacked"""
 
     def __init__(self, path: str, member: str | None, y: Array | None, weights: Array | None) -> None:
-        self.path, self.weights = path, weights
+        self.path = path
         names = members(path)
         self.member = member or ("X" if "X" in names else None)
         self.sparse = self.member is None and {"data", "indices", "indptr", "shape"} <= set(names)
@@ -101,11 +120,8 @@ class Archive(RowSource):
             if len(shape) != 2 or fortran:
                 raise ValueError(f"{self.member} of {path} must have two dimensions, its rows contiguous (C order)")
             n, self.n_features = shape
-        self.y = y = np.zeros(n) if y is None else y  # for predictions
-        _check_length(y, n, "y", path)
-        if weights is not None:
-            _check_length(weights, n, "weight", path)
-        self.n, self.one_target, self.n_targets = n, y.ndim == 1, n_columns(y)
+        self._set(y, weights, n, path)
+        self.n = n
         self.dtype = np.dtype(np.float32 if self.stored == np.float32 else np.float64)
 
     def _header(self, member: str) -> tuple[tuple[int, ...], bool, np.dtype[Any]]:
@@ -149,13 +165,12 @@ class Archive(RowSource):
                 lo = hi
 
 
-class InMemory(RowSource):
+class InMemory(WithArrays):
     """An array or CSR matrix that is there, in blocks of rows"""
 
-    def __init__(self, X: Any, y: Array, weights: Array | None) -> None:
-        self.X, self.y, self.weights = X, y, weights
-        self.n_features, self.one_target, self.n_targets = X.shape[1], y.ndim == 1, n_columns(y)
-        _check_length(y, X.shape[0], "y", "X")
+    def __init__(self, X: Any, y: Array | None, weights: Array | None) -> None:
+        self.X, self.n_features = X, X.shape[1]
+        self._set(y, weights, X.shape[0], "X")
         self.dtype = np.dtype(np.float32 if X.dtype == np.float32 else np.float64)
 
     def describe(self) -> str:
@@ -186,7 +201,8 @@ class Blocks(RowSource):
         if len(shape) != 2:
             raise ValueError(f"block 0: X must have two dimensions, got shape {tuple(shape)}")
         self.n_features = int(shape[1])
-        self.one_target, self.n_targets = np.ndim(y) == 1, n_columns(np.asarray(y))
+        self.one_target, self.n_targets, self.names = np.ndim(y) == 1, n_columns(np.asarray(y)), names_for(y)
+        self.text_target = f"y of {self.describe()} is text" if self.names == {} else ""
         self.dtype = np.dtype(np.float32 if getattr(X, "dtype", None) == np.float32 else np.float64)
         self._first = first, items  # of a stream that can be read once the first block is not to be lost
 
@@ -205,8 +221,14 @@ class Blocks(RowSource):
         for i, item in enumerate(items):
             X, y, weights = _parts(item, i)
             n = X.shape[0] if hasattr(X, "shape") else len(X)
+            where = f"block {i}, rows {at} to {at + n - 1}"
+            if n and self.names is not None:
+                try:
+                    y = numbers_of(y, self.names)
+                except ValueError as error:
+                    raise ValueError(f"{where}: {error}") from error
             if n:
-                yield X, y, weights, f"block {i}, rows {at} to {at + n - 1}"
+                yield X, y, weights, where
             at += n
 
 
@@ -228,11 +250,6 @@ def _parts(item: Any, i: int) -> tuple[Any, Any, Any]:
     if not (isinstance(item, tuple) and len(item) in (2, 3)):
         raise TypeError(f"block {i} must be a tuple (X, y) or (X, y, weights), got {type(item).__name__}")
     return item if len(item) == 3 else (*item, None)
-
-
-def _check_length(x: Array, n: int, name: str, path: str) -> None:
-    if x.ndim not in (1, 2) or len(x) != n:
-        raise ValueError(f"{name} has shape {x.shape}, and {path} has {n} rows")
 
 
 def _npy_header(file: IO[bytes], path: str) -> tuple[tuple[int, ...], bool, np.dtype[Any]]:

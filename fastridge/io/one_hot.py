@@ -8,24 +8,14 @@ from typing import Any
 import numpy as np
 import scipy.sparse as sp
 
-from fastridge.io.tables import Opener, Table, check_names, check_type, features_of, listed, numbers
+from fastridge.io.tables import ROWS, Opener, Table, listed, words_of
 from fastridge.operators.base import Array
-from fastridge.rows import RowSource, rows_per_block
+from fastridge.rows import rows_per_block
 
 MOST_CATEGORIES = 1_000_000
 """Of one column: what has more is a name or a number of a row."""
-ROWS = 1 << 16
-"""That are looked at at once to find categories."""
 SPARSE_SHARE = 0.25
 """Of the entries that are not zero, up to which blocks are sparse."""
-
-
-def is_text(kind: Any) -> bool:
-    """Whether a type of Arrow is text, dictionaries of text included"""
-    import pyarrow as pa
-
-    kind = kind.value_type if pa.types.is_dictionary(kind) else kind
-    return bool(pa.types.is_string(kind) or pa.types.is_large_string(kind) or pa.types.is_string_view(kind))
 
 
 def categories_of(opener: Opener, names: Sequence[str]) -> dict[str, list[str]]:
@@ -42,7 +32,7 @@ def categories_of(opener: Opener, names: Sequence[str]) -> dict[str, list[str]]:
         where = f"{file}, rows {at} to {at + batch.num_rows - 1}"
         at += batch.num_rows
         for name, known in found.items():
-            words, codes = _words(batch, name, where)
+            words, codes = words_of(batch, name, where)
             known.update(words[i] for i in np.flatnonzero(np.bincount(codes, minlength=len(words))))
             if len(known) > MOST_CATEGORIES:
                 raise ValueError(
@@ -52,10 +42,10 @@ def categories_of(opener: Opener, names: Sequence[str]) -> dict[str, list[str]]:
     return {name: sorted(known) for name, known in found.items()}
 
 
-class OneHot(RowSource):
+class OneHot(Table):
     """Columns of record batches, by name; `categories` of some of them become columns `name=category` of zeros and ones
 
-    A target that is one of those becomes the number of its category. Rows with other categories raise a ValueError that names
+    Rows with other categories raise a ValueError that names
     file, rows, column and value. Blocks are CSR where most entries are zero: a row then costs what its columns in the table do.
 
     Parameters
@@ -74,26 +64,16 @@ class OneHot(RowSource):
         weight: str | None,
         categories: dict[str, list[str]],
     ) -> None:
-        self._opener, self._weight, self.repeatable, self.categories = opener, weight, opener.repeatable, categories
-        schema, text = opener.schema, opener.text
-        self._features = features_of(schema, target, features, weight)
-        self.one_target = target is None or isinstance(target, str)
-        self._targets = [target] if isinstance(target, str) else list(target or ())
-        self._columns = [*self._features, *self._targets, *([] if weight is None else [weight])]
-        check_names(self._columns, schema, text)
-        for name in self._columns:
-            if name not in categories:
-                check_type(name, schema.field(name).type, text)
-        parts = [[f"{name}={one}" for one in categories[name]] if name in categories else [name] for name in self._features]
+        super().__init__(opener, target, features, weight, categories)
+        assert self.feature_names is not None
+        self._made_of, self.categories, self.dtype = self.feature_names, categories, np.dtype(np.float64)
+        parts = [[f"{name}={one}" for one in categories[name]] if name in categories else [name] for name in self._made_of]
         self._starts = np.cumsum([0, *map(len, parts)])[:-1].astype(np.int32)
         self.feature_names = tuple(name for part in parts for name in part)
-        self.n_features, self.n_targets = len(self.feature_names), len(self._targets) or 1
+        self.n_features = len(self.feature_names)
         self._sparse = len(parts) <= SPARSE_SHARE * self.n_features
         self._known_ones = np.empty(0, dtype=np.float32)
-        self._all_coded = all(name in categories for name in self._features)
-
-    def describe(self) -> str:
-        return self._opener.text
+        self._all_coded = all(name in categories for name in self._made_of)
 
     def read(self) -> Iterator[tuple[Any, Any, Any, str]]:
         at, row_bytes = 0, 16 * len(self._columns) if self._sparse else 8 * self.n_features
@@ -102,23 +82,23 @@ class OneHot(RowSource):
             if not n:
                 continue
             where = f"{file}, rows {at} to {at + n - 1}"
-            ys = [self._values(batch, name, where) for name in self._targets]
+            ys = [self._numbers(batch, name, where) for name in self._targets]
             y = np.column_stack(ys or [np.zeros(n)])
-            weights = None if self._weight is None else self._values(batch, self._weight, where)
+            weights = None if self._weight is None else self._numbers(batch, self._weight, where)
             yield self._rows(batch, where), y[:, 0] if self.one_target else y, weights, where
             at += n
 
     def _rows(self, batch: Any, where: str) -> Any:
-        n, width = batch.num_rows, len(self._features)
+        n, width = batch.num_rows, len(self._made_of)
         places = np.empty((n, width), dtype=np.int32)
         data = self._ones(n * width).reshape(n, width) if self._all_coded else np.ones((n, width))
-        for j, (name, start) in enumerate(zip(self._features, self._starts, strict=True)):
+        for j, (name, start) in enumerate(zip(self._made_of, self._starts, strict=True)):
             if name in self.categories:
                 place_of, codes = self._coded(batch, name, where)
                 places[:, j] = (place_of + start)[codes]
             else:
                 places[:, j] = start
-                data[:, j] = self._values(batch, name, where)
+                data[:, j] = self._numbers(batch, name, where)
         shape = n, self.n_features
         if self._sparse:
             return sp.csr_array((data.ravel(), places.ravel(), np.arange(0, n * width + 1, width, dtype=np.int32)), shape=shape)
@@ -132,18 +112,12 @@ class OneHot(RowSource):
             self._known_ones = np.ones(size, dtype=np.float32)
         return self._known_ones[:size]
 
-    def _values(self, batch: Any, name: str, where: str) -> Array:
-        if name in self.categories:
-            place_of, codes = self._coded(batch, name, where)
-            return place_of[codes].astype(np.float64)
-        return numbers(batch, name, self._opener.schema.field(name).type, where)
-
     def _coded(self, batch: Any, name: str, where: str) -> tuple[Array, Array]:
         """The numbers of the categories that a batch lists, int32, and which of them stands in every row"""
         import pyarrow as pa
         from pyarrow import compute
 
-        words, codes = _words(batch, name, where)
+        words, codes = words_of(batch, name, where)
         known = compute.index_in(pa.array(words, pa.string()), value_set=pa.array(self.categories[name], pa.string()))
         place_of = np.asarray(known.fill_null(-1), dtype=np.int32)
         unknown: Array = np.flatnonzero(place_of[codes] < 0) if known.null_count else np.empty(0)
@@ -167,15 +141,3 @@ def rows_of(
     if not categories:
         return Table(opener, target, features, weight)
     return OneHot(opener, target, features, weight, categories)
-
-
-def _words(batch: Any, name: str, where: str) -> tuple[list[str], Array]:
-    """The different values of a column as text, and which of them stands in every row"""
-    import pyarrow as pa
-
-    column = batch.column(batch.schema.get_field_index(name))
-    column = column if pa.types.is_dictionary(column.type) else column.dictionary_encode()
-    if column.null_count:
-        i = int(np.flatnonzero(np.asarray(column.is_null()))[0])
-        raise ValueError(f"{where}: column {name!r} has no value in row {i} of these: fill or drop such rows before")
-    return column.dictionary.cast(pa.string()).to_pylist(), np.asarray(column.indices)

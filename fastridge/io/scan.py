@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from glob import glob, has_magic
 from pathlib import Path
 from typing import Any
 
@@ -37,18 +38,22 @@ def scan(
     Parameters
     ----------
     source : path, array, table, callable or iterator
-        - A path of a Parquet, Feather or Arrow file, or of a CSV or TSV file (plain or gzip); a folder or a list of such files.
+        - A path of a Parquet, Feather or Arrow file, or of a CSV or TSV file (plain or gzip); a folder, a pattern (`*.parquet`)
+          or a list of such files.
         - A path of a `.npy` file with a two-dimensional array, read by positions, not mapped; or a memory map of one.
         - A path of an `.npz` file with an array `X` in C order, or with a CSR matrix as `scipy.sparse.save_npz` writes it.
         - A path of an svmlight file (`.svmlight`, `.svm`, `.libsvm`, plain, `.gz` or `.bz2`), which holds y.
-        - Anything with `__arrow_c_stream__` (tables and data frames of pyarrow, polars, pandas), or a callable that returns it.
+        - Anything with `__arrow_c_stream__` (tables and data frames of pyarrow, polars, pandas), or a callable that returns it;
+          a `pyarrow.dataset.Dataset`, partitioned or not; a lazy frame of polars, computed anew on every pass.
         - A callable that returns an iterator of blocks (X, y) or (X, y, weights).
         - An iterator of such blocks, or a RecordBatchReader: read once. One pass must do, which asks for a Gram matrix.
     target : str, list of str, array or path
         Of tables: the column or columns to predict. Of array files: y, an array, the path of a `.npy` file, or the name of a
-        member of the `.npz` file.
+        member of the `.npz` file. Classifiers take one target of text, truth values or whole numbers, in blocks as well. None:
+        for `predict`, which needs none.
     features : list of str or None
-        Of tables: which columns to use, in this order. None: all but target and weight. Of an `.npz` file: [name of X].
+        Of tables: which columns to use, in this order. None: all but target, weight and an index that pandas has written. Of an
+        `.npz` file: [name of X].
     weight : str, array, path or None
         Sample weights, as `target`.
     categories : list of str, dict of str to list, or None
@@ -66,8 +71,8 @@ def scan(
     ------
     ValueError, TypeError
         If something is missing, does not fit together, or is no number; the message names the file and the column. A fit raises
-        ValueError where a block holds NaN, has no value or another type than before, or a file is truncated, and RuntimeError
-        where a second pass finds other rows; the message names file and rows.
+        ValueError where a regression has a target of text, a block holds NaN, has no value or another type than before, or a file
+        is truncated, and RuntimeError where a second pass finds other rows; the message names file and rows.
 
     Examples
     --------
@@ -92,11 +97,15 @@ def scan(
     if isinstance(source, np.memmap) and source.ndim == 2 and isinstance(source.filename, str | os.PathLike):
         contiguous = source.flags.c_contiguous or source.flags.f_contiguous
         if contiguous and source.base is not None and not isinstance(source.base, np.memmap):
-            return ArrayFile.of_memmap(source, _beside(target, "target"), _weights_beside(weight))
+            return ArrayFile.of_memmap(source, _beside(target), _beside(weight))
+    if hasattr(source, "collect_batches"):
+        return _of_table(tables.of_lazy_frame(source), _columns(target), features, weight, categories)
+    if hasattr(source, "scanner"):
+        return _of_table(tables.of_dataset(source), _columns(target), features, weight, categories)
     if hasattr(source, "__arrow_c_stream__"):
-        return _of_table(tables.of_stream(source), _needed(target), features, weight, categories)
+        return _of_table(tables.of_stream(source), _columns(target), features, weight, categories)
     if hasattr(source, "shape"):
-        return InMemory(validation.check_X(source), _beside(target, "target"), _weights_beside(weight))
+        return InMemory(validation.check_X(source), _beside(target), _beside(weight))
     if callable(source):
         if target is not None:
             return _of_table(tables.of_stream(source), target, features, weight, categories)
@@ -115,15 +124,17 @@ def _of_paths(
     first = paths[0]
     plain = _plain_name(first)
     if is_table(paths):
-        opener = tables.of_files(paths, categories or ())
-        return kept(_of_table(opener, _needed(target), features, weight, categories), paths)
+        table = _of_table(tables.of_files(paths, categories or ()), _columns(target), features, weight, categories)
+        if table.text_target and (word := tables.first_word(first, target)):
+            table.text_target += f" ({word})"
+        return kept(table, paths)
     if len(paths) > 1:
         raise ValueError("lists of files are taken of tables (Parquet, Feather, CSV)")
     if plain.endswith(".npy"):
-        return ArrayFile(str(first), _beside(target, "target"), _weights_beside(weight))
+        return ArrayFile(str(first), _beside(target), _beside(weight))
     if plain.endswith(".npz"):
         member = features[0] if features else None
-        return Archive(str(first), member, _beside(target, "target", first), _weights_beside(weight, first))
+        return Archive(str(first), member, _beside(target, first), _beside(weight, first))
     if plain.endswith(SVMLIGHT):
         if target is not None or weight is not None:
             raise ValueError("an svmlight file holds y itself: leave target and weight out")
@@ -147,13 +158,19 @@ def _of_table(opener: tables.Opener, target: Any, features: Any, weight: Any, ca
 
 
 def files_of(source: Any) -> list[Path]:
-    """The files that a path, a folder or a list of paths names; all of them are there"""
+    """The files that a path, a folder, a pattern (`*.parquet`) or a list of paths names; all of them are there"""
     paths = [Path(path) for path in source] if isinstance(source, list | tuple) else [Path(source)]
+    if len(paths) == 1 and not paths[0].exists() and has_magic(str(paths[0])):
+        paths = sorted(map(Path, glob(str(paths[0]))))
+        if not paths:
+            raise FileNotFoundError(f"no file is named like {source}")
     if len(paths) == 1 and paths[0].is_dir():
         folder = paths[0]
         paths = sorted(path for path in folder.iterdir() if path.is_file() and path.name.lower().endswith(tables.SUFFIXES))
         if not paths:
-            raise ValueError(f"{folder} holds no file that ends in {', '.join(tables.SUFFIXES)}")
+            deeper = any(path.is_dir() for path in folder.iterdir())
+            hint = "; what is in its folders is read by scan(pyarrow.dataset.dataset(..., partitioning='hive'))" if deeper else ""
+            raise ValueError(f"{folder} holds no file that ends in {', '.join(tables.SUFFIXES)}{hint}")
     if not paths:
         raise ValueError("the list of files is empty")
     for path in paths:
@@ -173,41 +190,37 @@ def kept(table: RowSource, paths: list[Path]) -> RowSource:
 
 
 def rows_to_predict(path: Path, n_features: int) -> RowSource:
-    """The rows of a file of arrays or of svmlight, with zeros for y where it does not hold y itself"""
-    plain = _plain_name(path)
-    if plain.endswith(SVMLIGHT):
-        return Svmlight(str(path), n_features)
-    if plain.endswith(".npy"):
-        return ArrayFile(str(path), None, None)
-    if plain.endswith(".npz"):
-        return Archive(str(path), None, None, None)
-    return _of_paths(path, None, None, None)
+    """The rows of a file of arrays or of svmlight, which is read once"""
+    return Svmlight(str(path), n_features) if _plain_name(path).endswith(SVMLIGHT) else scan(path)
 
 
 def _plain_name(path: Path) -> str:
     return path.name.lower().removesuffix(".gz").removesuffix(".bz2")
 
 
-def _needed(target: Any) -> Any:
-    if target is None or not (isinstance(target, str) or (isinstance(target, list | tuple) and target)):
+def _columns(target: Any) -> Any:
+    if not (target is None or isinstance(target, str) or (isinstance(target, list | tuple) and target)):
         raise ValueError("target must be the name of the column to predict, or a list of such names")
     return target
 
 
-def _beside(given: Any, name: str, archive: Path | None = None) -> Array:
+def _beside(given: Any, archive: Path | None = None) -> Array | None:
     """An array that belongs to a file of rows: as it is, from a file, or a member of the archive"""
     if given is None:
-        raise ValueError(f"{name} must be an array, the path of a .npy file, or the name of a member of the .npz file")
+        return None
     if isinstance(given, str | os.PathLike):
         if archive is not None and not str(given).endswith(".npy"):
             names = members(str(archive))
             if given not in names:
                 raise ValueError(f"{archive} has no member {given!r}; it has {', '.join(names)}")
             with np.load(archive) as parts:
-                return np.asarray(parts[given])
-        return np.asarray(np.load(given))
+                return _stored(lambda: parts[given], f"{given} of {archive}")
+        return _stored(lambda: np.load(given), str(given))
     return np.asarray(given)
 
 
-def _weights_beside(given: Any, archive: Path | None = None) -> Array | None:
-    return None if given is None else _beside(given, "weight", archive)
+def _stored(load: Callable[[], Any], what: str) -> Array:
+    try:
+        return np.asarray(load())
+    except ValueError as error:
+        raise ValueError(f"{what}: {error}" + ": save text by y.astype(str)" * ("allow_pickle" in str(error))) from error

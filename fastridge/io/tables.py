@@ -3,18 +3,25 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections import Counter
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from fastridge.operators.base import Array
-from fastridge.rows import RowSource, rows_per_block
+from fastridge.parallel import cut_evenly
+from fastridge.rows import TRUTH, RowSource, ahead, count_labels, rows_per_block
 
-READ_BYTES = 1 << 20
+READ_BYTES = 1 << 16
 """Of each column of a Parquet file at a time."""
+ROWS = 1 << 16
+"""That are looked at at once to find labels or categories."""
+COLUMNS_IN_LANE, MOST_LANES = 8, 8
+"""Columns of Parquet files are decoded in lanes, on a thread each: pyarrow's own threads take a third more processor time."""
 SUFFIXES = (".parquet", ".pq", ".arrow", ".feather", ".csv", ".csv.gz", ".tsv", ".tsv.gz")
 
 
@@ -45,28 +52,50 @@ class Table(RowSource):
     ----------
     opener : Opener
     target : str, list of str or None
-        None: there is none, and y is zeros, for predictions.
+        None: there is none, and y is zeros, for predictions. One column of words becomes the numbers of its labels.
     features : list of str or None
         None: all other columns.
     weight : str or None
+    coded : list of str
+        Columns that need not be numbers.
     """
 
     def __init__(
-        self, opener: Opener, target: str | Sequence[str] | None, features: Sequence[str] | None, weight: str | None
+        self,
+        opener: Opener,
+        target: str | Sequence[str] | None,
+        features: Sequence[str] | None,
+        weight: str | None,
+        coded: Collection[str] = (),
     ) -> None:
         self._opener, self.repeatable = opener, opener.repeatable
         self.one_target = target is None or isinstance(target, str)
         self._targets = [target] if isinstance(target, str) else list(target or ())
-        self._weight, self.n_targets = weight, len(self._targets) or 1
+        self._weight, self.n_targets, self.has_target = weight, len(self._targets) or 1, bool(self._targets)
         names = features_of(opener.schema, target, features, weight)
         schema, text = opener.schema, opener.text
-        check_names((*self._targets, *names, *([] if weight is None else [weight])), schema, text)
+        self._columns = [*names, *self._targets, *([] if weight is None else [weight])]
+        check_names(self._columns, schema, text)
         if not names:
             raise ValueError(f"{text} has no columns beside target and weight")
-        for name in (*names, *self._targets, *([] if weight is None else [weight])):
-            check_type(name, schema.field(name).type, text)
+        for name in self._targets:
+            if name in names:
+                raise ValueError(f"features has {name!r}, which is the target")
+            if name in coded:
+                raise ValueError(f"categories has {name!r}, which is the target: classifiers find its classes themselves")
+        kind = schema.field(target).type if isinstance(target, str) else None
+        if kind is not None and is_text(kind):
+            self.text_target, self.names = f"column {target!r} of {text} is text", {}
+        elif str(kind) == "bool":
+            self.names = dict(TRUTH)
+        for name in self._columns:
+            if not (name == target and self.text_target) and not (name in names and name in coded):
+                check_type(name, schema.field(name).type, text, name in names)
         self.feature_names, self.n_features = tuple(names), len(names)
-        single = all(str(schema.field(name).type) in ("float", "halffloat") for name in names)
+        kinds = [schema.field(name).type for name in names]
+        alike = len(set(kinds)) == 1 and str(kinds[0]) in ("float", "double")
+        self._kinds = kinds if alike else []  # of columns that are copied as they are, all in one step
+        single = {str(kind) for kind in kinds} <= {"float", "halffloat"}
         self.dtype = np.dtype(np.float32 if single else np.float64)
 
     def describe(self) -> str:
@@ -81,16 +110,46 @@ class Table(RowSource):
             if not n:
                 continue
             where = f"{file}, rows {at} to {at + n - 1}"
-            X = np.empty((n, self.n_features), dtype=self.dtype, order="F")
-            for j, name in enumerate(self.feature_names):
-                X[:, j] = self._numbers(batch, name, where)
+            X = self._features(batch, where)
             ys = [self._numbers(batch, name, where) for name in self._targets]
             y = np.column_stack(ys or [np.zeros(n)])
             weights = None if self._weight is None else self._numbers(batch, self._weight, where)
             yield X, y[:, 0] if self.one_target else y, weights, where
             at += n
 
+    def labels_alone(self) -> Counter[float]:
+        counts: Counter[float] = Counter()
+        at = 0
+        for batch, file in self._opener.batches(self._targets, ROWS):
+            where = f"{file}, rows {at} to {at + batch.num_rows - 1}"
+            counts.update(count_labels(self._numbers(batch, self._targets[0], where)))
+            at += batch.num_rows
+        return counts
+
+    def _features(self, batch: Any, where: str) -> Array:
+        """The features in F order, (n, p); entries are found to be numbers on the first pass"""
+        names: Any = self.feature_names
+        given = batch.select(names)
+        if self._kinds and given.schema.types == self._kinds and not any(column.null_count for column in given.columns):
+            X: Array = given.to_tensor(row_major=False).to_numpy()
+            with np.errstate(all="ignore"):
+                if self._seen is not None or np.isfinite(X.sum()):
+                    return X
+        X = np.empty((batch.num_rows, len(names)), dtype=self.dtype, order="F")
+        for j, name in enumerate(names):
+            X[:, j] = self._numbers(batch, name, where)
+        return X
+
     def _numbers(self, batch: Any, name: str, where: str) -> Array:
+        if self.text_target and name in self._targets:
+            assert self.names is not None
+            kind = batch.schema.field(name).type
+            if not is_text(kind):
+                raise ValueError(f"{where}: column {name!r} is {kind}, and was text before")
+            words, codes = words_of(batch, name, where)
+            if "" in words and (codes == words.index("")).any():
+                raise _no_value(int(np.argmax(codes == words.index(""))), name, where)
+            return np.array([self.names.setdefault(word, len(self.names)) for word in words])[codes]
         return numbers(batch, name, self._opener.schema.field(name).type, where)
 
 
@@ -106,8 +165,7 @@ def numbers(batch: Any, name: str, kind: Any, where: str) -> Array:
     if column.type != kind:
         raise ValueError(f"{where}: column {name!r} is {column.type}, and was {kind} before")
     if column.null_count:
-        i = int(np.flatnonzero(np.asarray(column.is_null()))[0])
-        raise ValueError(f"{where}: column {name!r} has no value in row {i} of these: fill or drop such rows before")
+        raise _no_value(int(np.argmax(np.asarray(column.is_null()))), name, where)
     values = np.asarray(column.to_numpy(zero_copy_only=False))
     if values.dtype.kind == "f":
         with np.errstate(all="ignore"):
@@ -116,6 +174,27 @@ def numbers(batch: Any, name: str, kind: Any, where: str) -> Array:
             i = int(np.flatnonzero(~np.isfinite(values))[0])
             raise ValueError(f"{where}: column {name!r} has {values[i]} in row {i} of these: fill or drop such rows before")
     return values
+
+
+def words_of(batch: Any, name: str, where: str) -> tuple[list[str], Array]:
+    """The different values of a column as text, and which of them stands in every row
+
+    Raises
+    ------
+    ValueError
+        If there is no value in some row; the message names the row.
+    """
+    import pyarrow as pa
+
+    column = batch.column(batch.schema.get_field_index(name))
+    column = column if pa.types.is_dictionary(column.type) else column.dictionary_encode()
+    if column.null_count:
+        raise _no_value(int(np.argmax(np.asarray(column.is_null()))), name, where)
+    return column.dictionary.cast(pa.string()).to_pylist(), np.asarray(column.indices)
+
+
+def _no_value(i: int, name: str, where: str) -> ValueError:
+    return ValueError(f"{where}: column {name!r} has no value in row {i} of these: fill or drop such rows before")
 
 
 def check_names(names: Sequence[str], schema: Any, text: str) -> None:
@@ -128,9 +207,24 @@ def check_names(names: Sequence[str], schema: Any, text: str) -> None:
 
 
 def features_of(schema: Any, target: Any, features: Sequence[str] | None, weight: str | None) -> list[str]:
-    """The names of the features: those given, or all columns beside target and weight"""
+    """The names of the features: those given, or all columns beside target, weight and what pandas has kept of an index
+
+    Raises
+    ------
+    ValueError
+        If none are given, and a column has no name.
+    """
+    if features is not None:
+        return list(features)
     others = {target} if isinstance(target, str) else {*(target or ())}
-    return [name for name in schema.names if name not in others | {weight}] if features is None else list(features)
+    index = (schema.pandas_metadata or {}).get("index_columns", ())
+    others |= {weight, *(name for name in index if isinstance(name, str))}
+    if "" in schema.names:
+        raise ValueError(
+            f"column {schema.names.index('')} has no name, as an index that pandas writes: write with index=False, "
+            "or say which columns to use by features=[...]"
+        )
+    return [name for name in schema.names if name not in others]
 
 
 def of_files(paths: list[Path], words: Iterable[str] = ()) -> Opener:
@@ -178,6 +272,40 @@ def of_stream(source: Any) -> Opener:
     return Opener(batches, schema, f"stream of {type(source).__name__}", not isinstance(source, pa.RecordBatchReader))
 
 
+def of_dataset(source: Any) -> Opener:
+    """A dataset of pyarrow"""
+    from pyarrow import dataset
+
+    how: dict[str, Any] = {}
+    if isinstance(getattr(source, "format", None), dataset.ParquetFileFormat):
+        how["fragment_scan_options"] = dataset.ParquetFragmentScanOptions(
+            use_buffered_stream=True, buffer_size=READ_BYTES, pre_buffer=False, page_checksum_verification=True
+        )
+
+    def batches(names: list[str], n_rows: int) -> Iterator[tuple[Any, str]]:
+        import pyarrow as pa
+
+        scanner = source.scanner(columns=names, batch_size=n_rows, batch_readahead=1, fragment_readahead=1, **how)
+        try:
+            for batch in scanner.to_batches():
+                yield batch, "dataset"
+        except (pa.ArrowException, OSError) as error:
+            raise ValueError(f"dataset: {error}") from error
+
+    return Opener(batches, source.schema, "dataset")
+
+
+def of_lazy_frame(source: Any) -> Opener:
+    """A lazy frame of polars, which is computed anew on every pass"""
+
+    def batches(names: list[str], n_rows: int) -> Iterator[tuple[Any, str]]:
+        for frame in source.select(names).collect_batches(chunk_size=n_rows, maintain_order=True):
+            for batch in frame.to_arrow().to_batches():
+                yield batch, "lazy frame"
+
+    return Opener(batches, source.head(0).collect().to_arrow().schema, "lazy frame")
+
+
 def schema_of(path: Path) -> Any:
     """Names and types of the columns of a file; whole numbers of text are floats, as they may be in later rows"""
     import pyarrow as pa
@@ -205,8 +333,14 @@ def _batches(path: Path, names: list[str], n_rows: int, schema: Any) -> Iterator
             # The defaults hold the whole file: all row groups are asked for at once, and each of their columns in one piece.
             sparing = {"pre_buffer": False, "buffer_size": READ_BYTES}
             coded = [name for name, kind in types.items() if str(kind) == "string"]  # as numbers of words, as they are stored
-            with parquet.ParquetFile(path, page_checksum_verification=True, read_dictionary=coded, **sparing) as file:
-                yield from file.iter_batches(n_rows, columns=names)
+
+            def decoded(columns: list[str]) -> Iterator[Any]:
+                with parquet.ParquetFile(path, page_checksum_verification=True, read_dictionary=coded, **sparing) as file:
+                    yield from file.iter_batches(n_rows, columns=columns, use_threads=False)
+
+            n_lanes = max(1, min(pa.cpu_count(), MOST_LANES, len(names) // COLUMNS_IN_LANE))
+            ends = cut_evenly(len(names), n_lanes)
+            yield from _side_by_side([ahead(decoded(names[lo:hi])) for lo, hi in pairwise(ends)])
         elif _kind(path) == "arrow":
             with pa.memory_map(str(path)) as file:
                 reader = pa.ipc.open_file(file)
@@ -218,6 +352,20 @@ def _batches(path: Path, names: list[str], n_rows: int, schema: Any) -> Iterator
             yield from _open_csv(path, types)
     except (pa.ArrowException, OSError) as error:
         raise ValueError(f"{path}: {_why(path, types, error)}") from error
+
+
+def _side_by_side(parts: list[Iterator[Any]]) -> Iterator[Any]:
+    """Batches with the columns of all `parts`, which yield the same rows, in batches of different lengths maybe"""
+    import pyarrow as pa
+
+    batches: list[Any] = [next(part, None) for part in parts]
+    while batches[0] is not None:
+        n = min(batch.num_rows for batch in batches)
+        heads = [batch.slice(0, n) for batch in batches]
+        columns = [column for head in heads for column in head.columns]
+        yield pa.RecordBatch.from_arrays(columns, names=[name for head in heads for name in head.schema.names])
+        rests = [batch.slice(n) for batch in batches]
+        batches = [rest if rest.num_rows else next(part, None) for rest, part in zip(rests, parts, strict=True)]
 
 
 def _open_csv(path: Path, types: dict[str, Any] | None, one_thread: bool = False) -> Any:
@@ -270,13 +418,23 @@ def is_number(kind: Any) -> bool:
     return bool(types.is_integer(kind) or types.is_floating(kind) or types.is_boolean(kind) or types.is_decimal(kind))
 
 
-def check_type(name: str, kind: Any, text: str) -> None:
+def is_text(kind: Any) -> bool:
+    """Whether a type of Arrow is text, dictionaries of text included"""
+    import pyarrow as pa
+
+    kind = kind.value_type if pa.types.is_dictionary(kind) else kind
+    return bool(pa.types.is_string(kind) or pa.types.is_large_string(kind) or pa.types.is_string_view(kind))
+
+
+def check_type(name: str, kind: Any, text: str, feature: bool) -> None:
     """Raise a ValueError where a column is no numbers"""
-    if not is_number(kind):
-        raise ValueError(
-            f"column {name!r} of {text} is {kind}, not a number: leave it out by features=[...], or encode it "
-            "(one-hot, ordinal, days since a date)"
-        )
+    if is_number(kind):
+        return
+    said = f"column {name!r} of {text} is {kind}, not a number"
+    if not feature:
+        raise ValueError(f"{said}: targets and weights must be numbers; one target alone may be text")
+    one_hot = f"name it in categories=[{name!r}] (one-hot)" if is_text(kind) else "turn it into numbers (days since a date)"
+    raise ValueError(f"{said}: leave it out by features=[...], or {one_hot}")
 
 
 def listed(names: Sequence[str], most: int = 12) -> str:

@@ -67,9 +67,8 @@ class Spilled(RowSource):
     """What another source yields, kept in a temporary file on the first pass, from which all later ones read"""
 
     def __init__(self, source: RowSource) -> None:
-        self._source, self.categories = source, source.categories
-        self.n_features, self.feature_names = source.n_features, source.feature_names
-        self.one_target, self.n_targets, self.dtype = source.one_target, source.n_targets, source.dtype
+        self._source = source
+        self._like(source)
         self._file: Any = None
         self._wheres: list[str] = []
 

@@ -22,7 +22,7 @@ from fastridge.operators.base import Array, GoOn, Matrix, Operator, Passes, Targ
 from fastridge.operators.composed import SUM_ERROR
 from fastridge.operators.design import SHIFT_RATIO, Design, centred_design, design_about, full_columns
 from fastridge.parallel import threaded_blas
-from fastridge.sums import Sums, sum_block, two_sum
+from fastridge.sums import Sums, centre_of, sum_block, two_sum
 
 NEGLIGIBLE = 1e-3 * np.finfo(np.float64).eps
 """Share of the squares of a column up to which A'A does without the low part of its mean, which takes W low low' off."""
@@ -386,7 +386,7 @@ class Totals:
         if centred.power:
             raise ValueError("X has columns whose squares leave float64: rescale it")
         root = _roots(block)
-        y_centre = np.average(block.y, axis=0, weights=block.weights) * self.fit_intercept
+        y_centre = centre_of(block.y, block.weights) * self.fit_intercept
         target = root * (block.y - y_centre)
         y_left = np.einsum("i,il->l", root[:, 0], target) / weight * self.fit_intercept  # what rounding has left of the mean
         target -= root * y_left

@@ -1,4 +1,7 @@
-"""Scores of penalties on rows that come block by block: leave-one-out in a pass after the first, folds and criteria in one."""
+"""Scores of penalties on rows that come block by block
+
+Leave-one-out takes a pass after the first, criteria none or one, folds one, and the accuracy of classifiers on folds two.
+"""
 
 from __future__ import annotations
 
@@ -14,14 +17,17 @@ from fastridge.operators.row_blocks import PairSum, RowBlocks
 from fastridge.parallel import resolve_threads
 from fastridge.problem import Problem
 from fastridge.request import Method, Request
-from fastridge.rows import RowSource
+from fastridge.rows import RowSource, rows_per_block
 from fastridge.selection import criteria
 from fastridge.selection.decomposition import Pencil, decompose
 from fastridge.selection.folds import Fold, fit_moments, known_well
 from fastridge.selection.spread import Spread, second_moments
+from fastridge.sums import MEMORY_SHARE, known_memory
 
 LEFT = 1e-8
 """Of 1 - h: a row with less has no error that float64 could tell."""
+COLUMNS = 256
+"""Pairs of a target and a penalty whose errors are had in one product."""
 KNOWN = 1e-3
 """Share of y that fits must leave for its size to be told from sums, whose relative error may be a millionth of that."""
 
@@ -102,6 +108,7 @@ def _answers(pencils: list[Pencil], chosen: Array) -> Vector:
 def _left_out(rows: RowBlocks, pencils: list[Pencil], n_penalties: int, k: int, weight: float, n_groups: int) -> Vector:
     """Sums of squares, (k, a), and moments, (g, a, a), in the order of the pencils, one after the other"""
     sums, moments = np.zeros((k, n_penalties)), np.zeros((n_groups, n_penalties, n_penalties))
+    step = max(1, COLUMNS // n_penalties)
     for lo, block, target, root in rows.rows():
         images = [block @ pencil.basis for pencil in pencils]
         leverages = [image**2 @ pencil.weights for image, pencil in zip(images, pencils, strict=True)]
@@ -113,17 +120,27 @@ def _left_out(rows: RowBlocks, pencils: list[Pencil], n_penalties: int, k: int, 
                 "use folds (cv=5), or larger alphas"
             )
         whole = np.zeros(left.shape)
-        for j in range(k):
-            fits = [image @ (pencil.weights * pencil.image[:, [j]]) for image, pencil in zip(images, pencils, strict=True)]
-            sq = ((target[:, [j]] - np.hstack(fits)) / left) ** 2
-            sums[j] += sq.sum(axis=0)
+        for first in range(0, k, step):
+            some = slice(first, first + step)
+            fits = np.concatenate(
+                [_fits(image, pencil, some) for image, pencil in zip(images, pencils, strict=True)],
+                axis=2,
+            )
+            sq = ((target[:, some, None] - fits) / left[:, None]) ** 2
+            sums[some] += sq.sum(axis=0)
             if n_groups > 1:
-                moments[j] += second_moments(sq[:, None])[0]
+                moments[some] += second_moments(sq)
             else:
-                whole += sq
+                whole += sq.sum(axis=1)
         if n_groups == 1:
             moments += second_moments(whole[:, None])
     return np.concatenate([sums.ravel(), moments.ravel()])
+
+
+def _fits(image: Vector, pencil: Pencil, targets: slice) -> Vector:
+    """At every penalty of a pencil, (m, targets, a), from rows in its basis"""
+    weights = pencil.weights[:, None] * pencil.image[:, targets, None]
+    return np.asarray(image @ weights.reshape(len(weights), -1)).reshape(len(image), *weights.shape[1:])
 
 
 def _sq_residual(rows: RowBlocks, x: Vector) -> Vector:
@@ -151,6 +168,53 @@ def fold_fits(folds: list[Moments], request: Request, alphas: Vector, method: Me
             raise ValueError("a fold holds nearly all of a column, which has too few digits left without it: use cv=None")
         coefs, intercepts, doubt = fit_moments(training, request, alphas, method.tol)
         yield Fold(np.empty(0, dtype=np.intp), coefs, intercepts, held_out, doubt)
+
+
+def accuracy(source: RowSource, folds: list[Fold]) -> Vector:
+    """Shares of the rows of each fold, (m, a), by weight, that its fits put into the right class, from one pass
+
+    Rows i, i + m, i + 2 m and so on are those of fold i. Their targets are -1 and +1: one number, or one for each class.
+
+    Raises
+    ------
+    ValueError
+        If a fold has no row with a weight.
+    """
+    n_folds = len(folds)
+    a, k, _ = folds[0].coefs.shape
+    hits, weight = np.zeros((n_folds, a)), np.zeros(n_folds)
+    coefs = [np.ascontiguousarray(fold.coefs.reshape(a * k, -1).T) for fold in folds]
+    at, size = 0, rows_per_block(8 * a * k)
+    for block in source.blocks():
+        for i, fold in enumerate(folds):
+            own = slice((i - at) % n_folds, None, n_folds)
+            X, truth = block.X[own], _classes(block.y[own])
+            weights = np.ones(len(truth)) if block.weights is None else block.weights[own]
+            weight[i] += weights.sum()
+            for lo in range(0, len(truth), size):
+                some = slice(lo, lo + size)
+                fits = np.asarray(X[some] @ coefs[i]).reshape(-1, a, k) + fold.intercepts
+                hits[i] += weights[some] @ (_classes(fits) == truth[some, None])
+        at += len(block.y)
+    if not weight.all():
+        raise ValueError(f"fold {int(np.argmin(weight))} of {n_folds} has no row with a weight")
+    return hits / weight[:, None]
+
+
+def _classes(scores: Vector) -> Array:
+    """The class of highest score, the second of two where one number is positive; (..., 1 or k): (...)"""
+    return scores[..., 0] > 0 if scores.shape[-1] == 1 else scores.argmax(axis=-1)
+
+
+def check_fold_memory(n_folds: int, n_penalties: int, p: int, k: int) -> None:
+    """Raise MemoryError if the coefficients of all folds and penalties would take too much of this machine's memory"""
+    memory, needed = known_memory(), 2 * 8 * n_folds * n_penalties * p * k  # those of folds, and once more for products
+    if memory is not None and needed > MEMORY_SHARE * memory:
+        raise MemoryError(
+            f"{n_folds} folds are scored with the coefficients of {n_penalties} penalties, {p:,} features and {k:,} numbers a "
+            f"row at once, {needed / 1e9:.1f} GB, which is more than {MEMORY_SHARE:.0%} of this machine's {memory / 1e9:.1f} GB: "
+            "take fewer alphas or folds, or cv=None"
+        )
 
 
 def fold_moments(source: RowSource, n_folds: int, n_threads: int | None) -> list[Moments]:
