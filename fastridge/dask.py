@@ -12,13 +12,13 @@ from __future__ import annotations
 
 import operator
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import suppress
 from copy import copy
 from dataclasses import dataclass, replace
 from functools import partial
 from itertools import pairwise
-from typing import Any
+from typing import Any, TypeAlias
 
 import dask
 import numpy as np
@@ -28,12 +28,14 @@ from sklearn.utils.validation import check_is_fitted
 from fastridge import classifier, estimators, ridge_cv
 from fastridge.operators.base import Array, GoOn, Target, Vector
 from fastridge.operators.row_blocks import Block, Facts, RowBlocks, Totals
-from fastridge.rows import MARKS, Code, RowSource, add_every, checked_block, count_labels, fingerprint
+from fastridge.rows import MARKS, TRUTH, Code, RowSource, add_every, checked_block, count_labels, fingerprint
 from fastridge.sums import Sums, check_memory
 
 with suppress(ImportError):  # a scheduler on this machine does without
     import distributed
 
+Numbered: TypeAlias = tuple[int, list[Block]]
+"""A group of blocks, after the number of its first row."""
 LEAST_GROUPS, MOST_GROUPS = 4, 512
 """Of chunks, where there are as many: there is no use for more workers."""
 ROWS_IN_GROUP = 0.125
@@ -137,9 +139,10 @@ class RidgeCV(ridge_cv.RidgeCV):
 
 
 class RidgeClassifierCV(ridge_cv.RidgeClassifierCV):
-    """`fastridge.RidgeClassifierCV` by exact leave-one-out or a criterion (``cv=None``), with labels that are numbers
+    """`fastridge.RidgeClassifierCV` for dask arrays and data frames, with labels that are numbers; see `Ridge` and `RidgeCV` here
 
-    For dask arrays and data frames; see `Ridge` and `RidgeCV` here.
+    With `cv` a number, one more pass counts the rows of each fold that fits without it put into the right class. The coefficients
+    of all folds and penalties go to every worker for that.
 
     Examples
     --------
@@ -178,6 +181,7 @@ class DaskRows(RowSource):
         single = X.dtype == np.float32 if hasattr(X, "dtype") else all(kind == np.float32 for kind in X.dtypes)
         self.dtype = np.dtype(np.float32 if single else np.float64)
         self.one_target, self.n_targets = y.ndim == 1, self._given_targets or 1
+        self.names = dict(TRUTH) if self.one_target and y.dtype == bool else None
         self._chunks = _chunks_of(X, y, weights)
         n, n_rows = len(self._chunks), X.shape[0] if hasattr(X, "chunks") else np.nan
         enough = n_rows / (ROWS_IN_GROUP * self.n_features) if np.isfinite(n_rows) else MOST_GROUPS
@@ -198,7 +202,7 @@ class DaskRows(RowSource):
 
     def recoded(self, n_targets: int, code: Code) -> RowSource:
         new = copy(self)
-        new.n_targets, new.one_target, new._code, new._seen = n_targets, False, code, None
+        new.n_targets, new.one_target, new.names, new._code, new._seen = n_targets, False, None, code, None
         if self._client is not None:
             new._parts = _submitted(self._client, self._on_workers(), _mapped, _coded, code)
         return new
@@ -216,16 +220,22 @@ class DaskRows(RowSource):
         return totals.facts()
 
     def fold_sums(self, n_folds: int, n_threads: int) -> list[Sums]:
+        asked = n_folds, self.n_features, self.n_targets
         if self._client is None:
             levels = 1 + (self.n_groups - 1).bit_length()
             check_memory(self.n_features, n_folds * levels + 1)
-            folds = self._fold_sums_here(n_folds, n_threads)
-            whole: list[Sums] = _nodes_of(folds, 0, self.n_groups, self.n_groups, _folds_of_both)[0, self.n_groups]
-            return whole
-        n_rows = _reduced(self._client, self._on_workers(), self.n_groups, _counted, operator.add)
-        numbered = _submitted(self._client, self._on_workers(), _numbered, np.cumsum(n_rows) - n_rows)
-        asked = n_folds, self.n_features, self.n_targets
+            sums = ([_fold_sums(group, i, *asked, n_threads) for i in range(n_folds)] for group in self._groups_here())
+            folds: list[Sums] = _nodes_of(sums, 0, self.n_groups, self.n_groups, _folds_of_both)[0, self.n_groups]
+            return folds
+        numbered = self._numbered_parts()
         return [_reduced(self._client, numbered, self.n_groups, _fold_sums, _sums_of_both, i, *asked) for i in range(n_folds)]
+
+    def summed(self, function: Callable[..., Vector], *arguments: Any) -> Vector:
+        if self._client is None:
+            values = (_summed(group, function, *arguments) for group in self._groups_here())
+            return np.asarray(_nodes_of(values, 0, self.n_groups, self.n_groups, operator.add)[0, self.n_groups])
+        asked = _summed, operator.add, function, *arguments
+        return np.asarray(_reduced(self._client, self._numbered_parts(), self.n_groups, *asked))
 
     def operator_of(self, facts: Facts, n_threads: int) -> RowBlocks:
         if self._client is None:
@@ -249,8 +259,8 @@ class DaskRows(RowSource):
         if self._client is None:
             super().read_again()
 
-    def _fold_sums_here(self, n_folds: int, n_threads: int) -> Iterator[list[Sums]]:
-        """Sums of the folds of each group in turn, from one pass over all chunks"""
+    def _groups_here(self) -> Iterator[Numbered]:
+        """Groups, in one pass over all chunks"""
         blocks, at = self.blocks(), 0
         block = next(blocks, None)
         for end in self._cuts[1:]:
@@ -258,9 +268,13 @@ class DaskRows(RowSource):
             while block is not None and _number(block) < end:
                 own.append(block)
                 block = next(blocks, None)
-            own = _stacked(own)
-            yield [_fold_sums((at, own), i, n_folds, self.n_features, self.n_targets, n_threads) for i in range(n_folds)]
+            yield at, _stacked(own)
             at += sum(len(block.y) for block in own)
+
+    def _numbered_parts(self) -> list[Any]:
+        """Futures of the parts, whose groups have the numbers of their first rows"""
+        n_rows = _reduced(self._client, self._on_workers(), self.n_groups, _counted, operator.add)
+        return _submitted(self._client, self._on_workers(), _numbered, np.cumsum(n_rows) - n_rows)
 
     def _on_workers(self) -> list[Any]:
         """Futures of the parts, one for each worker, which are loaded where there is room and stay there"""
@@ -339,7 +353,7 @@ def _coded(blocks: list[Block], code: Code) -> list[Block]:
     coded = []
     for block in blocks:
         y, weights = code(block.y, block.weights)
-        coded.append(replace(block, y=np.asarray(y, dtype=np.float64).reshape(len(block.y), -1), weights=weights))
+        coded.append(replace(block, y=y, weights=weights))
     return coded
 
 
@@ -425,14 +439,24 @@ def _numbered(part: _Part, starts: Vector) -> _Part:
     return replace(part, items=list(zip(own, part.items, strict=True)))
 
 
-def _fold_sums(item: tuple[int, list[Block]], fold: int, n_folds: int, p: int, k: int, n_threads: int = 1) -> Sums:
-    """Over the rows of a group, numbered from that of the first on, whose number is `fold` or that and a multiple of `n_folds`"""
-    at, blocks = item
+def _fold_sums(group: Numbered, fold: int, n_folds: int, p: int, k: int, n_threads: int = 1) -> Sums:
+    """Over the rows of a group whose numbers are `fold`, fold + n_folds, fold + 2 n_folds and so on"""
+    at, blocks = group
     sums = Sums(p, k)
     for block in blocks:
         add_every(sums, block, (fold - at) % n_folds, n_folds, n_threads)
         at += len(block.y)
     return sums
+
+
+def _summed(group: Numbered, function: Callable[..., Vector], *arguments: Any) -> Vector:
+    """The sum over blocks of function(number of the first row, block, *arguments)"""
+    at, blocks = group
+    total = np.zeros(())
+    for block in blocks:
+        total = total + function(at, block, *arguments)
+        at += len(block.y)
+    return total
 
 
 def _sums_of_both(one: Sums, other: Sums) -> Sums:

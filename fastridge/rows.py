@@ -183,6 +183,14 @@ class RowSource(ABC):
             at += len(block.y)
         return folds
 
+    def summed(self, function: Callable[..., Vector], *arguments: Any) -> Vector:
+        """The sum over blocks of function(number of the first row, block, *arguments); reads all rows"""
+        total, at = np.zeros(()), 0
+        for block in self.blocks():
+            total = total + function(at, block, *arguments)
+            at += len(block.y)
+        return total
+
     def recoded(self, n_targets: int, code: Code) -> RowSource:
         """The same rows with other targets, (m, n_targets), and weights: those that `code` makes of them"""
         return Recoded(self, n_targets, code)

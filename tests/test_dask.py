@@ -203,15 +203,23 @@ def test_empty_partitions_are_skipped(anywhere):
     np.testing.assert_allclose(1 - model.scores_, 1 - expected.scores_, rtol=1e-8)
 
 
-@pytest.mark.parametrize("scoring", [None, "gcv"])
+def test_truth_values(anywhere):
+    X, y, _ = make()
+    model = fd.RidgeClassifier(0.5).fit(chunked(X), chunked(y > y.mean()))
+    assert model.classes_.dtype == bool
+    np.testing.assert_array_equal(model.predict(chunked(X)).compute(), model.predict(X))
+
+
+@pytest.mark.parametrize("choice", [{}, {"scoring": "gcv"}, {"cv": 4}], ids=str)
 @pytest.mark.parametrize("n_classes", [2, 3])
 @pytest.mark.parametrize("class_weight", [None, "balanced"])
-def test_a_penalty_is_chosen_for_classes(anywhere, class_weight, n_classes, scoring):
+def test_a_penalty_is_chosen_for_classes(anywhere, class_weight, n_classes, choice):
     X, y, weights = make()
     y = y + 30 * np.random.default_rng(5).standard_normal(y.shape)
     labels = np.digitize(y, np.quantile(y, np.linspace(0, 1, n_classes + 1)[1:-1])) * 2 - 1
-    options = {"alphas": [0.1, 10.0, 1e5], "class_weight": class_weight, "scoring": scoring, "tol": 1e-9}
+    options = {"alphas": [0.1, 10.0, 1e5], "class_weight": class_weight, "tol": 1e-9} | choice
     model = fd.RidgeClassifierCV(**options).fit(chunked(X), chunked(labels), chunked(weights))
+    options |= {"cv": every(4)} if "cv" in choice else {}
     expected = fastridge.RidgeClassifierCV(**options).fit(X, labels, weights)
     assert model.alpha_ == expected.alpha_
     np.testing.assert_allclose(model.scores_, expected.scores_, rtol=1e-7)
@@ -300,8 +308,12 @@ def test_the_same_bits_by_folds_anywhere_and_after_a_kill(client, monkeypatch):
         np.testing.assert_array_equal(other.choice_.standard_errors, two.choice_.standard_errors)
         return other.coef_
 
+    labels = fd.RidgeClassifierCV([0.1, 10.0, 1000.0], cv=3)
+    data_of_classes = data[0], data[1] > y.mean(), data[2]
+    accuracy = clone(labels).fit(*data_of_classes).scores_
     with no_client():
         same(clone(model).fit(*data))
+        np.testing.assert_array_equal(clone(labels).fit(*data_of_classes).scores_, accuracy)
     with cluster(1) as one, distributed.Client(one):
         np.testing.assert_array_equal(same(clone(model).fit(*data)), two.coef_)
     submitted, rounds = fd._submitted, []
@@ -319,6 +331,7 @@ def test_the_same_bits_by_folds_anywhere_and_after_a_kill(client, monkeypatch):
         np.testing.assert_array_equal(same(clone(model).fit(*data)), two.coef_)
         assert len(rounds) == 3
         assert rounds[0][0] not in others.run(os.getpid).values()
+        np.testing.assert_array_equal(clone(labels).fit(*data_of_classes).scores_, accuracy)
 
 
 @pytest.mark.parametrize("fit", [fd.Ridge, fd.RidgeClassifier])

@@ -13,7 +13,7 @@ import numpy as np
 
 from fastridge.moments import Moments
 from fastridge.operators.base import Array, Vector, column_dots
-from fastridge.operators.row_blocks import PairSum, RowBlocks
+from fastridge.operators.row_blocks import Block, PairSum, RowBlocks
 from fastridge.parallel import resolve_threads
 from fastridge.problem import Problem
 from fastridge.request import Method, Request
@@ -180,25 +180,29 @@ def accuracy(source: RowSource, folds: list[Fold]) -> Vector:
     ValueError
         If a fold has no row with a weight.
     """
-    n_folds = len(folds)
     a, k, _ = folds[0].coefs.shape
-    hits, weight = np.zeros((n_folds, a)), np.zeros(n_folds)
     coefs = [np.ascontiguousarray(fold.coefs.reshape(a * k, -1).T) for fold in folds]
-    at, size = 0, rows_per_block(8 * a * k)
-    for block in source.blocks():
-        for i, fold in enumerate(folds):
-            own = slice((i - at) % n_folds, None, n_folds)
-            X, truth = block.X[own], _classes(block.y[own])
-            weights = np.ones(len(truth)) if block.weights is None else block.weights[own]
-            weight[i] += weights.sum()
-            for lo in range(0, len(truth), size):
-                some = slice(lo, lo + size)
-                fits = np.asarray(X[some] @ coefs[i]).reshape(-1, a, k) + fold.intercepts
-                hits[i] += weights[some] @ (_classes(fits) == truth[some, None])
-        at += len(block.y)
+    found = source.summed(_hits, coefs, [fold.intercepts for fold in folds])
+    hits, weight = found[:, :-1], found[:, -1:]
     if not weight.all():
-        raise ValueError(f"fold {int(np.argmin(weight))} of {n_folds} has no row with a weight")
-    return hits / weight[:, None]
+        raise ValueError(f"fold {int(np.argmin(weight))} of {len(folds)} has no row with a weight")
+    return hits / weight
+
+
+def _hits(at: int, block: Block, coefs: list[Vector], intercepts: list[Vector]) -> Vector:
+    """Weights of the rows of each fold that its fits at each penalty put into the right class, and of all of them, (m, a + 1)"""
+    m, (a, k) = len(coefs), intercepts[0].shape
+    found, size = np.zeros((m, a + 1)), rows_per_block(8 * a * k)
+    for i in range(m):
+        own = slice((i - at) % m, None, m)
+        X, truth = block.X[own], _classes(block.y[own])
+        weights = np.ones(len(truth)) if block.weights is None else block.weights[own]
+        found[i, a] = weights.sum()
+        for lo in range(0, len(truth), size):
+            some = slice(lo, lo + size)
+            fits = np.asarray(X[some] @ coefs[i]).reshape(-1, a, k) + intercepts[i]
+            found[i, :a] += weights[some] @ (_classes(fits) == truth[some, None])
+    return found
 
 
 def _classes(scores: Vector) -> Array:
