@@ -334,6 +334,16 @@ def test_the_same_bits_by_folds_anywhere_and_after_a_kill(client, monkeypatch):
         np.testing.assert_array_equal(clone(labels).fit(*data_of_classes).scores_, accuracy)
 
 
+def test_a_fit_begins_at_the_last_one(anywhere):
+    X, y, _ = make()
+    data, options = (chunked(X), chunked(y)), {"solver": "cg", "tol": 1e-9}
+    model = fd.Ridge(1.0, warm_start=True, **options).fit(*data).set_params(alpha=1.001).fit(*data)
+    cold = fd.Ridge(1.001, **options).fit(*data)
+    assert model.report_.error_bound <= 1e-9
+    assert model.n_iter_.max() < cold.n_iter_.max()
+    np.testing.assert_allclose(model.coef_, cold.coef_, rtol=1e-6)
+
+
 @pytest.mark.parametrize("fit", [fd.Ridge, fd.RidgeClassifier])
 def test_a_fit_goes_on_from_its_checkpoint(anywhere, tmp_path, monkeypatch, fit):
     monkeypatch.setattr(checkpoint, "SECONDS", 0.0)

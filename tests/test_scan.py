@@ -217,6 +217,18 @@ def test_float32_stays_float32(tmp_path, kind):
     np.testing.assert_allclose(model.coef_, Ridge(0.5).fit(X, y).coef_, rtol=1e-5)
 
 
+@pytest.mark.parametrize("far", [0.0, 1e5, 1e12])
+def test_products_about_means_that_are_no_numbers(far):
+    """At 1e12 a rounded mean is off by some 1e-5, the squares of which would be 1e-11 of the product"""
+    rng = np.random.default_rng(3)
+    whole, v = rng.integers(-8, 9, (499, 3)).astype(float), rng.standard_normal((3, 1))
+    design, _ = scan(far + whole, target=np.zeros(499)).operator(True, 1, False)
+    A = whole - whole.mean(axis=0)
+    size = np.linalg.norm(A) ** 2 * np.abs(v).max()
+    np.testing.assert_allclose(design.normal(v), A.T @ (A @ v), rtol=0, atol=1e-14 * size)
+    np.testing.assert_allclose(design.sq_image(v), ((A @ v) ** 2).sum(axis=0), rtol=0, atol=1e-14 * size)
+
+
 @pytest.mark.parametrize("sparse", [False, True])
 @pytest.mark.parametrize("solver", ["cholesky", "cg"])
 @pytest.mark.parametrize("far", [1e3, 1e8])
