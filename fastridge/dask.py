@@ -114,9 +114,8 @@ class RidgeCV(ridge_cv.RidgeCV):
     """`fastridge.RidgeCV` by exact leave-one-out, a criterion or folds for dask arrays and data frames; see `Ridge` here
 
     Sums, leave-one-out errors and the proof take a pass each, by tasks where the rows are; criteria take none of their own. With
-    `cv` a number the folds are every `cv`-th row, as of a `fastridge.scan`. They are summed one after the other, all of them in
-    the work of one pass, and for each of them a Gram matrix, 8 n_features^2 bytes, comes from every worker; a few, where the
-    number of workers is no power of two.
+    `cv` a number the folds are every `cv`-th row, as of a `fastridge.scan`. They are summed one after the other, and for each of
+    them a Gram matrix, 8 n_features^2 bytes, comes from every worker; a few, where the number of workers is no power of two.
 
     Examples
     --------
