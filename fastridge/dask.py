@@ -28,7 +28,7 @@ from sklearn.utils.validation import check_is_fitted
 from fastridge import classifier, estimators, ridge_cv
 from fastridge.operators.base import Array, GoOn, Target, Vector
 from fastridge.operators.row_blocks import Block, Facts, RowBlocks, Totals
-from fastridge.rows import MARKS, TRUTH, Code, RowSource, add_every, checked_block, count_labels, fingerprint
+from fastridge.rows import MARKS, TRUTH, Code, RowSource, add_every, checked_block, count_labels, fingerprint, sum_over
 from fastridge.sums import Sums, check_memory
 
 with suppress(ImportError):  # a scheduler on this machine does without
@@ -223,16 +223,17 @@ class DaskRows(RowSource):
         if self._client is None:
             levels = 1 + (self.n_groups - 1).bit_length()
             check_memory(self.n_features, n_folds * levels + 1)
-            sums = ([_fold_sums(group, i, *asked, n_threads) for i in range(n_folds)] for group in self._groups_here())
-            folds: list[Sums] = _nodes_of(sums, 0, self.n_groups, self.n_groups, _folds_of_both)[0, self.n_groups]
+            groups = self._groups_here()
+            sums = ([_fold_sums(group, i, *asked, n_threads) for i in range(n_folds)] for group in groups)
+            folds: list[Sums] = self._joined_here(sums, _folds_of_both)
             return folds
         numbered = self._numbered_parts()
         return [_reduced(self._client, numbered, self.n_groups, _fold_sums, _sums_of_both, i, *asked) for i in range(n_folds)]
 
     def summed(self, function: Callable[..., Vector], *arguments: Any) -> Vector:
         if self._client is None:
-            values = (_summed(group, function, *arguments) for group in self._groups_here())
-            return np.asarray(_nodes_of(values, 0, self.n_groups, self.n_groups, operator.add)[0, self.n_groups])
+            sums = (_summed(group, function, *arguments) for group in self._groups_here())
+            return np.asarray(self._joined_here(sums, operator.add))
         asked = _summed, operator.add, function, *arguments
         return np.asarray(_reduced(self._client, self._numbered_parts(), self.n_groups, *asked))
 
@@ -269,6 +270,10 @@ class DaskRows(RowSource):
                 block = next(blocks, None)
             yield at, _stacked(own)
             at += sum(len(block.y) for block in own)
+
+    def _joined_here(self, values: Iterator[Any], join: Any) -> Any:
+        """Values of the groups, which come in turn, joined in the tree that they are joined in on a cluster"""
+        return _nodes_of(values, 0, self.n_groups, self.n_groups, join)[0, self.n_groups]
 
     def _numbered_parts(self) -> list[Any]:
         """Futures of the parts, whose groups have the numbers of their first rows"""
@@ -449,13 +454,7 @@ def _fold_sums(group: Numbered, fold: int, n_folds: int, p: int, k: int, n_threa
 
 
 def _summed(group: Numbered, function: Callable[..., Vector], *arguments: Any) -> Vector:
-    """The sum over blocks of function(number of the first row, block, *arguments)"""
-    at, blocks = group
-    total = np.zeros(())
-    for block in blocks:
-        total = total + function(at, block, *arguments)
-        at += len(block.y)
-    return total
+    return sum_over(*group, function, *arguments)
 
 
 def _sums_of_both(one: Sums, other: Sums) -> Sums:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from types import MappingProxyType
 from typing import Any, TypeAlias
@@ -185,11 +185,7 @@ class RowSource(ABC):
 
     def summed(self, function: Callable[..., Vector], *arguments: Any) -> Vector:
         """The sum over blocks of function(number of the first row, block, *arguments); reads all rows"""
-        total, at = np.zeros(()), 0
-        for block in self.blocks():
-            total = total + function(at, block, *arguments)
-            at += len(block.y)
-        return total
+        return sum_over(0, self.blocks(), function, *arguments)
 
     def recoded(self, n_targets: int, code: Code) -> RowSource:
         """The same rows with other targets, (m, n_targets), and weights: those that `code` makes of them"""
@@ -264,6 +260,15 @@ def checked_block(X: Any, y: Any, weights: Any, where: str, n_features: int, n_t
     except (ValueError, TypeError) as error:
         raise type(error)(f"{where}: {error}") from error
     return Block(X, y.reshape(len(y), -1), weights, where)
+
+
+def sum_over(at: int, blocks: Iterable[Block], function: Callable[..., Vector], *arguments: Any) -> Vector:
+    """The sum over blocks of function(number of the first row, block, *arguments), rows being numbered from `at` on"""
+    total = np.zeros(())
+    for block in blocks:
+        total = total + function(at, block, *arguments)
+        at += len(block.y)
+    return total
 
 
 def add_every(sums: Sums, block: Block, first: int, step: int, n_threads: int) -> None:
