@@ -29,7 +29,7 @@ from fastridge import classifier, estimators, ridge_cv
 from fastridge.operators.base import Array, GoOn, Target, Vector
 from fastridge.operators.row_blocks import Block, Facts, RowBlocks, Totals
 from fastridge.rows import MARKS, TRUTH, Code, RowSource, add_every, checked_block, count_labels, fingerprint, sum_over
-from fastridge.sums import Sums, check_memory
+from fastridge.sums import check_memory
 
 with suppress(ImportError):  # a scheduler on this machine does without
     import distributed
@@ -218,17 +218,17 @@ class DaskRows(RowSource):
         totals: Totals = _reduced(self._client, self._on_workers(), self.n_groups, _totals, Totals.join, *asked)
         return totals.facts()
 
-    def fold_sums(self, n_folds: int, n_threads: int) -> list[Sums]:
+    def folds(self, n_folds: int, n_threads: int) -> list[Totals]:
         asked = n_folds, self.n_features, self.n_targets
         if self._client is None:
             levels = 1 + (self.n_groups - 1).bit_length()
             check_memory(self.n_features, n_folds * levels + 1)
             groups = self._groups_here()
-            sums = ([_fold_sums(group, i, *asked, n_threads) for i in range(n_folds)] for group in groups)
-            folds: list[Sums] = self._joined_here(sums, _folds_of_both)
+            totals = ([_fold(group, i, *asked, n_threads) for i in range(n_folds)] for group in groups)
+            folds: list[Totals] = self._joined_here(totals, _folds_of_both)
             return folds
         numbered = self._numbered_parts()
-        return [_reduced(self._client, numbered, self.n_groups, _fold_sums, _sums_of_both, i, *asked) for i in range(n_folds)]
+        return [_reduced(self._client, numbered, self.n_groups, _fold, Totals.join, i, *asked) for i in range(n_folds)]
 
     def summed(self, function: Callable[..., Vector], *arguments: Any) -> Vector:
         if self._client is None:
@@ -443,27 +443,22 @@ def _numbered(part: _Part, starts: Vector) -> _Part:
     return replace(part, items=list(zip(own, part.items, strict=True)))
 
 
-def _fold_sums(group: Numbered, fold: int, n_folds: int, p: int, k: int, n_threads: int = 1) -> Sums:
+def _fold(group: Numbered, fold: int, n_folds: int, p: int, k: int, n_threads: int = 1) -> Totals:
     """Over the rows of a group whose numbers are `fold`, fold + n_folds, fold + 2 n_folds and so on"""
     at, blocks = group
-    sums = Sums(p, k)
+    totals = Totals(p, k, True, True)
     for block in blocks:
-        add_every(sums, block, (fold - at) % n_folds, n_folds, n_threads)
+        add_every(totals, block, (fold - at) % n_folds, n_folds, n_threads)
         at += len(block.y)
-    return sums
+    return totals
 
 
 def _summed(group: Numbered, function: Callable[..., Vector], *arguments: Any) -> Vector:
     return sum_over(*group, function, *arguments)
 
 
-def _sums_of_both(one: Sums, other: Sums) -> Sums:
-    one.add(other)
-    return one
-
-
-def _folds_of_both(one: list[Sums], other: list[Sums]) -> list[Sums]:
-    return [_sums_of_both(*pair) for pair in zip(one, other, strict=True)]
+def _folds_of_both(one: list[Totals], other: list[Totals]) -> list[Totals]:
+    return [own.join(more) for own, more in zip(one, other, strict=True)]
 
 
 def _operator(blocks: list[Block], facts: Facts) -> RowBlocks:

@@ -27,6 +27,7 @@ from fastridge.estimators import Ridge, RidgeBase, unchanged_on_failure
 from fastridge.formulation import plain_form
 from fastridge.functional import solve
 from fastridge.operators.base import Array, Vector
+from fastridge.parallel import resolve_threads
 from fastridge.penalty_range import useful_penalties
 from fastridge.request import Method, Request, RowsRequest
 from fastridge.rows import RowSource
@@ -229,25 +230,23 @@ class RidgeCVBase(RidgeBase):
                 )
         else:
             raise ValueError(f"cv must be None or a number of folds for a source of rows, got {self.cv!r}")
-        check_memory(source.n_features, 2 + (0 if self.cv is None else int(self.cv)))
+        n_folds = 0 if self.cv is None else int(self.cv)
+        check_memory(source.n_features, 2 + n_folds)
         self._met(source)
         if self.cv is not None and is_classifier(self):
             coding = self._coding(source)
-            streams.check_fold_memory(int(self.cv), self._most_alphas(), source.n_features, coding.n_targets)
+            streams.check_fold_memory(n_folds, self._most_alphas(), source.n_features, coding.n_targets)
             scored = source.recoded(coding.n_targets, replace(coding, factors=None))  # by the weights of samples alone
             source = source.recoded(coding.n_targets, coding)
         else:
             source = self._source(source)
         asked = {"positive": False, "bounds": None, "penalty_weights": self.penalty_weights}
         request = RowsRequest.of_source(source, method, alpha=1.0, fit_intercept=self.fit_intercept, **asked)
-        request = replace(request, with_gram=True).after_first_pass(self.n_threads)
-        problem = request.problem(self.n_threads)
+        threads = resolve_threads(self.n_threads)
+        request, moments = streams.after_first_pass(replace(request, with_gram=True), n_folds, threads)
+        problem = request.problem(threads)
         form = plain_form(problem)
         k = source.n_targets
-        if self.cv is not None and problem.design.shape[0] < int(self.cv):
-            raise ValueError(f"{source.describe()} has {problem.design.shape[0]} rows, fewer than the {self.cv} folds")
-        moments = [] if self.cv is None else streams.fold_moments(source, int(self.cv), self.n_threads)
-
         each = self.alpha_per_target and not source.one_target
 
         def start(answer: streams.Answer, chosen: Array) -> Vector:

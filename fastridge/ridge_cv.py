@@ -168,8 +168,8 @@ class RidgeCV(Scored, MultiOutputMixin, RegressorMixin, RidgeCVBase):  # type: i
         ----------
         X : (n_samples, n_features) array, data frame or sparse matrix
             As in `Ridge.fit`. A `fastridge.scan`, whose rows need not fit in memory, is scored by squared leave-one-out errors in
-            one pass after the first, by criteria without one, or with `cv` a number, by sums over every `cv`-th row in one pass
-            (the accuracy of classifiers takes one more).
+            one pass after the first, by criteria without one, or with `cv` a number, by sums over every `cv`-th row, which the
+            first pass takes (the accuracy of classifiers takes one more).
         y : (n_samples,) or (n_samples, n_targets)
             None where X is a scan, which has it.
         sample_weight : float, (n_samples,) or None

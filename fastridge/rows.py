@@ -13,8 +13,7 @@ import numpy as np
 
 from fastridge import validation
 from fastridge.operators.base import Array, Passes, Vector
-from fastridge.operators.row_blocks import Block, Facts, RowBlocks, first_pass
-from fastridge.sums import Sums, sum_block
+from fastridge.operators.row_blocks import Block, Facts, RowBlocks, Totals, first_pass
 
 BLOCK_BYTES = 1 << 24
 """Of X in one block: large enough that starting a block costs nothing, small enough that three of them are nothing."""
@@ -123,9 +122,13 @@ class RowSource(ABC):
 
     def operator(self, fit_intercept: bool, n_threads: int, with_gram: bool) -> tuple[RowBlocks, Facts]:
         """Read all rows once; return A, and what is known of it: the Gram matrix too, if `with_gram` and there is an intercept"""
+        return self.operator_after(lambda: self.facts(fit_intercept, n_threads, with_gram), n_threads)
+
+    def operator_after(self, first_pass: Callable[[], Facts], n_threads: int) -> tuple[RowBlocks, Facts]:
+        """A and what is known of it, which comes out of a first pass"""
         passes = Passes()
         with passes.over(0):
-            facts = self.facts(fit_intercept, n_threads, with_gram)
+            facts = first_pass()
         operator = self.operator_of(facts, n_threads)
         passes.n_rows, operator.passes = facts.shape[0], passes
         return operator, facts
@@ -173,13 +176,13 @@ class RowSource(ABC):
                 counts.update(count_labels(block.y))
         return counts
 
-    def fold_sums(self, n_folds: int, n_threads: int) -> list[Sums]:
-        """Sums over the rows i, i + n_folds, i + 2 n_folds and so on, for every i below `n_folds`; reads all rows"""
-        folds = [Sums(self.n_features, self.n_targets) for _ in range(n_folds)]
+    def folds(self, n_folds: int, n_threads: int) -> list[Totals]:
+        """Sums about their means of the rows i, i + n_folds, i + 2 n_folds and so on, for every fold i; reads all rows"""
+        folds = [Totals(self.n_features, self.n_targets, True, True) for _ in range(n_folds)]
         at = 0
         for block in self.blocks():
-            for i, sums in enumerate(folds):
-                add_every(sums, block, (i - at) % n_folds, n_folds, n_threads)
+            for i, totals in enumerate(folds):
+                add_every(totals, block, (i - at) % n_folds, n_folds, n_threads)
             at += len(block.y)
         return folds
 
@@ -271,13 +274,13 @@ def sum_over(at: int, blocks: Iterable[Block], function: Callable[..., Vector], 
     return total
 
 
-def add_every(sums: Sums, block: Block, first: int, step: int, n_threads: int) -> None:
+def add_every(totals: Totals, block: Block, first: int, step: int, n_threads: int) -> None:
     """Add the rows first, first + step, first + 2 step and so on of a block, as far as it has them"""
-    own = slice(first, None, step)
     if first < len(block.y):
+        own = slice(first, None, step)
         weights = None if block.weights is None else block.weights[own]
-        part = checked_block(block.X[own], block.y[own], weights, block.where, *sums.shape)
-        sums.add(sum_block(part.X, part.y, part.weights, n_threads))
+        part = checked_block(block.X[own], block.y[own], weights, block.where, block.X.shape[1], block.y.shape[1])
+        totals.add(part, n_threads)
 
 
 def count_labels(y: Vector) -> dict[float, int]:

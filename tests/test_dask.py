@@ -320,7 +320,7 @@ def test_the_same_bits_by_folds_anywhere_and_after_a_kill(client, monkeypatch):
 
     def murderous(client, parts, function, *arguments):
         futures = submitted(client, parts, function, *arguments)
-        if function is fd._nodes and arguments[0] is fd._fold_sums:
+        if function is fd._nodes and arguments[0] is fd._fold:
             rounds.append(list(client.run(os.getpid).values()) if not rounds else rounds[0])
             if len(rounds) == 2:
                 os.kill(rounds[0][0], signal.SIGKILL)

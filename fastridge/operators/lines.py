@@ -17,7 +17,7 @@ from fastridge.operators.base import Array, GoOn, Vector
 
 BLOCK_BYTES, MIN_BLOCK_BYTES, BLOCK_SHARE = 1 << 24, 1 << 20, 50
 """Dense float64 blocks (for Gram matrices, factorisations, many targets) take a fiftieth of the data, within these bounds: BLAS
-wants them large, since its threads meet after every one; memory wants them small. A quarter of a Gram matrix is allowed to small data."""
+wants them large, since its threads meet after every one; memory wants them small. Up to a quarter of a Gram matrix is allowed."""
 
 
 class Lines:

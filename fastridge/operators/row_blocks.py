@@ -323,7 +323,7 @@ class Totals:
     """
 
     def __init__(self, p: int, k: int, fit_intercept: bool, with_gram: bool) -> None:
-        self.p, self.fit_intercept, self.weight = p, fit_intercept, 0.0
+        self.p, self.k, self.fit_intercept, self.weight = p, k, fit_intercept, 0.0
         self.n_rows = self.n_bytes = self.n_entries = self.n_weighted = 0
         self.log_weights = 0.0
         self.sparse = False
@@ -372,6 +372,15 @@ class Totals:
         elif other.weight:
             self._merge(other.weight, other.mean, other.sq.sum(axis=0), other.cross.sum(axis=0))
         return self
+
+    @classmethod
+    def of_all(cls, parts: list[Totals]) -> Totals:
+        """The rows of all `parts`, which stay as they are"""
+        first = parts[0]
+        total = cls(first.p, first.k, first.fit_intercept, first.sums is not None)
+        for part in parts:
+            total.join(part)
+        return total
 
     def _count(self, n_rows: int, n_bytes: int, n_entries: int, full: Array | None) -> None:
         self.n_rows, self.n_bytes, self.n_entries = self.n_rows + n_rows, self.n_bytes + n_bytes, self.n_entries + n_entries

@@ -1,11 +1,12 @@
 """Scores of penalties on rows that come block by block
 
-Leave-one-out takes a pass after the first, criteria none or one, folds one, and the accuracy of classifiers on folds two.
+Leave-one-out takes a pass after the first, criteria none or one, folds none, and the accuracy of classifiers on folds one.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from functools import partial
 from typing import Any, TypeAlias
 
@@ -13,10 +14,9 @@ import numpy as np
 
 from fastridge.moments import Moments
 from fastridge.operators.base import Array, Vector, column_dots
-from fastridge.operators.row_blocks import Block, PairSum, RowBlocks
-from fastridge.parallel import resolve_threads
+from fastridge.operators.row_blocks import Block, Facts, PairSum, RowBlocks, Totals
 from fastridge.problem import Problem
-from fastridge.request import Method, Request
+from fastridge.request import Method, Request, RowsRequest
 from fastridge.rows import RowSource, rows_per_block
 from fastridge.selection import criteria
 from fastridge.selection.decomposition import Pencil, decompose
@@ -221,6 +221,30 @@ def check_fold_memory(n_folds: int, n_penalties: int, p: int, k: int) -> None:
         )
 
 
-def fold_moments(source: RowSource, n_folds: int, n_threads: int | None) -> list[Moments]:
-    """Moments of the rows i, i + n_folds, i + 2 n_folds and so on, for every i below `n_folds`"""
-    return [Moments._of(sums, source.one_target) for sums in source.fold_sums(n_folds, resolve_threads(n_threads))]
+def after_first_pass(request: RowsRequest, n_folds: int, n_threads: int) -> tuple[RowsRequest, list[Moments]]:
+    """The request with all that a pass over its rows tells, and moments of the rows i, i + n_folds and so on for every fold i
+
+    The sums of all folds are those of the rows. Without an intercept sums are about zero, and take passes of their own.
+
+    Raises
+    ------
+    ValueError
+        If there are fewer rows than folds.
+    """
+    source, folds = request.X, []
+
+    def of_folds() -> Facts:
+        folds.extend(source.folds(n_folds, n_threads))
+        return Totals.of_all(folds).facts()
+
+    if n_folds and request.fit_intercept:
+        request = replace(request, known=source.operator_after(of_folds, n_threads))
+    else:
+        request = request.after_first_pass(n_threads)
+    assert request.known is not None
+    n_rows = request.known[1].shape[0]
+    if n_rows < n_folds:
+        raise ValueError(f"{source.describe()} has {n_rows} rows, fewer than the {n_folds} folds")
+    if n_folds and not folds:
+        folds.extend(source.folds(n_folds, n_threads))
+    return request, [Moments._of(totals.sums, source.one_target) for totals in folds]
