@@ -425,7 +425,7 @@ def _marks(blocks: list[Block]) -> list[Vector]:
 
 def _totals(blocks: list[Block], p: int, k: int, fit_intercept: bool, with_gram: bool) -> Totals:
     totals = Totals(p, k, fit_intercept, with_gram)
-    for block in gathered(blocks, p // 2) if with_gram and fit_intercept else blocks:
+    for block in gathered(blocks, p) if with_gram and fit_intercept else blocks:
         totals.add(block, 1)
     return totals
 

@@ -135,7 +135,7 @@ class RowSource(ABC):
 
     def facts(self, fit_intercept: bool, n_threads: int, with_gram: bool) -> Facts:
         """What a first pass tells"""
-        blocks = gathered(self.blocks(), self.n_features // 2) if with_gram and fit_intercept else self.blocks()
+        blocks = gathered(self.blocks(), self.n_features) if with_gram and fit_intercept else self.blocks()
         return first_pass(blocks, fit_intercept, n_threads, with_gram)
 
     def operator_of(self, facts: Facts, n_threads: int) -> RowBlocks:
