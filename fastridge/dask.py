@@ -22,12 +22,11 @@ from typing import Any, TypeAlias
 
 import dask
 import numpy as np
-import scipy.sparse as sp
 from sklearn.utils.validation import check_is_fitted
 
 from fastridge import classifier, estimators, ridge_cv
 from fastridge.operators.base import Array, GoOn, Target, Vector
-from fastridge.operators.row_blocks import Block, Facts, RowBlocks, Totals
+from fastridge.operators.row_blocks import Block, Facts, RowBlocks, Totals, gathered, stacked
 from fastridge.rows import MARKS, TRUTH, Code, RowSource, add_every, checked_block, count_labels, fingerprint, sum_over
 from fastridge.sums import check_memory
 
@@ -378,9 +377,7 @@ def _stacked(blocks: list[Block]) -> list[Block]:
     """Sparse blocks of fewer entries than features as one: each costs a few vectors of one number a feature"""
     if len(blocks) < 2 or any(isinstance(block.X, np.ndarray) or block.X.size >= block.X.shape[1] for block in blocks):
         return blocks
-    X = sp.vstack([block.X for block in blocks], format="csr")
-    weights = None if blocks[0].weights is None else np.concatenate([block.weights for block in blocks])
-    return [Block(X, np.concatenate([block.y for block in blocks]), weights, f"{blocks[0].where} to {blocks[-1].where}")]
+    return [stacked(blocks)]
 
 
 def _mapped(part: _Part, function: Any, *arguments: Any) -> _Part:
@@ -428,7 +425,7 @@ def _marks(blocks: list[Block]) -> list[Vector]:
 
 def _totals(blocks: list[Block], p: int, k: int, fit_intercept: bool, with_gram: bool) -> Totals:
     totals = Totals(p, k, fit_intercept, with_gram)
-    for block in blocks:
+    for block in gathered(blocks, p) if with_gram and fit_intercept else blocks:
         totals.add(block, 1)
     return totals
 
@@ -447,7 +444,7 @@ def _fold(group: Numbered, fold: int, n_folds: int, p: int, k: int, n_threads: i
     """Over the rows of a group whose numbers are `fold`, fold + n_folds, fold + 2 n_folds and so on"""
     at, blocks = group
     totals = Totals(p, k, True, True)
-    for block in blocks:
+    for block in gathered(blocks, n_folds * p // 2):
         add_every(totals, block, (fold - at) % n_folds, n_folds, n_threads)
         at += len(block.y)
     return totals

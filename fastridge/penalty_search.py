@@ -231,7 +231,7 @@ class RidgeCVBase(RidgeBase):
         else:
             raise ValueError(f"cv must be None or a number of folds for a source of rows, got {self.cv!r}")
         n_folds = 0 if self.cv is None else int(self.cv)
-        check_memory(source.n_features, 2 + n_folds)
+        check_memory(source.n_features, 3 + n_folds + n_folds // 2)
         self._met(source)
         if self.cv is not None and is_classifier(self):
             coding = self._coding(source)

@@ -13,10 +13,10 @@ import numpy as np
 
 from fastridge import validation
 from fastridge.operators.base import Array, Passes, Vector
-from fastridge.operators.row_blocks import Block, Facts, RowBlocks, Totals, first_pass
+from fastridge.operators.row_blocks import Block, Facts, RowBlocks, Totals, first_pass, gathered
 
-BLOCK_BYTES = 1 << 24
-"""Of X in one block: large enough that starting a block costs nothing, small enough that three of them are nothing."""
+BLOCK_BYTES = 1 << 23
+"""Of X in one block: large enough that starting a block costs nothing, small enough that two of them stay near the processor."""
 SAMPLED_ROWS = 16
 """Of a block, by which it is known again: to sum all would cost half of a product."""
 TRUTH = {False: 0, True: 1}
@@ -135,7 +135,8 @@ class RowSource(ABC):
 
     def facts(self, fit_intercept: bool, n_threads: int, with_gram: bool) -> Facts:
         """What a first pass tells"""
-        return first_pass(self.blocks(), fit_intercept, n_threads, with_gram)
+        blocks = gathered(self.blocks(), self.n_features) if with_gram and fit_intercept else self.blocks()
+        return first_pass(blocks, fit_intercept, n_threads, with_gram)
 
     def operator_of(self, facts: Facts, n_threads: int) -> RowBlocks:
         """A, of which a first pass has told `facts`"""
@@ -180,7 +181,7 @@ class RowSource(ABC):
         """Sums about their means of the rows i, i + n_folds, i + 2 n_folds and so on, for every fold i; reads all rows"""
         folds = [Totals(self.n_features, self.n_targets, True, True) for _ in range(n_folds)]
         at = 0
-        for block in self.blocks():
+        for block in gathered(self.blocks(), n_folds * self.n_features // 2):
             for i, totals in enumerate(folds):
                 add_every(totals, block, (i - at) % n_folds, n_folds, n_threads)
             at += len(block.y)

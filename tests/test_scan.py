@@ -991,7 +991,7 @@ def test_blocks_are_small_and_few(tmp_path, monkeypatch):
         ridge(source, solver=solver)
         peak = tracemalloc.get_traced_memory()[1]
         tracemalloc.stop()
-        # Three blocks of X, targets and products of one, and p-vectors.
+        # Two blocks of X, targets and products of one, and p-vectors.
         assert peak < (arrays.BUFFERS + 2) * (1 << 18) < X.nbytes / 4
 
 

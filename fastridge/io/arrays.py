@@ -15,8 +15,8 @@ from fastridge import validation
 from fastridge.operators.base import Array
 from fastridge.rows import RowSource, count_labels, n_columns, names_for, numbers_of, rows_per_block
 
-BUFFERS = 3
-"""Blocks that are alive at once: the one that is computed with, the one that was read ahead, and the one that is being read."""
+BUFFERS = 2
+"""Blocks that are alive at once: the one that is computed with, and the one that is read ahead."""
 
 
 class WithArrays(RowSource):

@@ -33,7 +33,7 @@ def scan(
     """Rows that are read block by block, for `fit` to take in the place of X and y: data need not fit in memory
 
     Nothing is read but names and shapes. A fit reads all rows two times where a Gram matrix suffices, once a step with conjugate
-    gradients, and holds three blocks of 16 MB; answers are those of a fit on an array of the same rows, with the same proof.
+    gradients, and holds two blocks of 8 MB; answers are those of a fit on an array of the same rows, with the same proof.
 
     Parameters
     ----------

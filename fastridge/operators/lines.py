@@ -174,7 +174,7 @@ class Lines:
         raise NotImplementedError
 
     def _block_rows(self, length: int, width: int, at_once: int = 1) -> int:
-        beside_gram = min(2 * width * width, self.nbytes // 2)
+        beside_gram = min(2 * width * width, self.nbytes)
         n_bytes = min(max(self.nbytes // BLOCK_SHARE, MIN_BLOCK_BYTES, beside_gram), BLOCK_BYTES) // at_once
         return max(1, min(length, n_bytes // (8 * max(1, width))))
 

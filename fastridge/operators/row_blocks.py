@@ -15,6 +15,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
+import scipy.sparse as sp
 from scipy.linalg import qr
 from scipy.linalg.blas import dsyr
 
@@ -308,6 +309,39 @@ def first_pass(blocks: Iterable[Block], fit_intercept: bool, n_threads: int, wit
     if totals is None:
         raise ValueError("the source has no rows")
     return totals.facts()
+
+
+def gathered(blocks: Iterable[Block], n_rows: int) -> Iterator[Block]:
+    """Yield blocks, or neighbours as one where they have fewer than `n_rows`
+
+    To add a block costs a pass over a Gram matrix, which many rows should share.
+    """
+    held: list[Block] = []
+    for block in blocks:
+        if held and isinstance(block.X, np.ndarray) != isinstance(held[0].X, np.ndarray):
+            yield stacked(held)
+            held = []
+        if not held and len(block.y) >= n_rows:
+            yield block
+            continue
+        held.append(replace(block, X=block.X.copy()))  # it may be overwritten
+        if sum(len(own.y) for own in held) >= n_rows:
+            yield stacked(held)
+            held = []
+    if held:
+        yield stacked(held)
+
+
+def stacked(blocks: list[Block]) -> Block:
+    """Neighbours, all dense or all sparse, as one block"""
+    if len(blocks) == 1:
+        return blocks[0]
+    rows = [block.X for block in blocks]
+    X: Any = np.concatenate(rows) if isinstance(rows[0], np.ndarray) else sp.vstack(rows, format="csr")
+    weights = None
+    if any(block.weights is not None for block in blocks):
+        weights = np.concatenate([np.ones(len(block.y)) if block.weights is None else block.weights for block in blocks])
+    return Block(X, np.concatenate([block.y for block in blocks]), weights, f"{blocks[0].where} to {blocks[-1].where}")
 
 
 class Totals:
