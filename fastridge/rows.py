@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections import Counter
+from collections import Counter, deque
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from types import MappingProxyType
@@ -328,13 +328,13 @@ def labels_of(y: Vector, names: dict[Any, int] | None) -> Array:
     return y.astype(np.int64) if (y == np.rint(y)).all() else y
 
 
-def ahead(items: Iterator[Any]) -> Iterator[Any]:
-    """Yield what an iterator yields, the next item being made on another thread meanwhile"""
+def ahead(items: Iterator[Any], n_items: int = 1) -> Iterator[Any]:
+    """Yield what an iterator yields, the next `n_items` being made on another thread meanwhile"""
     end = object()
     with ThreadPoolExecutor(1, "fastridge-reader") as pool:
-        coming = pool.submit(next, items, end)
-        while (item := coming.result()) is not end:
-            coming = pool.submit(next, items, end)
+        coming = deque(pool.submit(next, items, end) for _ in range(n_items))
+        while (item := coming.popleft().result()) is not end:
+            coming.append(pool.submit(next, items, end))
             yield item
 
 

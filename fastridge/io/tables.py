@@ -20,7 +20,9 @@ READ_BYTES = 1 << 16
 """Of each column of a Parquet file at a time."""
 ROWS = 1 << 16
 """That are looked at at once to find labels or categories."""
-COLUMNS_IN_LANE, MOST_LANES = 8, 8
+BATCH_BLOCKS = 2
+"""Of a batch the size is that of so many blocks of an array file: to hand over a hundred columns takes longer than one array."""
+COLUMNS_IN_LANE, MOST_LANES, LANES_AHEAD = 8, 8, 2
 """Columns of Parquet files are decoded in lanes, on a thread each: pyarrow's own threads take a third more processor time."""
 SUFFIXES = (".parquet", ".pq", ".arrow", ".feather", ".csv", ".csv.gz", ".tsv", ".tsv.gz")
 
@@ -105,7 +107,8 @@ class Table(RowSource):
         assert self.feature_names is not None
         wanted = [*self.feature_names, *self._targets, *([] if self._weight is None else [self._weight])]
         at = 0
-        for batch, file in self._opener.batches(wanted, rows_per_block(self.dtype.itemsize * self.n_features)):
+        n_rows = rows_per_block(self.dtype.itemsize * self.n_features / BATCH_BLOCKS)
+        for batch, file in self._opener.batches(wanted, n_rows):
             n = batch.num_rows
             if not n:
                 continue
@@ -340,7 +343,7 @@ def _batches(path: Path, names: list[str], n_rows: int, schema: Any) -> Iterator
 
             n_lanes = max(1, min(pa.cpu_count(), MOST_LANES, len(names) // COLUMNS_IN_LANE))
             ends = cut_evenly(len(names), n_lanes)
-            yield from _side_by_side([ahead(decoded(names[lo:hi])) for lo, hi in pairwise(ends)])
+            yield from _side_by_side([ahead(decoded(names[lo:hi]), LANES_AHEAD) for lo, hi in pairwise(ends)])
         elif _kind(path) == "arrow":
             with pa.memory_map(str(path)) as file:
                 reader = pa.ipc.open_file(file)
