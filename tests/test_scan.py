@@ -857,6 +857,9 @@ def test_an_index_of_pandas_is_no_feature(tmp_path):
         for source in (given, tmp_path / "t.parquet"):
             assert list(scan(source, target="y").feature_names) == features
     assert scan(tmp_path / "t.parquet", target="y", features=["c"]).feature_names == ("c",)
+    plain.assign(kind=np.where(X[:, 0] > 0, "u", "v")).iloc[::-1].to_parquet(tmp_path / "t.parquet")
+    names = scan(tmp_path / "t.parquet", target="y", categories=["kind"]).feature_names
+    assert names == ("a", "b", "c", "kind=u", "kind=v")
     plain.to_csv(tmp_path / "t.csv")
     with pytest.raises(ValueError, match="column 0 has no name, as an index that pandas writes: write with index=False"):
         scan(tmp_path / "t.csv", target="y")

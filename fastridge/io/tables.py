@@ -236,7 +236,8 @@ def of_files(paths: list[Path], words: Iterable[str] = ()) -> Opener:
     if words := set(words):
         import pyarrow as pa
 
-        schema = pa.schema(field.with_type(pa.string()) if field.name in words else field for field in schema)
+        fields = [field.with_type(pa.string()) if field.name in words else field for field in schema]
+        schema = pa.schema(fields, schema.metadata)
 
     def batches(names: list[str], n_rows: int) -> Iterator[tuple[Any, str]]:
         for path in paths:
