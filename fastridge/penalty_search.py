@@ -214,6 +214,8 @@ class RidgeCVBase(RidgeBase):
         """The request of rows that a source yields, after a first pass, and what scores penalties there"""
         if self.store_cv_results:
             raise ValueError("store_cv_results=True keeps a number for every row, which a source of rows is too long for")
+        if not source.repeatable:
+            raise ValueError(f"{source!r} can be read once, and to choose a penalty takes two passes at least: give a callable")
         by_moments: Callable[[Vector, Vector, float], Vector] | None = None
         if self.cv is None:
             if self.scoring is not None and self._criterion is None:

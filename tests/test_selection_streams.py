@@ -176,6 +176,14 @@ def test_a_gram_matrix_that_does_not_fit_is_said_before_a_row_is_read():
         RidgeCV([1.0]).fit(scan(blocks))
 
 
+@pytest.mark.parametrize("model", [RidgeCV(), RidgeCV(cv=2), RidgeClassifierCV(cv=2)], ids=str)
+def test_rows_that_can_be_read_once_are_refused_before_they_are(model):
+    blocks = iter([(np.ones((3, 2)), np.arange(3.0))] * 2)
+    with pytest.raises(ValueError, match="can be read once, and to choose a penalty takes two passes"):
+        model.fit(scan(blocks))
+    assert len(list(blocks)) == 1  # the scan has looked at the first
+
+
 def test_how_often_rows_are_read():
     X = make_X(400, 8, seed=14)
     y, passes = make_y(X, 15), []
