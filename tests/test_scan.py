@@ -865,6 +865,16 @@ def test_an_index_of_pandas_is_no_feature(tmp_path):
         scan(tmp_path / "t.csv", target="y")
 
 
+@pytest.mark.parametrize("kind", ["file", "table"])
+def test_a_weight_may_be_a_feature_as_well(tmp_path, kind):
+    X, y, weights = make()
+    table = frame(X, y, weights)
+    parquet.write_table(table, tmp_path / "t.parquet")
+    features = ["weight", *(f"x{j}" for j in range(P))]
+    source = scan(tmp_path / "t.parquet" if kind == "file" else table, target="y", weight="weight", features=features)
+    assert_proven(ridge(source, alpha=0.5, tol=1e-9), np.column_stack([weights, X]), y, 0.5, weights)
+
+
 def test_files_by_a_pattern(tmp_path):
     X, y, _ = make()
     of_folder(tmp_path, X, y, None)

@@ -104,11 +104,9 @@ class Table(RowSource):
         return self._opener.text
 
     def read(self) -> Iterator[tuple[Any, Any, Any, str]]:
-        assert self.feature_names is not None
-        wanted = [*self.feature_names, *self._targets, *([] if self._weight is None else [self._weight])]
         at = 0
         n_rows = rows_per_block(self.dtype.itemsize * self.n_features / BATCH_BLOCKS)
-        for batch, file in self._opener.batches(wanted, n_rows):
+        for batch, file in self._opener.batches(list(dict.fromkeys(self._columns)), n_rows):
             n = batch.num_rows
             if not n:
                 continue
