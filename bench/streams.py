@@ -13,24 +13,23 @@ import numpy as np
 N_FEATURES = 100
 ADDRESS_SPACE = 1 << 30
 READ_BYTES = 1 << 24
-N_COLUMNS, N_LEVELS = 4, 10
+N_COLUMNS, N_LEVELS, N_REPEATS = 4, 10, 5
 IN_A_CHILD = """
 import json, resource, sys, time
 path, solver, limit, how = sys.argv[1:]
 resource.setrlimit(resource.RLIMIT_AS, (int(limit), int(limit)))
-from bench.streams import bare_seconds, peak_megabytes
+from bench.streams import arrow_megabytes, bare_seconds, peak_megabytes, products
 from fastridge import ridge, scan
 rows = scan(path, **json.loads(how))
 before = peak_megabytes()
-bare = [bare_seconds(path)]
 cpu, begin = time.process_time(), time.perf_counter()
 report = ridge(rows, solver=solver, tol=1e-8).report
 seconds, cpu = time.perf_counter() - begin, time.process_time() - cpu
-bare.append(bare_seconds(path))
-peak = peak_megabytes()
+peak, arrow = peak_megabytes(), arrow_megabytes()
+product, bare = products(rows, path)
 passes = int(report.n_iter[0]) + 2
 print(json.dumps(dict(solver=report.solver, bound=report.error_bound, passes=passes, seconds=seconds,
-                      cpu=cpu, bare=min(bare), before=before, peak=peak)))
+                      cpu=cpu, product=product, bare=bare, before=before, peak=peak, arrow=arrow)))
 """
 
 
@@ -40,8 +39,9 @@ def measure(gigabytes: float) -> str:
     lines = [
         f"{n:,} x {N_FEATURES} float64, {gigabytes:g} GB, address space limited to {ADDRESS_SPACE / 1e9:.1f} GB (Parquet: 3 GB).",
         "",
-        "| file | solver | passes | error bound | a pass | bare reading | CPU seconds a pass | peak memory | before the fit |",
-        "|---|---|--:|--:|--:|--:|--:|--:|--:|",
+        "| file | solver | passes | error bound | a pass | a product | bare reading | CPU seconds a pass | peak memory "
+        "| Arrow's peak | before the fit |",
+        "|---|---|--:|--:|--:|--:|--:|--:|--:|--:|--:|",
     ]
     with tempfile.TemporaryDirectory() as folder:
         for name, (path, target) in write(Path(folder), n).items():
@@ -49,7 +49,8 @@ def measure(gigabytes: float) -> str:
                 row = in_a_child(path, solver, ADDRESS_SPACE if path.suffix == ".npy" else 3 * ADDRESS_SPACE, target=str(target))
                 lines.append(
                     f"| {name} | {row['solver']} | {row['passes']} | {row['bound']:.0e} | {row['seconds'] / row['passes']:.2f} s "
-                    f"| {row['bare']:.2f} s | {row['cpu'] / row['passes']:.2f} | {row['peak']:.0f} MB | {row['before']:.0f} MB |"
+                    f"| {row['product']:.2f} s | {row['bare']:.2f} s | {row['cpu'] / row['passes']:.2f} | {row['peak']:.0f} MB "
+                    f"| {row['arrow']:.0f} MB | {row['before']:.0f} MB |"
                 )
     return "\n".join(lines)
 
@@ -139,6 +140,24 @@ def peak_megabytes() -> float:
     """Return the most memory that this program has had in RAM; what its parent had does not count."""
     status = Path("/proc/self/status").read_text()
     return int(status.split("VmHWM:")[1].split()[0]) / 1024
+
+
+def arrow_megabytes() -> float:
+    """Return the most memory that pyarrow has had at a time, of what it has allocated itself; 0 where it is not at work."""
+    pyarrow = sys.modules.get("pyarrow")
+    return 0.0 if pyarrow is None else pyarrow.default_memory_pool().max_memory() / 1e6
+
+
+def products(rows, path: str) -> tuple[float, float]:
+    """Return seconds of a pass that is a product and no more, and of bare reading, in turn: medians."""
+    operator, _ = rows.operator(True, 2, False)
+    v, times, bare = np.ones((operator.shape[1], 1)), [], []
+    for _ in range(N_REPEATS):
+        begin = time.perf_counter()
+        operator.normal(v)
+        times.append(time.perf_counter() - begin)
+        bare.append(bare_seconds(path))
+    return float(np.median(times)), float(np.median(bare))
 
 
 def bare_seconds(path: str) -> float:

@@ -279,9 +279,10 @@ def add_every(totals: Totals, block: Block, first: int, step: int, n_threads: in
     """Add the rows first, first + step, first + 2 step and so on of a block, as far as it has them"""
     if first < len(block.y):
         own = slice(first, None, step)
+        X: Any = block.X[own]
+        X = np.ascontiguousarray(X) if isinstance(X, np.ndarray) else X
         weights = None if block.weights is None else block.weights[own]
-        part = checked_block(block.X[own], block.y[own], weights, block.where, block.X.shape[1], block.y.shape[1])
-        totals.add(part, n_threads)
+        totals.add(Block(X, block.y[own], weights, block.where), n_threads)
 
 
 def count_labels(y: Vector) -> dict[float, int]:

@@ -338,7 +338,7 @@ def _halves(a: Vector) -> tuple[Vector, Vector]:
 
 
 def check_memory(p: int, n_matrices: int = 2) -> None:
-    """Raise MemoryError if so many Gram matrices of p features, two where a block is added to sums, take too much memory"""
+    """Raise MemoryError if `n_matrices` Gram matrices of p features (two where a block is added to sums) take too much memory"""
     memory, needed = known_memory(), n_matrices * 8 * p**2
     if memory is not None and needed > MEMORY_SHARE * memory:
         raise MemoryError(

@@ -45,8 +45,8 @@ def categories_of(opener: Opener, names: Sequence[str]) -> dict[str, list[str]]:
 class OneHot(Table):
     """Columns of record batches, by name; `categories` of some of them become columns `name=category` of zeros and ones
 
-    Rows with other categories raise a ValueError that names
-    file, rows, column and value. Blocks are CSR where most entries are zero: a row then costs what its columns in the table do.
+    Rows with other categories raise a ValueError that names file, rows, column and value. Blocks are CSR where most entries are
+    zero: a row then costs what its columns in the table do.
 
     Parameters
     ----------

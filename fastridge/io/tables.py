@@ -21,7 +21,7 @@ READ_BYTES = 1 << 16
 ROWS = 1 << 16
 """That are looked at at once to find labels or categories."""
 BATCH_BLOCKS = 2
-"""Of a batch the size is that of so many blocks of an array file: to hand over a hundred columns takes longer than one array."""
+"""Size of a batch, in blocks of an array file: to hand over a hundred columns takes longer than one array."""
 COLUMNS_IN_LANE, MOST_LANES, LANES_AHEAD = 8, 8, 2
 """Columns of Parquet files are decoded in lanes, on a thread each: pyarrow's own threads take a quarter more processor time."""
 SUFFIXES = (".parquet", ".pq", ".arrow", ".feather", ".csv", ".csv.gz", ".tsv", ".tsv.gz")
