@@ -281,8 +281,8 @@ def add_every(totals: Totals, block: Block, first: int, step: int, n_threads: in
         own = slice(first, None, step)
         X: Any = block.X[own]
         X = np.ascontiguousarray(X) if isinstance(X, np.ndarray) else X
-        weights = None if block.weights is None else block.weights[own]
-        totals.add(Block(X, block.y[own], weights, block.where), n_threads)
+        weights = None if block.weights is None else np.ascontiguousarray(block.weights[own])
+        totals.add(Block(X, np.ascontiguousarray(block.y[own]), weights, block.where), n_threads)
 
 
 def count_labels(y: Vector) -> dict[float, int]:
